@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+// The seam to what stands for the hardware's translation: how an application address comes to
+// reach a frame's bytes, how accessors are stopped while a frame moves, and how the engine hears
+// of an access it must serve. The engine's own page table (src/virt/pte.h) is the truth; a backend
+// only makes the host agree with it.
+//
+// Rules for callers
+//  - Every call on a range is made under the page-table lock that covers it (a range never crosses
+//    a 2 MiB boundary), so two calls on one page never run at once.
+//  - `nr` pages at `at` get `nr` consecutive frames from `first`: one host call where possible.
+//  - Write implies read. A translation is either absent (an access faults to the engine), readable
+//    or writable.
+//  - block() ... copy ... map() is a move; block() ... unblock() is its back-out.
+#ifndef GODWIT_MACHINE_MMU_H
+#define GODWIT_MACHINE_MMU_H
+
+#include "base/types.h"
+#include <sys/types.h>
+
+enum mmu_prot { MMU_NONE, MMU_READ, MMU_WRITE };
+enum mmu_access { MMU_ACCESS_READ, MMU_ACCESS_WRITE };
+
+// What a backend can do. No backend sees the host's accessed bits.
+enum mmu_caps {
+	MMU_SYSCALL_SAFE = 1 << 0, // a system call on a moving or untouched page waits, correctly
+	MMU_BLOCK_READ = 1 << 1,   // block() can stop readers too
+	MMU_ALIAS = 1 << 2,	   // one frame at several addresses stays coherent
+	MMU_REAL = 1 << 3,	   // application pointers really reach the frames (not: soft)
+	MMU_FORK_SAFE = 1 << 4,	   // nothing to do at the host's fork()
+	MMU_NO_VMA_COST = 1 << 5,  // scattered frames cost no host mapping
+};
+
+// What the engine answers to an access.
+enum mmu_fault_result {
+	MMU_FAULT_DONE, // the translation is there now: retry the access
+	MMU_FAULT_WAIT, // somebody else will wake the accessor (only when told may_wait=false)
+	MMU_FAULT_SEGV, // not an access the task may make: give it to the program's own handler
+	MMU_FAULT_BUS,	// the promise of memory broke (SIGBUS)
+};
+
+struct mmu_fault {
+	uintptr_t at;		// host address of the access
+	enum mmu_access access; // what was tried
+	bool may_wait;		// the caller is the accessor itself and may sleep until it is served
+	pid_t tid;		// the accessor's thread id, 0 when unknown
+};
+
+// Called without any lock held, in the accessor (signal blocker: inside SIGSEGV on the alternate
+// stack) or in a backend thread on its behalf (userfaultfd). `owner` is the window's.
+typedef enum mmu_fault_result mmu_fault_fn(void *owner, const struct mmu_fault *fault);
+
+// A stretch of host addresses whose accesses belong to one owner (a space).
+struct mmu_window {
+	uintptr_t start;
+	size_t size;
+	void *owner;
+};
+
+struct mmu; // backend state of one machine; see mmu_open()
+
+struct mmu_ops {
+	const char *name;    // "rewire", "soft"
+	const char *blocker; // "signal", "userfaultfd", "none"
+	// Reserve size bytes aligned to align; at `hint` exactly when hint is not NULL (-EEXIST when
+	// taken). All of it faults to the engine. The window stays valid until window_close().
+	int (*window_open)(struct mmu *, size_t size, size_t align, void *hint, void *owner,
+		struct mmu_window **ret_window);
+	void (*window_close)(struct mmu *, struct mmu_window *);
+	// Translate; replaces what was there and wakes who waits. -ENOMEM (no host mapping to be had)
+	// leaves everything as it was.
+	int (*map)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
+	// Same frames (from first), other permission. MMU_NONE: every access is refused with SEGV by
+	// the engine (a protected area), contents kept.
+	int (*protect)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
+	// No translation any more: the next access faults to the engine. Never fails: the caller gives
+	// up the frames.
+	void (*clear)(struct mmu *, uintptr_t at, unsigned nr);
+	// Stop writers, and readers too when `readers`; on return no store is in flight and none can
+	// begin until map() or unblock(). Reads may go on when !readers. -ENOMEM leaves it unblocked.
+	int (*block)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, bool readers);
+	// Back-out of block(): the old frames with `prot` again, and wake.
+	void (*unblock)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
+	// Wake accessors that got MMU_FAULT_WAIT on these pages; they retry.
+	void (*wake)(struct mmu *, uintptr_t at, unsigned nr);
+	// Where the engine itself reaches the bytes of a frame, or NULL when there is no direct map.
+	void *(*peek)(struct mmu *, struct pfn);
+	void (*close)(struct mmu *);
+};
+
+struct mmu {
+	const struct mmu_ops *ops;
+	unsigned caps; // enum mmu_caps
+	mmu_fault_fn *fault;
+};
+
+#endif
