@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+// What all spaces of one machine share, and the calls that must go up.
+//
+// The layers below know nothing of huge pages, KSM or compaction; where they must ask, they ask
+// through mm_upcalls. A missing upcall (NULL) means: that subsystem is not there.
+#ifndef GODWIT_VIRT_MM_H
+#define GODWIT_VIRT_MM_H
+
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/nodemask.h"
+#include "machine/mmu.h"
+#include "phys/folio.h"
+#include "virt/pte.h"
+
+struct phys;
+struct copier;
+struct clock;
+struct vmstat;
+struct trace;
+struct space;
+struct vma;
+struct task;
+struct gather;
+struct page_table;
+struct mempolicy;
+
+enum mm_invalidate_reason {
+	MM_INVALIDATE_UNMAP,
+	MM_INVALIDATE_PROTECT,
+	MM_INVALIDATE_MIGRATE,
+	MM_INVALIDATE_COW,
+	MM_INVALIDATE_SPLIT,
+	MM_INVALIDATE_COLLAPSE,
+	MM_INVALIDATE_KSM,
+	MM_INVALIDATE_SOFT_DIRTY,
+};
+
+// Registered by assemblers (src/engine) and, through the public interface, by users who give
+// addresses to a device. start() is called before translations go, end() after: in between the
+// subscriber must not use what it cached for the range. Both may sleep, and must not fault.
+struct mm_notifier {
+	struct list_head node;
+	struct space *space;
+	void (*start)(struct mm_notifier *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
+	void (*end)(struct mm_notifier *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
+};
+
+struct mm_upcalls {
+	// A fault in an empty PMD range; >0 it mapped a huge page, 0 fall back to small pages, <0 errno.
+	int (*huge_fault)(struct vma *, struct task *, uint64_t addr, bool write);
+	// A write to a read-only huge page; 0 served, 1 split, retry as small pages, <0 errno.
+	int (*huge_wp_fault)(struct vma *, struct task *, uint64_t addr);
+	// A fault in a hugetlb vma; 0 or <0 (-EFAULT: SIGBUS).
+	int (*hugetlb_fault)(struct vma *, struct task *, uint64_t addr, bool write);
+	// A fault on a page made to hint; the entry is restored by the caller when 0.
+	int (*hint_fault)(struct vma *, struct task *, uint64_t addr, struct folio *);
+	// A CPU access to device-private memory.
+	int (*device_fault)(struct vma *, struct task *, uint64_t addr, struct pte);
+	// Walk every mapping of a KSM folio (mapping type 3).
+	void (*ksm_rmap)(struct folio *, bool (*one)(struct vma *, uint64_t addr, void *), void *arg);
+	void (*ksm_migrated)(struct folio *dst, struct folio *src);
+	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap held.
+	int (*split_huge_pmd)(struct vma *, uint64_t addr);
+	// Split a huge folio; locked, one caller reference. Tails are unlocked into `list` or the LRU.
+	int (*split_folio)(struct folio *, struct list_head *unused);
+	// Words of madvise this layer does not serve.
+	int (*advise)(struct space *, struct task *, uint64_t addr, uint64_t len, int advice);
+	// fork and exit of a space, for scanners; a vma goes.
+	void (*space_forked)(struct space *child, struct space *parent);
+	void (*space_exit)(struct space *);
+	// A page that is pinned must lie where it may stay (CMA and movable zones are not).
+	int (*unpinnable)(struct folio *);
+};
+
+// Tunables the virt and migrate layers read; paths and texts are in src/text/tunables.c.
+struct mm_tunables {
+	_Atomic unsigned long fault_around_bytes; // 64 KiB
+	_Atomic bool numa_demotion;
+};
+
+struct mm_core {
+	struct phys *phys;
+	struct mmu *mmu;
+	struct copier *copier;
+	struct clock *clock;
+	struct vmstat *stat;
+	struct trace *trace;
+	struct mm_upcalls up;
+	struct mm_tunables tunables;
+	struct mutex tasks_lock; // rank TASKS: tasks, spaces, notifiers, objects lists
+	struct list_head tasks;
+	struct list_head spaces;
+	struct list_head objects;
+	struct list_head notifiers;
+	_Atomic unsigned nr_notifiers;
+	int next_pid;
+	struct folio *zero_page; // one read-only frame of zeros, reserved
+};
+
+int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
+void mm_core_release(struct mm_core *);
+
+void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
+void mm_notify_end(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
+
+// Balances the books of all spaces: every present entry has its mapcount and reference, every
+// mapped folio's count equals the entries found, rss counters, rmap trees, tables' nr_used. Only
+// when nothing runs. Aborts with a dump on the first difference. Also runs phys_check().
+void mm_check(struct mm_core *);
+
+#endif
