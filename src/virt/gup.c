@@ -11,8 +11,6 @@
 #include <errno.h>
 #include <string.h>
 
-enum follow { FOLLOW_LOOK, FOLLOW_READ, FOLLOW_WRITE, FOLLOW_OWN };
-
 static int take(struct pte e, unsigned subpage, bool own, bool write, struct folio **ret_folio,
 	unsigned *ret_page)
 {
@@ -82,6 +80,13 @@ int get_user_page(struct space *space, struct task *task, uint64_t addr, unsigne
 		if (err)
 			return err;
 	}
+}
+
+int look_user_page(struct space *space, uint64_t addr, unsigned flags, struct folio **ret_folio,
+	unsigned *ret_page)
+{
+	return follow(space, addr, flags & (FAULT_WRITE | FAULT_UNSHARE), flags & FAULT_WRITE,
+		ret_folio, ret_page);
 }
 
 void *folio_bytes(struct mm_core *mm, struct folio *folio, unsigned page)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Long-term pins. Each page is faulted in so that it will not be replaced under the holder (a
-// private page: exclusive; writable where the mapping is), then its pin count is raised under the
-// page-table lock that shows it mapped. From then on unmapping for migration refuses it (an
-// exclusive page that may be pinned cannot be shared), and so does the count of references.
+// private page: exclusive; writable where the mapping is), then its pin count is raised, and the
+// address is looked at again: only if it still shows the page is the pin good. From then on
+// unmapping for migration refuses it (an exclusive page that may be pinned cannot be shared), and
+// so does the count of references.
 //
 // Pages that lie where nothing may stay for long (CMA, the movable zone) are moved out first by an
 // upcall; the whole range is then tried again, as nobody may wait while holding half of it.
@@ -129,9 +130,8 @@ static unsigned wanted_access(struct space *space, uint64_t addr)
 	return flags;
 }
 
-// The page is mapped as wanted and pinned in one hold of its table's lock: whoever unmaps it later
-// sees the pin. The reference of get_user_page keeps a migration from finishing in between, and a
-// fork in between makes the page shared, which the second look notices.
+// Between the two looks the page may be unmapped, replaced, or shared by a fork; whoever tries
+// after the second one sees the pin.
 static int pin_one(struct pin *pin, struct task *task, uint64_t addr)
 {
 	struct space *space = pin->space;
@@ -149,7 +149,7 @@ static int pin_one(struct pin *pin, struct task *task, uint64_t addr)
 		assert_that(pinned, "pin of a held folio %#lx", (unsigned long)folio_pfn(folio).n);
 		folio_put(folio);
 		// Pinned now; still the page of this address, and still our own?
-		err = get_user_page_now(space, addr, flags, &again, &again_page);
+		err = look_user_page(space, addr, flags, &again, &again_page);
 		same = !err && again == folio && again_page == page;
 		if (!err)
 			folio_put(again);
