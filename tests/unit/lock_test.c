@@ -73,15 +73,19 @@ static void *try_all(void *arg)
 {
 	bool *got = arg;
 
-	got[0] = mutex_trylock(&mutex);
-	if (got[0])
+	memset(got, 0, 3 * sizeof(*got));
+	if (mutex_trylock(&mutex)) {
+		got[0] = true;
 		mutex_unlock(&mutex);
-	got[1] = read_trylock(&rwlock);
-	if (got[1])
+	}
+	if (read_trylock(&rwlock)) {
+		got[1] = true;
 		read_unlock(&rwlock);
-	got[2] = write_trylock(&rwlock);
-	if (got[2])
+	}
+	if (write_trylock(&rwlock)) {
+		got[2] = true;
 		write_unlock(&rwlock);
+	}
 	return NULL;
 }
 
@@ -97,7 +101,7 @@ static void expect_trylocks(bool mutex_free, bool read_free, bool write_free)
 	assert_int_equal(got[2], write_free);
 }
 
-static void test_trylock(void **state maybe_unused)
+static NO_THREAD_SAFETY_ANALYSIS void test_trylock(void **state maybe_unused)
 {
 	mutex_lock(&mutex);
 	mutex_assert_held(&mutex);
@@ -149,7 +153,7 @@ static void test_book(void **state maybe_unused)
 	lock_assert_none_held();
 }
 
-static void test_injected_trylock(void **state maybe_unused)
+static NO_THREAD_SAFETY_ANALYSIS void test_injected_trylock(void **state maybe_unused)
 {
 	fault_arm(FI_TRYLOCK, FI_THREAD, 1, 2);
 	assert_true(mutex_trylock(&mutex));
@@ -162,7 +166,12 @@ static void test_injected_trylock(void **state maybe_unused)
 	assert_int_equal(lock_rank_held_count(), 0);
 }
 
-static struct mutex tables[2] = {MUTEX_INIT(PAGE_TABLE), MUTEX_INIT(PAGE_TABLE)};
+static struct mutex tables[4] = {
+	MUTEX_INIT(PAGE_TABLE),
+	MUTEX_INIT(PAGE_TABLE),
+	MUTEX_INIT(PAGE_TABLE),
+	MUTEX_INIT(PAGE_TABLE),
+};
 
 static NO_THREAD_SAFETY_ANALYSIS void test_nesting(void **state maybe_unused)
 {
@@ -172,10 +181,10 @@ static NO_THREAD_SAFETY_ANALYSIS void test_nesting(void **state maybe_unused)
 	mutex_unlock(&tables[0]);
 	mutex_unlock(&tables[1]);
 	// The structure's order.
-	mutex_lock(&tables[1]);
-	mutex_lock_nested(&tables[0]);
-	mutex_unlock(&tables[1]);
-	mutex_unlock(&tables[0]);
+	mutex_lock(&tables[3]);
+	mutex_lock_nested(&tables[2]);
+	mutex_unlock(&tables[3]);
+	mutex_unlock(&tables[2]);
 	// A trylock in any order.
 	mutex_lock(&mutex);
 	assert_true(mutex_trylock(&tables[0]));

@@ -22,7 +22,7 @@ static void note(unsigned index)
 	order[order_len] = '\0';
 }
 
-static void worker(void *arg maybe_unused, unsigned index)
+static NO_THREAD_SAFETY_ANALYSIS void worker(void *arg maybe_unused, unsigned index)
 {
 	for (int i = 0; i < 4; i++) {
 		if (index == 0)
@@ -91,6 +91,25 @@ static void test_finds_lost_update(void **state maybe_unused)
 	assert_true(lost > 0 && lost < SEEDS);
 }
 
+#if HAVE_TSAN
+// The baton must not hide a race: these two never run at once.
+static void race(void *arg maybe_unused, unsigned index maybe_unused)
+{
+	shared++;
+	sched_point();
+}
+
+static void run_race(void *arg maybe_unused)
+{
+	sched_run(1, 2, race, NULL);
+}
+
+static void test_race_shows(void **state maybe_unused)
+{
+	assert_aborts(run_race, NULL, "data race");
+}
+#endif
+
 static void keep_update(void *arg maybe_unused, unsigned index maybe_unused)
 {
 	mutex_lock(&low);
@@ -110,7 +129,7 @@ static void test_lock_excludes(void **state maybe_unused)
 
 // Locks in opposite orders; trylock gets past the check of the order, the wait for a key does not
 // have one.
-static bool flags[2];
+static atomic_bool flags[2];
 
 static void cross(void *arg maybe_unused, unsigned index)
 {
@@ -179,6 +198,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_repeats),
 		cmocka_unit_test(test_finds_lost_update),
+#if HAVE_TSAN
+		cmocka_unit_test(test_race_shows),
+#endif
 		cmocka_unit_test(test_lock_excludes),
 		cmocka_unit_test(test_deadlock_is_reported),
 		cmocka_unit_test(test_time_is_virtual),
