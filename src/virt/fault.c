@@ -27,6 +27,7 @@
 #include "virt/gather.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
+#include "virt/rss.h"
 #include "virt/task.h"
 
 #include <errno.h>
@@ -221,6 +222,8 @@ int fault_install(struct fault *f, const struct fault_install *in)
 		else if (in->folio)
 			folio_add_file_rmap(in->folio, in->page, 1);
 		table_set_entry(table, pte_index(addr), in->new);
+		if (in->folio)
+			space_rss_add(f->space, in->folio, 1);
 	}
 	page_table_unlock(table);
 	return err;

@@ -104,7 +104,7 @@ static enum copied copy_now(struct fork *k, struct vma *child, uint64_t addr, st
 	table_set_entry(table, pte_index(vaddr_of(addr)),
 		pte_make(folio_pfn(new), e.v & (PTE_PRESENT | PTE_DIRTY | PTE_YOUNG | PTE_WRITE)));
 	space_rss_add(k->child, new, 1);
-	folio_add_lru_vma(new, child);
+	folio_add_lru(new);
 	return COPIED;
 }
 

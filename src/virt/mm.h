@@ -18,7 +18,7 @@ struct phys;
 struct copier;
 struct clock;
 struct vmstat;
-struct trace;
+struct trace_ring;
 struct space;
 struct vma;
 struct task;
@@ -86,7 +86,7 @@ struct mm_core {
 	struct copier *copier;
 	struct clock *clock;
 	struct vmstat *stat;
-	struct trace *trace;
+	struct trace_ring *trace;
 	struct mm_upcalls up;
 	struct mm_tunables tunables;
 	struct mutex tasks_lock; // rank TASKS: tasks, spaces, notifiers, objects lists
