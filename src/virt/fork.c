@@ -46,6 +46,7 @@ struct fork {
 };
 
 static int fork_vma(struct fork *k, struct vma *vma);
+static void forget_regions(struct fork *k);
 static int copy_range(struct fork *k, struct vma *child, struct vma *parent);
 
 int space_fork(struct space *parent, struct task *task, struct space **ret_child)
