@@ -6,6 +6,7 @@
 #ifndef GODWIT_VIRT_MM_H
 #define GODWIT_VIRT_MM_H
 
+#include "base/histogram.h"
 #include "base/list.h"
 #include "base/lock.h"
 #include "base/nodemask.h"
@@ -96,8 +97,12 @@ struct mm_core {
 	struct list_head objects;
 	struct list_head notifiers; // src/virt/notify.c has their lock
 	_Atomic unsigned nr_notifiers;
+	struct list_head pins; // struct pin.node
 	int next_pid;
-	struct folio *zero_page; // one read-only frame of zeros, reserved
+	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that neighbours
+	// that map it merge into one host mapping. One page to the engine.
+	struct folio *zero_page;
+	struct histogram migration_waits; // ns that accessors waited for moving pages
 };
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
