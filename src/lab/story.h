@@ -240,7 +240,7 @@ enum show_what {
 
 struct operand_show {
 	enum show_what what;
-	const struct story_mapping *map; // numa_maps, smaps
+	struct story_range range;	 // numa_maps, smaps
 	const char *const *names;	 // vmstat
 	size_t count;
 };
@@ -392,6 +392,7 @@ int story_load(const char *file, struct story **ret_story, struct story_errors *
 void story_free(struct story *story); // NULL is allowed
 
 const char *command_word(enum command_kind kind);
+const char *expect_word(enum expect_what what); // "status"
 
 // ---- Words shared with the machines -------------------------------------------------------------
 
