@@ -65,7 +65,9 @@ bool bad(struct parser *p, unsigned column, const char *format, ...)
 bool bad_word(struct parser *p, struct word w, const char *expected)
 {
 	int length = w.length > 40 ? 40 : (int)w.length;
-	return bad(p, w.column, "'%.*s%s', expected %s", length, w.s,
+	if (!length)
+		return bad(p, w.column, "nothing here, expected %s", expected);
+	return bad(p, w.column, "unexpected '%.*s%s', expected %s", length, w.s,
 		w.length > 40 ? "..." : "", expected);
 }
 

@@ -100,7 +100,9 @@ static bool parse_task_line(struct parser *p, struct word name, struct command *
 	for (size_t i = 0; i < p->tasks.count; i++)
 		known |= word_is(name, tasks[i].task->name);
 	if (!known)
-		return bad_word(p, name, "a command, or a task that task or fork made before");
+		return bad(p, name.column, "unknown command or task '%.*s', expected a command, or "
+					   "a task that task or fork made before",
+			name.length > 40 ? 40 : (int)name.length, name.s);
 	struct known_task *task = find_task(p, name);
 	struct word w;
 	if (!task || !take_word(p, "what the task does", &w))
@@ -109,6 +111,7 @@ static bool parse_task_line(struct parser *p, struct word name, struct command *
 	if (kind < 0 || said_by[kind] != TASK)
 		return bad_word(p, w, "something that a task does, such as map, write or move");
 	c->kind = (enum command_kind)kind;
+	c->column = w.column;
 	c->task = task->task;
 	return parse_operands(p, c);
 }
@@ -128,6 +131,7 @@ static bool parse_command(struct parser *p, struct command *c)
 		return bad_word(p, w, expected);
 	}
 	c->kind = (enum command_kind)kind;
+	c->column = w.column;
 	return parse_operands(p, c);
 }
 

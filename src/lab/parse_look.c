@@ -76,7 +76,7 @@ static struct command *last_action(struct parser *p)
 static bool last_is(struct parser *p, const char *what, struct command **ret_last)
 {
 	*ret_last = last_action(p);
-	return *ret_last ||
+	return *ret_last || p->errors->count || // the command may have been a bad line
 		bad(p, ((struct word *)p->words.v)[0].column,
 			"expect %s without a command before it, expected one", what);
 }
@@ -90,7 +90,7 @@ static bool take_number(struct parser *p, const char *expected, int64_t *ret_val
 static void failed_map(struct parser *p, const struct command *last)
 {
 	struct known_map *maps = p->maps.v;
-	if (last->kind == CMD_MAP)
+	if (last && last->kind == CMD_MAP)
 		maps[last->map.map->index].mapped = false;
 }
 
@@ -138,6 +138,8 @@ static bool expect_status(struct parser *p, struct operand_expect *e)
 	for (size_t i = p->commands.count; i-- > 0;)
 		if (v[i]->kind == CMD_WHERE || v[i]->kind == CMD_MOVE)
 			return read_statuses(p, true, &e->status);
+	if (p->errors->count)
+		return read_statuses(p, true, &e->status);
 	return bad(p, ((struct word *)p->words.v)[0].column,
 		"expect status without a where or move before it, expected one");
 }

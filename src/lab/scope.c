@@ -12,6 +12,12 @@
 
 #include <string.h>
 
+static void unknown(struct parser *p, const char *what, struct word w, const char *expected)
+{
+	bad(p, w.column, "unknown %s '%.*s', expected %s", what, w.length > 40 ? 40 : (int)w.length,
+		w.s, expected);
+}
+
 // ---- Tasks --------------------------------------------------------------------------------------
 
 static struct known_task *task_named(struct parser *p, struct word w)
@@ -27,7 +33,7 @@ struct known_task *find_task(struct parser *p, struct word w)
 {
 	struct known_task *task = task_named(p, w);
 	if (!task) {
-		bad_word(p, w, "a task that task or fork made before");
+		unknown(p, "task", w, "a task that task or fork made before");
 		return NULL;
 	}
 	if (task->exited_line) {
@@ -161,7 +167,7 @@ struct known_map *find_map(struct parser *p, const struct story_task *task, stru
 		char expected[120];
 		snprintf(expected, sizeof(expected), "a mapping that task %s made before",
 			task->name);
-		bad_word(p, name, expected);
+		unknown(p, "mapping", name, expected);
 	}
 	return known;
 }

@@ -286,6 +286,7 @@ struct operand_expect {
 struct command {
 	enum command_kind kind;
 	unsigned line;
+	unsigned column;     // of the command's word
 	const char *source;  // the line as written, without comment and outer blanks
 	const char *differs; // the reason after "# differs:", or NULL
 	const struct story_task *task; // the A of "A word ...", of exit and offline_page; else NULL
