@@ -5,7 +5,7 @@
 // A command goes in, a result comes out. The player (player.c) calls everything from one thread,
 // one call at a time, in this order:
 //
-//   open -> supports (every command of the story) -> setup -> { action | query }* -> teardown
+//   open -> needs -> supports (every command of the story) -> setup -> { action | query }* -> teardown
 //
 // cancel alone may come from another thread, while any of the others runs. Once open succeeded
 // teardown is always called exactly once, whatever happened in between.
@@ -119,7 +119,7 @@ int lab_machine_fail(struct lab_machine *machine, int error, const char *format,
 void lab_machine_warn(struct lab_machine *machine, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-enum { LAB_SKIP = 1 }; // setup: what the story needs is not here
+enum { LAB_SKIP = 1 }; // needs, setup: what the story needs is not here
 
 // Performs one command of its kind. 0, or negative errno when the machine cannot go on.
 typedef int lab_action_fn(struct lab_machine *machine, const struct command *command,
@@ -134,6 +134,11 @@ struct lab_machine_ops {
 	int (*open)(const struct lab_options *options, struct lab_machine **ret_machine,
 		char *failure, size_t failure_size);
 
+	// Whether the story can be played here as far as can be known without changing anything:
+	// the needs, nodes, distances and kernel that its machine lines ask for. 0, or LAB_SKIP
+	// with failure set ("needs cma: this kernel was built without it"). NULL: nothing to ask.
+	int (*needs)(struct lab_machine *machine, const struct story *story);
+
 	// Whether this build can play the command at all; asked for every command before setup, so
 	// that a story is refused before anything runs (exit 2). Only for operands: a kind whose
 	// action is NULL is refused without asking. NULL: everything. *ret_reason is a constant.
@@ -141,9 +146,9 @@ struct lab_machine_ops {
 		const char **ret_reason);
 
 	// Builds the machine that the story's machine lines ask for, tasks not included, and puts
-	// the tunables where a story starts. LAB_SKIP with failure set ("needs cma: this kernel was
-	// built without it") when a need is not met; nothing has been changed then, or teardown
-	// will undo it. story lives until teardown.
+	// the tunables where a story starts. LAB_SKIP with failure set when a need turns out not
+	// to be met (huge pages that cannot be had); teardown undoes what was changed. story lives
+	// until teardown.
 	int (*setup)(struct lab_machine *machine, const struct story *story);
 
 	// By kind of command; NULL: not in this build. What each guarantees:

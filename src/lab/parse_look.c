@@ -33,26 +33,33 @@ static bool keep_words(struct parser *p, const char *expected, const char *const
 	return true;
 }
 
+static const char *const show_words[] = {
+	[SHOW_VMSTAT] = "vmstat",
+	[SHOW_NUMA_MAPS] = "numa_maps",
+	[SHOW_SMAPS] = "smaps",
+	[SHOW_BUDDYINFO] = "buddyinfo",
+	[SHOW_NUMASTAT] = "numastat",
+	[SHOW_HUGEPAGES] = "hugepages",
+	[SHOW_TRACE] = "trace",
+};
+
+const char *show_word(enum show_what what)
+{
+	return show_words[what];
+}
+
 bool parse_show(struct parser *p, struct command *c)
 {
-	static const char *const words[] = {
-		[SHOW_VMSTAT] = "vmstat",
-		[SHOW_NUMA_MAPS] = "numa_maps",
-		[SHOW_SMAPS] = "smaps",
-		[SHOW_BUDDYINFO] = "buddyinfo",
-		[SHOW_NUMASTAT] = "numastat",
-		[SHOW_HUGEPAGES] = "hugepages",
-		[SHOW_TRACE] = "trace",
-	};
 	const char *expected =
 		"vmstat, numa_maps, smaps, buddyinfo, numastat, hugepages or trace";
+	const unsigned kinds = sizeof(show_words) / sizeof(show_words[0]);
+	unsigned what = 0;
 	struct word w;
 	if (!take_word(p, expected, &w))
 		return false;
-	unsigned what = 0;
-	while (what < sizeof(words) / sizeof(words[0]) && !word_is(w, words[what]))
+	while (what < kinds && !word_is(w, show_words[what]))
 		what++;
-	if (what == sizeof(words) / sizeof(words[0]))
+	if (what == kinds)
 		return bad_word(p, w, expected);
 	c->show.what = what;
 	if (what == SHOW_VMSTAT)

@@ -189,6 +189,7 @@ static bool read_area(struct parser *p, struct word item)
 	struct story_cma *kept = pile_push(p, &p->cma, sizeof(*kept));
 	if (kept)
 		*kept = area;
+	p->story->machine.needs |= 1u << NEED_CMA;
 	return kept;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The player: one story, one machine, one report.
 //
-//   setup -> for each command { act | mark | show | judge } -> teardown
+//   needs -> setup -> for each command { act | mark | show | judge } -> teardown
 //
 // What each command did goes to the reporter at once. A story fails
 //   - at an expectation that does not hold; it goes on after it, as later lines still tell
@@ -44,6 +44,22 @@ static void not_supported(struct story_errors *errors, const struct command *c, 
 	e->column = c->column;
 	snprintf(e->text, sizeof(e->text), "'%s' is not in this build%s%s, expected another command",
 		command_word(c->kind), reason ? ": " : "", reason ? reason : "");
+}
+
+bool play_skips(const struct story *story, struct lab_machine *machine, char *reason,
+	size_t reason_size)
+{
+	const struct story_machine *m = &story->machine;
+	const char *name = machine->ops->name;
+	const char *only = m->only_engine ? "engine" : m->only_host ? "host" : name;
+	if (strcmp(only, name)) {
+		snprintf(reason, reason_size, "only %s", only);
+		return true;
+	}
+	if (!machine->ops->needs || machine->ops->needs(machine, story) != LAB_SKIP)
+		return false;
+	snprintf(reason, reason_size, "%s", machine->failure);
+	return true;
 }
 
 bool play_supported(const struct story *story, struct lab_machine *machine,
@@ -390,18 +406,6 @@ static void set_up_and_play(struct play *play)
 	t->exit = t->failed ? PLAY_FAILED : PLAY_HELD;
 }
 
-static bool is_other_machine(const struct story *story, const char *machine,
-	struct play_totals *totals)
-{
-	const struct story_machine *m = &story->machine;
-	const char *only = m->only_engine ? "engine" : m->only_host ? "host" : machine;
-	if (!strcmp(only, machine))
-		return false;
-	totals->exit = PLAY_SKIPPED;
-	snprintf(totals->reason, sizeof(totals->reason), "only %s", only);
-	return true;
-}
-
 static void pass_warning(void *arg, const char *text)
 {
 	struct reporter *r = arg;
@@ -422,7 +426,9 @@ enum play_exit play_story(const struct story *story, struct lab_machine *machine
 	machine->warn = pass_warning;
 	machine->warn_arg = reporter;
 	reporter->begin(reporter, story, name);
-	if (!is_other_machine(story, name, ret_totals))
+	if (play_skips(story, machine, ret_totals->reason, sizeof(ret_totals->reason)))
+		ret_totals->exit = PLAY_SKIPPED;
+	else
 		set_up_and_play(&play);
 	reporter->end(reporter, story, name, ret_totals);
 	machine->ops->teardown(machine);

@@ -42,6 +42,10 @@ struct reporter {
 	void (*warn)(struct reporter *r, const char *text);
 };
 
+// Whether the story is not for this machine; reason says why.
+bool play_skips(const struct story *story, struct lab_machine *machine, char *reason,
+	size_t reason_size);
+
 // What the machine cannot play, as errors of the story; true: it can play all of it.
 bool play_supported(const struct story *story, struct lab_machine *machine,
 	struct story_errors *errors);

@@ -394,6 +394,7 @@ void story_free(struct story *story); // NULL is allowed
 
 const char *command_word(enum command_kind kind);
 const char *expect_word(enum expect_what what); // "status"
+const char *show_word(enum show_what what);	// "numa_maps"
 
 // ---- Words shared with the machines -------------------------------------------------------------
 
