@@ -18,7 +18,7 @@ struct play_totals {
 	unsigned commands, expectations, failed;
 	enum play_exit exit;
 	bool interrupted; // by a signal; play no other story
-	char reason[256]; // why it was skipped, or why the machine stopped; may be empty
+	char reason[320]; // why it was skipped, or why the machine stopped; may be empty
 	struct lab_counters counters; // what changed while the story ran
 };
 

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,6 +90,8 @@ static int start_script(const char *script, const char *const *files, size_t cou
 	const size_t n = sizeof(fixed) / sizeof(fixed[0]);
 	char **argv = calloc(count + n + 2, sizeof(*argv));
 	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none;
 	if (!argv)
 		return -ENOMEM;
 	argv[0] = (char *)script;
@@ -98,7 +101,12 @@ static int start_script(const char *script, const char *const *files, size_t cou
 		argv[i + n + 1] = (char *)files[i];
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-	int err = posix_spawnp(ret_pid, script, &actions, NULL, argv, environ);
+	posix_spawnattr_init(&attributes);
+	sigemptyset(&none); // Ctrl-C is for the script too, whatever is blocked here
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+	int err = posix_spawnp(ret_pid, script, &actions, &attributes, argv, environ);
+	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
 	free(argv);
 	return -err;
@@ -106,12 +114,13 @@ static int start_script(const char *script, const char *const *files, size_t cou
 
 static int read_script(int fd, pid_t pid, struct results *ret_results)
 {
-	int status, err = -errno;
+	int status, err;
 	FILE *in = fdopen(fd, "r");
 	if (in) {
 		err = results_read(in, ret_results);
 		fclose(in);
 	} else {
+		err = -errno;
 		close(fd);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
