@@ -294,7 +294,8 @@ static bool apply_option(struct run_options *o, int option, const char *prefix)
 		return true;
 	case OPT_TIMEOUT:
 		if (!read_number(optarg, 1000000, &n))
-			return !cli_usage_error(prefix, "--timeout takes seconds, not '%s'", optarg);
+			return !cli_usage_error(prefix, "--timeout takes seconds, not '%s'",
+				optarg);
 		o->play.limit_s = (unsigned)n;
 		return true;
 	case OPT_RESULTS:

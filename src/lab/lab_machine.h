@@ -5,7 +5,7 @@
 // A command goes in, a result comes out. The player (player.c) calls everything from one thread,
 // one call at a time, in this order:
 //
-//   open -> needs -> supports (every command of the story) -> setup -> { action | query }* -> teardown
+//   open -> needs -> supports (every command) -> setup -> { action | query }* -> teardown
 //
 // cancel alone may come from another thread, while any of the others runs. Once open succeeded
 // teardown is always called exactly once, whatever happened in between.
@@ -61,9 +61,11 @@ struct lab_result {
 // ret = -1 and error = errno_value (positive).
 void lab_result_fail(struct lab_result *result, int errno_value);
 // Allocates count entries, all STATUS_UNWRITTEN. 0 or -ENOMEM.
-int lab_result_statuses(struct lab_result *result, size_t count) __attribute__((warn_unused_result));
+int lab_result_statuses(struct lab_result *result, size_t count)
+	__attribute__((warn_unused_result));
 // A copy of text becomes the result's text. 0 or -ENOMEM.
-int lab_result_text(struct lab_result *result, const char *text) __attribute__((warn_unused_result));
+int lab_result_text(struct lab_result *result, const char *text)
+	__attribute__((warn_unused_result));
 void lab_result_release(struct lab_result *result);
 
 struct lab_counter {
@@ -91,7 +93,7 @@ enum lab_text {
 	TEXT_NUMA_MAPS, // the lines of /proc/PID/numa_maps that lie in the mapping
 	TEXT_SMAPS,	// the blocks of /proc/PID/smaps that lie in the mapping
 	TEXT_BUDDYINFO,
-	TEXT_NUMASTAT, // the counters of /sys/devices/system/node/node*/numastat, one line a counter
+	TEXT_NUMASTAT, // all /sys/devices/system/node/node*/numastat, one line a counter
 	TEXT_TRACE,    // what was traced since the mark
 };
 
@@ -162,24 +164,25 @@ struct lab_machine_ops {
 	// UNMAP PROTECT REMAP ADVISE LOCK UNLOCK   One system call.
 	// WRITE READ CHECK Page by page in rising order, by the task itself, on its cpu; a signal
 	//                  ends the access and is the result; the task lives on.
-	// PIN UNPIN        Long-term pins of the whole range; a failed pin is ret -1 with its errno;
+	// PIN UNPIN        Long-term pins of the whole range; a failed pin is ret -1, error set;
 	//                  UNPIN returns when the pages are really free of it.
 	// POLICY GET_POLICY MBIND WHERE MOVE MIGRATE MEMS MEMS_V1
 	//                  One system call (MEMS: the write to the file), made by the task. Pid 0
 	//                  unless `of` or a raw pid says otherwise.
-	// LOAD STOP        LOAD returns when every thread has made its first access. STOP joins them.
+	// LOAD STOP        LOAD returns after the first access of every thread. STOP joins them.
 	// SPLIT            The range's huge pages, through the file of debugfs.
 	// SET              One write. A tunable that does not exist: ret -1 with ENOENT.
 	// COMPACT          compact_memory, or node/nodeN/compact with world.node.
-	// KHUGEPAGED KSMD  The daemon is started if it was stopped, makes world.count full scans and
-	//                  is put back as it was.
-	// BALANCE          numa_balancing is 1 for world.time_ns, while the loads run, then as before.
+	// KHUGEPAGED KSMD  The daemon is started if it was stopped, makes world.count full scans
+	//                  and is put back as it was.
+	// BALANCE          numa_balancing is 1 for world.time_ns, while the loads run, then as it
+	//                  was before.
 	// CMA CONTIG       One allocation of a contiguous range; CMA is known by name until freed;
 	//                  CONTIG frees at once.
-	// OFFLINE_PAGE     soft_offline_page of each page of the range, in rising order; it ends with
-	//                  the first error.
-	// FILL UNFILL      Takes the free memory of a node, all but `size`, with pages that cannot be
-	//                  moved or reclaimed; UNFILL gives back a node, or all (-1).
+	// OFFLINE_PAGE     soft_offline_page of each page of the range, in rising order; it ends
+	//                  with the first error.
+	// FILL UNFILL      Takes the free memory of a node, all but `size`, with pages that cannot
+	//                  be moved or reclaimed; UNFILL gives back a node, or all (-1).
 	// SLEEP            Nothing happens but time (the engine's clock may be a manual one).
 	//
 	// MARK, SHOW and EXPECT never get here; the player makes them from the queries.
@@ -194,8 +197,8 @@ struct lab_machine_ops {
 	int (*vmstat)(struct lab_machine *machine, struct lab_counters *counters);
 	// A Linux text; range is for NUMA_MAPS and SMAPS, else NULL. *ret_text is the caller's to
 	// free(). Node numbers in it are the story's.
-	int (*text)(struct lab_machine *machine, enum lab_text what, const struct story_range *range,
-		char **ret_text);
+	int (*text)(struct lab_machine *machine, enum lab_text what,
+		const struct story_range *range, char **ret_text);
 	// Number of 2 MiB mappings (PMD leaves, hugetlb's too) that begin in the range.
 	int (*huge)(struct lab_machine *machine, const struct story_range *range,
 		uint64_t *ret_count);
@@ -208,7 +211,7 @@ struct lab_machine_ops {
 	// A mark was made; NULL is allowed. (The trace begins again.)
 	int (*mark)(struct lab_machine *machine);
 
-	// Give up the running callback soon; it then returns -EINTR. Any thread. NULL: not possible.
+	// Give up the running callback soon; it then returns -EINTR. Any thread. NULL: it cannot.
 	void (*cancel)(struct lab_machine *machine);
 
 	// Ends tasks, undoes what setup and SET changed, frees the machine. It cannot fail; what

@@ -307,7 +307,7 @@ bool read_nodes(struct parser *p, struct word w, uint64_t *ret_nodes)
 	do {
 		more = cut_at(w, ',', &item, &w);
 		if (!item.length)
-			return bad(p, item.column, "no node here, expected nodes such as 0,2 or 0-3");
+			return bad(p, item.column, "nothing here, expected nodes such as 0,2-3");
 		if (!add_nodes(p, item, &nodes))
 			return false;
 	} while (more);

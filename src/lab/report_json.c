@@ -3,8 +3,8 @@
 //
 // Every command begins with schema, line, task, command, return, errno; then come the members that
 // apply: status, signal, text, found_byte and address (check), accesses, stall_ns and lost (stop),
-// show, values (show vmstat), expect, wanted, found and held (expect), failure, differs. The last object
-// of a story has no "line": it has the story, the machine, the result, the totals and the
+// show, values (show vmstat), expect, wanted, found and held (expect), failure, differs. The last
+// object of a story has no "line": it has the story, the machine, the result, the totals and the
 // counters. godwit-lab(1) documents them; a member may be added to schema 1, never changed.
 //
 // json-c keeps members in the order in which they are added. Without memory a line says so instead.

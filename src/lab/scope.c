@@ -197,7 +197,7 @@ static bool read_extent(struct parser *p, struct word inside, const struct known
 		range->length = 0;
 	}
 	if (range->offset > whole || (range->offset == whole && !has_length))
-		return bad(p, offset.column, "the range begins beyond %s, expected less than 0x%llx",
+		return bad(p, offset.column, "the range begins beyond %s, expected below 0x%llx",
 			known->map->name, (unsigned long long)whole);
 	uint64_t left = whole - range->offset;
 	if (!has_length)

@@ -94,7 +94,7 @@ struct story_mapping {
 	const char *name;
 	const struct story_task *task;
 	unsigned index;	   // position in story->mappings
-	uint64_t address;  // STORY_MAP_BASE + n * STORY_MAP_STRIDE, n counting the task's maps from 0
+	uint64_t address;  // STORY_MAP_BASE + n * STORY_MAP_STRIDE, n: the task's maps before it
 	uint64_t length;   // bytes, as asked
 	const struct story_mapping *origin; // fork: what it was copied from; remap: what was moved
 	uint64_t page_size; // 4096, or the size of the hugetlb pages
@@ -133,7 +133,7 @@ struct status_run {
 struct status_list {
 	const struct status_run *v;
 	size_t count;
-	bool counted; // some entry was written with "*N", or there is more than one
+	bool counted; // an entry was written with "*N", or there is more than one
 };
 
 struct operand_task {
@@ -156,7 +156,8 @@ struct operand_remap {
 	const struct story_mapping *to;
 };
 
-struct operand_range { // unmap, protect, write, read, check, advise, lock, unlock, pin, unpin, split
+// unmap, protect, write, read, check, advise, lock, unlock, pin, unpin, split, offline_page
+struct operand_range {
 	struct story_range range;
 	enum mapping_prot prot; // protect
 	uint8_t byte;		// write, check

@@ -97,9 +97,9 @@ const char *nodes_text(uint64_t nodes, char *buf, size_t size)
 		int last = first;
 		while (last + 1 < STORY_NODES_MAX && nodes >> (last + 1) & 1)
 			last++;
-		const char *comma = used ? "," : "";
-		int n = last > first ? snprintf(buf + used, size - used, "%s%d-%d", comma, first, last)
-				     : snprintf(buf + used, size - used, "%s%d", comma, first);
+		int n = snprintf(buf + used, size - used, "%s%d", used ? "," : "", first);
+		if (last > first && n >= 0 && (size_t)n < size - used)
+			n += snprintf(buf + used + n, size - used - (size_t)n, "-%d", last);
 		if (n < 0 || (size_t)n >= size - used)
 			break;
 		used += (size_t)n;
