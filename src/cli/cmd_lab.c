@@ -193,18 +193,19 @@ static bool all_fit_here(const struct stories *s)
 	return true;
 }
 
-static bool results_of_host(const struct stories *s, const struct run_options *o,
+// CLI_OK, or the exit status after a message.
+static int results_of_host(const struct stories *s, const struct run_options *o,
 	struct results *ret_results)
 {
 	char failure[256] = "";
 	bool here = !strcmp(o->kernel, "here") || (!strcmp(o->kernel, "auto") && all_fit_here(s));
 	if (here)
-		return results_here(s, "host", o, ret_results);
+		return results_here(s, "host", o, ret_results) ? CLI_OK : CLI_USAGE;
 	fprintf(stderr, "godwit: this host lacks the nodes, booting a kernel that has them\n");
-	if (!play_on_real_kernel(s->files, s->count, ret_results, failure, sizeof(failure)))
-		return true;
-	fprintf(stderr, "godwit: %s\n", failure);
-	return false;
+	int err = play_on_real_kernel(s->files, s->count, ret_results, failure, sizeof(failure));
+	if (err)
+		fprintf(stderr, "godwit: %s\n", failure);
+	return !err ? CLI_OK : err > 0 ? CLI_SKIPPED : CLI_USAGE;
 }
 
 static int print_comparisons(const struct results *left, const struct results *right,
@@ -249,9 +250,11 @@ static int compare_reports(int argc, char **argv, bool json)
 static int compare_stories(const struct stories *s, const struct run_options *o)
 {
 	struct results left = {0}, right = {0};
-	int status = CLI_USAGE;
 	watch_block_signals();
-	if (results_here(s, "engine", o, &left) && results_of_host(s, o, &right))
+	if (!results_here(s, "engine", o, &left))
+		return CLI_USAGE;
+	int status = results_of_host(s, o, &right);
+	if (!status)
 		status = print_comparisons(&left, &right, s, o->json);
 	results_release(&left);
 	results_release(&right);

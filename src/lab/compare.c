@@ -124,7 +124,7 @@ static const char *source_of(const struct story *story, const struct difference 
 }
 
 static void fill_row(struct libscols_line *row, const struct difference *d, const char *source,
-	bool colour)
+	bool marked, bool colour)
 {
 	char number[16];
 	snprintf(number, sizeof(number), "%u", d->line);
@@ -132,7 +132,8 @@ static void fill_row(struct libscols_line *row, const struct difference *d, cons
 	scols_line_set_data(row, 1, source);
 	scols_line_set_data(row, 2, d->left ? d->left : "(did not come here)");
 	scols_line_set_data(row, 3, d->right ? d->right : "(did not come here)");
-	scols_line_set_data(row, 4, d->differs ? d->differs : "");
+	if (marked)
+		scols_line_set_data(row, 4, d->differs ? d->differs : "");
 	if (colour && !d->differs)
 		scols_line_set_color(row, "red");
 }
@@ -141,12 +142,13 @@ static struct libscols_table *difference_table(FILE *out, const struct compariso
 {
 	struct libscols_table *table = scols_new_table();
 	const char *titles[] = {"LINE", "COMMAND", c->left_machine, c->right_machine,
-		c->marked ? "DIFFERS BECAUSE" : ""};
+		"DIFFERS BECAUSE"};
+	const size_t columns = c->marked ? 5 : 4;
 	if (!table)
 		return NULL;
 	scols_table_set_stream(table, out);
 	scols_table_enable_colors(table, colour);
-	for (size_t i = 0; i < sizeof(titles) / sizeof(titles[0]); i++) {
+	for (size_t i = 0; i < columns; i++) {
 		struct libscols_column *column = scols_table_new_column(table, titles[i], 0,
 			i == 0 ? SCOLS_FL_RIGHT : SCOLS_FL_WRAP);
 		if (column && i > 0) // texts of several lines stay such
@@ -166,7 +168,7 @@ static void print_differences(FILE *out, const struct comparison *c, const struc
 		const struct difference *d = &c->differences[i];
 		struct libscols_line *row = scols_table_new_line(table, NULL);
 		if (row)
-			fill_row(row, d, source_of(story, d), colour);
+			fill_row(row, d, source_of(story, d), c->marked, colour);
 	}
 	if (table)
 		scols_print_table(table);

@@ -208,20 +208,13 @@ static void parse_line(struct parser *p, const char *s, size_t length)
 
 // ---- The whole ----------------------------------------------------------------------------------
 
-// What a command's outcome is compared with, so that a failure of it is no surprise.
-static bool is_about_outcome(const struct command *c)
-{
-	return c->kind == CMD_EXPECT &&
-		(c->expect.what == EXPECT_RETURN || c->expect.what == EXPECT_ERRNO ||
-			c->expect.what == EXPECT_SIGNAL || c->expect.what == EXPECT_STATUS ||
-			c->expect.what == EXPECT_TEXT);
-}
-
+// An expectation before the next action, whatever it is about, says that the author has thought
+// about how the action ends; a failure of it is then left to the expectation.
 static void mark_expected(struct command **v, size_t count)
 {
 	struct command *last = NULL;
 	for (size_t i = 0; i < count; i++) {
-		if (is_about_outcome(v[i]) && last)
+		if (v[i]->kind == CMD_EXPECT && last)
 			last->expected = true;
 		if (v[i]->kind != CMD_EXPECT && v[i]->kind != CMD_SHOW && v[i]->kind != CMD_MARK)
 			last = v[i];

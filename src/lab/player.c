@@ -6,9 +6,9 @@
 // What each command did goes to the reporter at once. A story fails
 //   - at an expectation that does not hold; it goes on after it, as later lines still tell
 //     something;
-//   - at a system call that returned -1, or a signal, that no `expect return, errno, signal, status
-//     or text` right after it asks about (struct command.expected); there the story ends, since
-//     what follows would not mean what it says, unless options->keep_going;
+//   - at a system call that returned -1, or a signal, when no expectation follows before the next
+//     action (struct command.expected); there the story ends, since what follows would not mean
+//     what it says, unless options->keep_going;
 //   - at a check that found another byte, and at a load that lost values: likewise;
 //   - when the machine itself cannot go on: always ends.
 // marks and shows may stand between a command and the expectations about it.

@@ -5,8 +5,9 @@
 //
 // The script finds or fetches a kernel, boots it with several nodes, runs the command inside, and
 // passes its output through, the console's noise included; results.c picks out what it knows. All
-// files are played in one boot. The script's exit status is that of the command inside, so it
-// says nothing about whether booting worked; a report with all stories does.
+// files are played in one boot. The script's exit status is that of the command inside, so that a
+// report with all stories is what says that booting worked; without one, 77 says that this host
+// cannot boot a kernel.
 
 #include "lab/real_kernel.h"
 
@@ -112,9 +113,9 @@ static int start_script(const char *script, const char *const *files, size_t cou
 	return -err;
 }
 
-static int read_script(int fd, pid_t pid, struct results *ret_results)
+static int read_script(int fd, pid_t pid, struct results *ret_results, int *ret_status)
 {
-	int status, err;
+	int err;
 	FILE *in = fdopen(fd, "r");
 	if (in) {
 		err = results_read(in, ret_results);
@@ -123,7 +124,7 @@ static int read_script(int fd, pid_t pid, struct results *ret_results)
 		err = -errno;
 		close(fd);
 	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	while (waitpid(pid, ret_status, 0) < 0 && errno == EINTR)
 		;
 	return err;
 }
@@ -133,7 +134,7 @@ int play_on_real_kernel(const char *const *files, size_t count, struct results *
 {
 	char path[4096];
 	const char *script = find_script(path, sizeof(path));
-	int fds[2];
+	int fds[2], status = 0;
 	pid_t pid;
 	if (pipe2(fds, O_CLOEXEC))
 		return -errno;
@@ -144,7 +145,12 @@ int play_on_real_kernel(const char *const *files, size_t count, struct results *
 		snprintf(failure, failure_size, "cannot run %s: %s", script, strerror(-err));
 		return err;
 	}
-	err = read_script(fds[0], pid, ret_results);
+	err = read_script(fds[0], pid, ret_results, &status);
+	if (!err && !ret_results->count && WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+		snprintf(failure, failure_size, "skipped: %s cannot boot a kernel here", script);
+		results_release(ret_results);
+		return 1;
+	}
 	if (!err && ret_results->count != count) {
 		snprintf(failure, failure_size, "%s gave results of %zu of %zu stories", script,
 			ret_results->count, count);

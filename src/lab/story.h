@@ -291,7 +291,7 @@ struct command {
 	const char *source;  // the line as written, without comment and outer blanks
 	const char *differs; // the reason after "# differs:", or NULL
 	const struct story_task *task; // the A of "A word ...", of exit and offline_page; else NULL
-	bool expected;	     // a return, errno, signal or status expectation follows at once
+	bool expected; // an expectation follows before the next action
 	union {
 		struct operand_task create; // task, fork, exit
 		struct operand_map map;

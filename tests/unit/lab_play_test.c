@@ -251,7 +251,8 @@ static const struct {
 	unsigned failed;
 } endings[] = {
 	{"A move b to=9\nA write b 1\n", 3, 1},
-	{"A move b to=9\nexpect vmstat pgfault 0\nA write b 1\n", 3, 1},
+	{"A move b to=9\nexpect vmstat pgfault 0\nA write b 1\n", 4, 0},
+	{"A move b to=9\nshow trace\nmark\nA write b 1\n", 3, 1},
 	{"A move b to=9\nexpect errno ENODEV\nA write b 1\n", 4, 0},
 	{"A move b to=9\nexpect errno EPERM\nA write b 1\n", 4, 1},
 	{"A protect b none\nA write b 1\nA get_policy\n", 4, 1},
