@@ -17,7 +17,7 @@ struct phys;
 struct copier;
 struct clock;
 struct vmstat;
-struct trace;
+struct trace_ring;
 struct space;
 struct vma;
 struct task;
@@ -85,7 +85,7 @@ struct mm_core {
 	struct copier *copier;
 	struct clock *clock;
 	struct vmstat *stat;
-	struct trace *trace;
+	struct trace_ring *trace;
 	struct mm_upcalls up;
 	struct mm_tunables tunables;
 	struct mutex tasks_lock; // rank TASKS: tasks, spaces, notifiers, objects lists
@@ -96,10 +96,14 @@ struct mm_core {
 	_Atomic unsigned nr_notifiers;
 	int next_pid;
 	struct folio *zero_page; // one read-only frame of zeros, reserved
+	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
 };
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
 void mm_core_release(struct mm_core *);
+
+// The node of a cpu.
+int mm_cpu_nid(const struct mm_core *, int cpu);
 
 void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 void mm_notify_end(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);

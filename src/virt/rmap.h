@@ -23,14 +23,14 @@ struct anon_vma {
 	struct anon_vma *parent;
 	_Atomic int refcount;	// chain links, children, migrations under way
 	unsigned num_children, num_active_vmas; // root lock: for reuse after fork
-	struct it_root chains;	// struct anon_vma_chain.rb by page offset
+	struct interval_tree chains;	// struct anon_vma_chain.rb by page offset
 };
 
 struct anon_vma_chain {
 	struct vma *vma;
 	struct anon_vma *anon_vma;
 	struct list_head same_vma;
-	struct it_node rb; // [pgoff, last pgoff] of the vma
+	struct interval_node rb; // [pgoff, last pgoff] of the vma
 };
 
 // vma gets an anon_vma before its first anonymous page (mmap_lock read is enough). 0, -ENOMEM.

@@ -47,7 +47,7 @@ struct region {
 };
 
 struct vma {
-	struct it_node node; // in space->vmas, [start, end-1]                    M
+	struct interval_node node; // in space->vmas, [start, end-1]                    M
 	struct space *space;
 	uint64_t start, end; // M (and the rmap lock: a walk may look)
 	uint64_t pgoff;	     // page offset in the object; of start/4K at creation when anonymous
@@ -55,7 +55,7 @@ struct vma {
 	struct region *region;
 	uintptr_t host;		// host address of start
 	struct object *object;	// NULL: anonymous. Holds a reference
-	struct it_node i_mmap;	// in object->i_mmap                             R
+	struct interval_node i_mmap;	// in object->i_mmap                             R
 	struct list_head anon_chain;   // struct anon_vma_chain.same_vma         M + R
 	struct anon_vma *anon_vma;     // NULL before the first anonymous page    M
 	struct mempolicy *policy;      // NULL: the task's                        M
@@ -69,7 +69,7 @@ struct space {
 	unsigned id;
 	_Atomic int users;
 	struct rwlock mmap_lock; // rank MMAP
-	struct it_root vmas;	 // M
+	struct interval_tree vmas;	 // M
 	unsigned nr_vmas;	 // M
 	struct page_table *pgd;
 	struct mutex tables_lock;	 // guards free_tables, rank PAGE_TABLE
