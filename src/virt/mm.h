@@ -88,7 +88,9 @@ struct mm_core {
 	struct trace_ring *trace;
 	struct mm_upcalls up;
 	struct mm_tunables tunables;
-	struct mutex tasks_lock; // rank TASKS: tasks, spaces, notifiers, objects lists
+	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
+	struct mutex tasks_lock; // rank TASKS: tasks, spaces, notifiers lists
+	struct mutex objects_lock; // rank I_PAGES: objects list, as objects end under mmap_lock
 	struct list_head tasks;
 	struct list_head spaces;
 	struct list_head objects;
