@@ -6,6 +6,7 @@
 #ifndef GODWIT_VIRT_MM_H
 #define GODWIT_VIRT_MM_H
 
+#include "base/histogram.h"
 #include "base/list.h"
 #include "base/lock.h"
 #include "base/nodemask.h"
@@ -69,6 +70,8 @@ struct mm_upcalls {
 	// fork and exit of a space, for scanners; a vma goes.
 	void (*space_forked)(struct space *child, struct space *parent);
 	void (*space_exit)(struct space *);
+	// A vma is about to be freed; mmap_lock held for write.
+	void (*vma_gone)(struct vma *);
 	// A page that is pinned must lie where it may stay (CMA and movable zones are not).
 	int (*unpinnable)(struct folio *);
 };
@@ -89,16 +92,20 @@ struct mm_core {
 	struct mm_upcalls up;
 	struct mm_tunables tunables;
 	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
-	struct mutex tasks_lock; // rank TASKS: tasks, spaces, notifiers lists
+	struct mutex tasks_lock; // rank TASKS: tasks, spaces lists
 	struct mutex objects_lock; // rank I_PAGES: objects list, as objects end under mmap_lock
 	struct list_head tasks;
 	struct list_head spaces;
 	struct list_head objects;
-	struct list_head notifiers;
+	struct list_head notifiers; // src/virt/notify.c has their lock
 	_Atomic unsigned nr_notifiers;
+	struct list_head pins; // struct pin.node
 	int next_pid;
-	struct folio *zero_page; // one read-only frame of zeros, reserved
 	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
+	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that neighbours
+	// that map it merge into one host mapping. One page to the engine.
+	struct folio *zero_page;
+	struct histogram migration_waits; // ns that accessors waited for moving pages
 };
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
@@ -107,6 +114,11 @@ void mm_core_release(struct mm_core *);
 // The node of a cpu.
 int mm_cpu_nid(const struct mm_core *, int cpu);
 
+// A subscriber may get the end of an invalidation whose start came before it registered; after
+// unregister returned it gets nothing. Both may sleep; not from within start() or end().
+void mm_notifier_register(struct mm_core *, struct mm_notifier *);
+void mm_notifier_unregister(struct mm_core *, struct mm_notifier *);
+// Under any lock up to the rmap locks, never under a page-table lock.
 void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 void mm_notify_end(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 
