@@ -17,6 +17,7 @@
 
 #include "base/assert.h"
 #include "base/meta.h"
+#include "virt/mempolicy.h"
 #include "virt/mm.h"
 #include "virt/rmap.h"
 #include "virt/vma.h"
@@ -143,28 +144,32 @@ static int region_for_child(struct space *child, const struct vma *vma, struct r
 
 int vma_duplicate_into(struct space *child, struct vma *vma, struct vma **ret_child)
 {
+	struct mempolicy *policy;
 	struct region *region;
-	struct vma *dup;
-	int err = region_for_child(child, vma, &region);
+	int err = mempolicy_dup(vma->policy, &policy);
 
 	if (err)
 		return err;
-	dup = vma_create(child, vma->start, vma->end, vma->flags & ~VM_LOCKED, region, vma->object,
-		vma->pgoff, vma->policy);
+	err = region_for_child(child, vma, &region);
+	if (err) {
+		mempolicy_put(policy);
+		return err;
+	}
+	// A lock is not inherited.
+	struct vma *dup = vma_create(child, vma->start, vma->end, vma->flags & ~VM_LOCKED, region,
+		vma->object, vma->pgoff, policy);
+	mempolicy_put(policy);
 	if (!dup) {
-		err = -ENOMEM;
-		goto discard;
+		if (!region->nr_vmas)
+			region_discard(region, child);
+		return -ENOMEM;
 	}
 	err = anon_vma_fork(dup, vma);
 	if (err) {
-		vma_free(dup); // and the region, when it is the only one
+		vma_free(dup); // and the region, when it is the only one in it
 		return err;
 	}
 	vma_link(dup);
 	*ret_child = dup;
 	return 0;
-discard:
-	if (!region->nr_vmas)
-		region_discard(region, child);
-	return err;
 }
