@@ -25,8 +25,8 @@
 #include "virt/mm.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
+#include "virt/rss.h"
 #include "virt/space.h"
-#include "virt/vma.h"
 
 #define RECLAIM_BATCH 32
 
@@ -59,7 +59,7 @@ static bool unmap_one(const struct rmap_range *range, void *arg)
 		if (e.v & PTE_DIRTY)
 			folio_mark_dirty(folio);
 		folio_remove_rmap(folio, 0, 1);
-		atomic_fetch_sub_explicit(space_rss(vma->space, folio), 1, memory_order_relaxed);
+		space_rss_add(vma->space, folio, -1);
 		gather_put(&g, folio);
 	}
 	(void)gather_finish(&g);
