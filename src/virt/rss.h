@@ -7,15 +7,17 @@
 #include "phys/folio.h"
 #include "virt/space.h"
 
+// The counter in which the pages of this folio are counted.
+static inline _Atomic long *space_rss(struct space *space, const struct folio *folio)
+{
+	if (folio_test_anon(folio))
+		return &space->rss_anon;
+	return folio_test_swapbacked(folio) ? &space->rss_shmem : &space->rss_file;
+}
+
 static inline void space_rss_add(struct space *space, const struct folio *folio, long pages)
 {
-	_Atomic long *counter = &space->rss_file;
-
-	if (folio_test_anon(folio))
-		counter = &space->rss_anon;
-	else if (folio_test_swapbacked(folio))
-		counter = &space->rss_shmem;
-	atomic_fetch_add_explicit(counter, pages, memory_order_relaxed);
+	atomic_fetch_add_explicit(space_rss(space, folio), pages, memory_order_relaxed);
 }
 
 #endif
