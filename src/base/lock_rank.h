@@ -16,6 +16,7 @@
 	X(FOLIO, 1)	    /* the lock bit of a folio */                                          \
 	X(I_MMAP, 0)	    /* struct object: who maps it */                                       \
 	X(ANON_VMA, 0)	    /* struct anon_vma: who maps its folios */                             \
+	X(NOTIFIER, 0)	    /* who is told of translations that go */                              \
 	X(PAGE_TABLE, 1)    /* one page table page */                                              \
 	X(I_PAGES, 0)	    /* struct object: page index */                                        \
 	X(HUGETLB, 0)	    /* hugetlb pools */                                                    \

@@ -18,7 +18,7 @@ struct phys;
 struct copier;
 struct clock;
 struct vmstat;
-struct trace;
+struct trace_ring;
 struct space;
 struct vma;
 struct task;
@@ -80,6 +80,8 @@ struct mm_upcalls {
 	// fork and exit of a space, for scanners; a vma goes.
 	void (*space_forked)(struct space *child, struct space *parent);
 	void (*space_exit)(struct space *);
+	// A vma is about to be freed; mmap_lock held for write.
+	void (*vma_gone)(struct vma *);
 	// A page that is pinned must lie where it may stay (CMA and movable zones are not).
 	int (*unpinnable)(struct folio *);
 };
@@ -96,14 +98,14 @@ struct mm_core {
 	struct copier *copier;
 	struct clock *clock;
 	struct vmstat *stat;
-	struct trace *trace;
+	struct trace_ring *trace;
 	struct mm_upcalls up;
 	struct mm_tunables tunables;
-	struct mutex tasks_lock; // rank TASKS: tasks, spaces, notifiers, objects lists
+	struct mutex tasks_lock; // rank TASKS: tasks, spaces, objects lists
 	struct list_head tasks;
 	struct list_head spaces;
 	struct list_head objects;
-	struct list_head notifiers;
+	struct list_head notifiers; // src/virt/notify.c has their lock
 	_Atomic unsigned nr_notifiers;
 	int next_pid;
 	struct folio *zero_page; // one read-only frame of zeros, reserved
@@ -114,6 +116,11 @@ struct mm_core {
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
 void mm_core_release(struct mm_core *);
 
+// A subscriber may get the end of an invalidation whose start came before it registered; after
+// unregister returned it gets nothing. Both may sleep; not from within start() or end().
+void mm_notifier_register(struct mm_core *, struct mm_notifier *);
+void mm_notifier_unregister(struct mm_core *, struct mm_notifier *);
+// Under any lock up to the rmap locks, never under a page-table lock.
 void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 void mm_notify_end(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 

@@ -43,7 +43,7 @@ struct object {
 	uint64_t size;	    // bytes
 	_Atomic int refcount;
 	struct rwlock i_mmap_lock;  // rank I_MMAP
-	struct it_root i_mmap;	    // vmas by page offset (vma->i_mmap)
+	struct interval_tree i_mmap;	    // vmas by page offset (vma->i_mmap)
 	struct mutex i_pages_lock;  // rank I_PAGES
 	struct page_index *pages;   // i_pages to change
 	uint64_t nr_pages;	    // i_pages
