@@ -34,7 +34,9 @@ struct slot {
 	uint8_t state; // enum slot_state
 	uint8_t why;   // enum migrate_why of the last attempt
 	bool thp;      // of PMD order: counted in thp_*
+	bool tried;
 	bool was_mapped;
+	bool undone;	// still locked, until the session's locks are given up
 	bool tentative; // its block may still fail: the session is not flushed yet
 	bool deferred, partially_mapped; // src was on the deferred split queue
 	int error;
@@ -53,7 +55,8 @@ struct batch {
 	struct folio_list *splits; // where split folios go; NULL: no more splitting
 	uint64_t blocked_at;	// when the first accessor was blocked, 0: none yet
 	unsigned blocked_pages;
-	bool one_by_one; // no runs: a host block failed, or notifiers listen
+	bool one_by_one;   // a host block failed: each slot in a session of its own
+	struct folio **run; // [capacity]: targets just found
 	unsigned nr, nr_pages, capacity;
 	struct slot slot[];
 };
@@ -77,6 +80,7 @@ struct mapper {
 	struct batch *batch;
 	struct gather gather;
 	struct rwlock *rmap; // held for reading, or NULL
+	bool keep_nothing;   // KSM's locks come and go between places
 	int error;	     // first failure of a host block
 	// What is queued in the gather and not issued yet, when it is a map: a failed one must be
 	// cleared, or the host would go on showing the old frames.
@@ -94,27 +98,29 @@ void mapper_walk(struct mapper *, struct folio *, rmap_one_fn *one, void *arg);
 // Hold the table of addr; NULL when there is none.
 struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
 struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
-// Queue a translation, or its refusal's cleaning up; see remap.c.
+// Issue what is queued and give up the table, but keep the rmap lock.
+void mapper_release_table(struct mapper *);
+// Queue translations to new frames; translations to the old frames again.
 void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
-void mapper_flush(struct mapper *);
+void mapper_unblock(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 
-// ---- Steps of one slot
+// ---- Steps of slots
 
 // Install migration entries (unmap.c). 0: no mapping is left; -EAGAIN with slot->why: some are.
-int slot_unmap(struct mapper *, struct slot *);
+must_check int slot_unmap(struct mapper *, struct slot *);
 // Replace migration entries of src by mappings of dst, which may be src (remap.c).
 void slot_remap(struct mapper *, struct folio *dst, struct folio *src);
-// Move UNMAPPED slots [first, first+nr): contents, identity, then entries (move.c). Slots that could
-// not be moved keep their state and have error and why set.
+// 0: nobody but mappings, index and isolation refers to src; -EAGAIN with slot->why.
+must_check int slot_check_references(struct slot *);
+// Move all UNMAPPED slots (move.c). Those that could not be moved stay so, with error and why.
 void batch_move(struct batch *);
-// Contents of consecutive slots whose frames are consecutive in one copy (copy.c). 0, -EHWPOISON.
-int folios_copy(struct mm_core *, struct folio *dst, struct folio *src, unsigned nr_pages);
-// What follows a folio to its new frames besides contents and mapping.
-void folio_migrate_flags(struct folio *dst, struct folio *src, enum migrate_reason);
-// A slot that moved, or will not: locks and references given up.
-void slot_finish(struct batch *, struct slot *);
-void slot_undo(struct mapper *, struct slot *);
-void slot_explain(struct batch *, struct slot *);
+// Our reference to a source that moved, or that its owner freed.
+void slot_release_source(struct batch *, struct folio *src);
+// Contents (copy.c); consecutive frames in one copy. 0, -EHWPOISON.
+must_check int folios_copy(struct mm_core *, struct folio *dst, struct folio *src,
+	unsigned nr_pages);
+// What follows a folio to its new frames besides contents and mapping (move.c).
+void folio_migrate_flags(struct folio *dst, struct folio *src);
 
 // ---- Migration entries (entry.c)
 

@@ -16,6 +16,7 @@
 // comes past the point of no return: the entry stays in the page table, the host's translation is
 // cleared, so that the old frames cannot be seen any more, and who waits is woken; the next access
 // faults, and the fault asks the host again.
+#include "base/mark.h"
 #include "migrate/batch.h"
 
 void mapper_init(struct mapper *m, struct batch *batch)
@@ -35,25 +36,21 @@ static void drop_translations(struct mapper *m)
 	mmu->ops->wake(mmu, m->map_at, m->map_nr);
 }
 
-void mapper_flush(struct mapper *m)
+static void flush(struct mapper *m)
 {
 	int err = gather_flush(&m->gather);
 
-	if (m->map_nr) {
-		if (err)
-			drop_translations(m);
-		m->map_nr = 0;
-	} else if (m->gather.error && !m->error) {
-		m->error = m->gather.error;
-	}
-	m->gather.error = 0;
+	if (m->map_nr && err)
+		drop_translations(m);
+	else if (err && !m->error)
+		m->error = err;
+	m->map_nr = 0;
 }
 
 void mapper_release_table(struct mapper *m)
 {
-	mapper_flush(m);
-	gather_finish(&m->gather);
-	gather_init(&m->gather, m->batch->mc->mm);
+	flush(m);
+	gather_release(&m->gather);
 }
 
 static void release_rmap(struct mapper *m)
@@ -67,6 +64,7 @@ static void release_rmap(struct mapper *m)
 int mapper_finish(struct mapper *m)
 {
 	release_rmap(m);
+	(void)gather_finish(&m->gather);
 	return m->error;
 }
 
@@ -90,13 +88,13 @@ void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one, void *
 	rmap_walk_held(folio, one, arg);
 }
 
-// A queued map must be issued by mapper_flush(), never by the gather on its own.
+// A queued map must be issued by flush(), never by the gather on its own.
 static void issue_before_change(struct mapper *m, struct space *space, uint64_t base)
 {
 	struct page_table *held = m->gather.table;
 
 	if (held && (m->gather.space != space || held->base != base))
-		mapper_flush(m);
+		flush(m);
 }
 
 struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t addr)
@@ -107,7 +105,7 @@ struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t 
 
 struct page_table *mapper_pmd_table(struct mapper *m, struct space *space, uint64_t addr)
 {
-	mapper_flush(m);
+	flush(m);
 	return gather_pmd_table(&m->gather, space, vaddr_of(addr));
 }
 
@@ -120,7 +118,7 @@ static bool extends(const struct mapper *m, uintptr_t at, struct pfn pfn, enum m
 void mapper_map(struct mapper *m, uintptr_t at, struct pfn pfn, unsigned nr, enum mmu_prot prot)
 {
 	if (!extends(m, at, pfn, prot)) {
-		mapper_flush(m);
+		flush(m);
 		m->map_at = at;
 		m->map_first = pfn;
 		m->map_prot = prot;
@@ -133,6 +131,6 @@ void mapper_unblock(struct mapper *m, uintptr_t at, struct pfn pfn, unsigned nr,
 	enum mmu_prot prot)
 {
 	if (m->map_nr)
-		mapper_flush(m);
+		flush(m);
 	gather_unblock(&m->gather, at, pfn, nr, prot);
 }

@@ -87,9 +87,9 @@ int migrate_pages(struct folio_list *, struct migrate_control *);
 // Isolation: one reference, LRU clear (or ISOLATED), counted in NR_ISOLATED; appended to the list.
 // The caller holds a reference or the page-table lock of a mapping. -EBUSY: somebody else has it,
 // or its owner refuses.
-must_check int isolate_for_migration(struct folio *, struct folio_list *);
+must_check int isolate_for_migration(struct mm_core *, struct folio *, struct folio_list *);
 // Undo, for all of the list.
-void putback_movable_pages(struct folio_list *);
+void putback_movable_pages(struct mm_core *, struct folio_list *);
 
 // A target on one node (nid -1: the folio's own), as alloc_migration_target.
 struct node_target {

@@ -22,8 +22,10 @@ static void tell_host(struct remap *w, struct vma *vma, uint64_t addr, struct pt
 {
 	uintptr_t at = vma_host(vma, addr);
 	unsigned nr = pte_huge(entry) ? PTRS_PER_TABLE : 1;
-	enum mmu_prot prot = pte_writable(entry) ? MMU_WRITE : MMU_READ;
+	enum mmu_prot prot = vma_pte_prot(vma, entry);
 
+	if (prot == MMU_NONE)
+		return; // cleared when it was unmapped
 	if (w->dst == w->src)
 		mapper_unblock(w->m, at, pte_pfn(entry), nr, prot);
 	else

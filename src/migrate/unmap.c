@@ -17,11 +17,12 @@
 //
 // A PMD leaf becomes one migration entry of the PMD level. A folio mapped by entries is handled
 // page by page within its tables.
+#include "base/mark.h"
 #include "base/trace.h"
-#include "base/wait.h"
+#include "machine/clock.h"
 #include "migrate/batch.h"
 #include "virt/object.h"
-#include "virt/space.h"
+#include "virt/vma.h"
 
 struct unmap {
 	struct mapper *m;
@@ -39,30 +40,37 @@ struct place {
 	struct pte entry;
 };
 
+static unsigned place_pages(const struct place *p)
+{
+	return pte_huge(p->entry) ? PTRS_PER_TABLE : 1;
+}
+
 static void poison(struct unmap *u, const struct place *p)
 {
-	struct space *space = p->vma->space;
-	unsigned nr = pte_huge(p->entry) ? PTRS_PER_TABLE : 1;
+	unsigned nr = place_pages(p);
 
 	MARK(migrate_unmap_poisoned);
 	table_set_entry(p->table, p->index, pte_make(pte_pfn(p->entry), PTE_HWPOISON));
 	gather_clear(&u->m->gather, vma_host(p->vma, p->addr), nr);
-	atomic_fetch_sub(folio_test_anon(u->slot->src)	     ? &space->rss_anon
-			 : folio_test_swapbacked(u->slot->src) ? &space->rss_shmem
-							       : &space->rss_file,
-		nr);
+	atomic_fetch_sub(space_rss(p->vma->space, u->slot->src), nr);
 }
 
+// Where the host permits nothing there is nobody to stop, and what it shows goes.
 static void block(struct unmap *u, const struct place *p)
 {
 	struct batch *b = u->m->batch;
-	unsigned nr = pte_huge(p->entry) ? PTRS_PER_TABLE : 1;
+	uintptr_t at = vma_host(p->vma, p->addr);
+	unsigned nr = place_pages(p);
 
+	if (vma_pte_prot(p->vma, p->entry) == MMU_NONE) {
+		gather_clear(&u->m->gather, at, nr);
+		return;
+	}
 	if (!b->blocked_at)
-		b->blocked_at = wait_clock_ns();
+		b->blocked_at = clock_now_ns(b->mc->mm->clock);
 	b->blocked_pages += nr;
 	u->slot->tentative = true;
-	gather_block(&u->m->gather, vma_host(p->vma, p->addr), pte_pfn(p->entry), nr, u->readers);
+	gather_block(&u->m->gather, at, pte_pfn(p->entry), nr, u->readers);
 }
 
 static void install(struct unmap *u, const struct place *p, struct pte entry)
