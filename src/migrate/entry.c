@@ -39,7 +39,7 @@ struct pte migration_entry_restore(struct pte entry, struct pfn pfn, const struc
 
 struct histogram *migrate_wait_histogram(struct mm_core *mm)
 {
-	return &mm->migration_wait;
+	return &mm->migration_waits;
 }
 
 const char *migrate_why_text(enum migrate_why why)

@@ -107,9 +107,12 @@ struct mm_core {
 	struct list_head objects;
 	struct list_head notifiers; // src/virt/notify.c has their lock
 	_Atomic unsigned nr_notifiers;
+	struct list_head pins; // struct pin.node
 	int next_pid;
-	struct folio *zero_page; // one read-only frame of zeros, reserved
-	struct histogram migration_wait; // ns accessors slept in migration_entry_wait()
+	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that neighbours
+	// that map it merge into one host mapping. One page to the engine.
+	struct folio *zero_page;
+	struct histogram migration_waits; // ns that accessors waited for moving pages
 	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
 };
 
