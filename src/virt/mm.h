@@ -114,6 +114,7 @@ struct mm_core {
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
 	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
+	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
 };
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
@@ -124,6 +125,9 @@ void mm_core_release(struct mm_core *);
 void mm_notifier_register(struct mm_core *, struct mm_notifier *);
 void mm_notifier_unregister(struct mm_core *, struct mm_notifier *);
 // Under any lock up to the rmap locks, never under a page-table lock.
+// The node of a cpu.
+int mm_cpu_nid(const struct mm_core *, int cpu);
+
 void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 void mm_notify_end(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 
