@@ -42,8 +42,8 @@ void fault_arm(enum fault_kind kind, enum fault_scope scope, uint64_t nth, uint6
 // True if a call failed since it was armed, in this thread's or the process's arming.
 bool fault_disarm(enum fault_kind kind);
 void fault_disarm_all(void);
-// Calls of the kind since it was armed (both scopes count), for the caller's thread if it is armed
-// by thread.
+// Calls of the kind since it was armed: those of this thread if it is armed by thread, otherwise
+// those of the process.
 uint64_t fault_calls(enum fault_kind kind);
 bool fault_check_slow(enum fault_kind kind);
 extern uint32_t fault_armed_count; // how many armings are live in the process; atomic, relaxed

@@ -56,35 +56,27 @@ void rwlock_assert_held(const struct rwlock *l) ASSERT_SHARED_CAPABILITY(l);
 void rwlock_assert_write_held(const struct rwlock *l) ASSERT_CAPABILITY(l);
 
 // The rank book, for locks that are not of these types (the lock bit of a folio). Each thread has
-// its own. Before a lock that may block: check; once it is held, however it was got: acquired.
-// All three are empty without GODWIT_DEBUG.
+// its own. Before a lock that may block: check (nested: the order among one rank is that of the
+// structure, not of addresses); once it is held, however it was got: acquired.
+// Without GODWIT_DEBUG all of this is empty, and everything asked about is held.
 #ifdef GODWIT_DEBUG
 void lock_rank_check(enum lock_rank rank, const void *addr);
+void lock_rank_check_nested(enum lock_rank rank, const void *addr);
 void lock_rank_acquired(enum lock_rank rank, const void *addr);
+void lock_rank_acquired_shared(enum lock_rank rank, const void *addr);
 void lock_rank_released(enum lock_rank rank, const void *addr);
 bool lock_rank_is_held(enum lock_rank rank, const void *addr);
+bool lock_rank_is_held_exclusive(enum lock_rank rank, const void *addr);
 unsigned lock_rank_held_count(void);
 #else
-static inline void lock_rank_check(enum lock_rank rank maybe_unused, const void *addr maybe_unused)
-{
-}
-static inline void lock_rank_acquired(enum lock_rank rank maybe_unused,
-	const void *addr maybe_unused)
-{
-}
-static inline void lock_rank_released(enum lock_rank rank maybe_unused,
-	const void *addr maybe_unused)
-{
-}
-static inline bool lock_rank_is_held(enum lock_rank rank maybe_unused,
-	const void *addr maybe_unused)
-{
-	return true;
-}
-static inline unsigned lock_rank_held_count(void)
-{
-	return 0;
-}
+#define lock_rank_check(rank, addr) ((void)(rank), (void)(addr))
+#define lock_rank_check_nested(rank, addr) ((void)(rank), (void)(addr))
+#define lock_rank_acquired(rank, addr) ((void)(rank), (void)(addr))
+#define lock_rank_acquired_shared(rank, addr) ((void)(rank), (void)(addr))
+#define lock_rank_released(rank, addr) ((void)(rank), (void)(addr))
+#define lock_rank_is_held(rank, addr) ((void)(rank), (void)(addr), true)
+#define lock_rank_is_held_exclusive(rank, addr) ((void)(rank), (void)(addr), true)
+#define lock_rank_held_count() (0U)
 #endif
 // Asserts that this thread holds no lock: before managed memory is touched, and in its handler.
 void lock_assert_none_held(void);

@@ -90,7 +90,7 @@ must_check bool trace_read(struct trace_ring *ring, struct trace_record *ret_rec
 uint64_t trace_dropped(struct trace_ring *ring);
 
 // "mm_migrate_pages_start: mode=MIGRATE_SYNC reason=syscall_or_cpuset", and with a header
-// "task-0042 [001] 12.000345: " before it. Length as snprintf.
+// "task-42 [001] 12.000345: " before it. Length as snprintf.
 int trace_format_fields(const struct trace_record *r, char *buf, size_t size);
 int trace_format(const struct trace_record *r, char *buf, size_t size);
 // By the name of a field; -ENOENT. A text field gives -EINVAL.
