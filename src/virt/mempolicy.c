@@ -31,8 +31,11 @@ static bool keeps_user_mask(unsigned flags)
 	return flags & (POLICY_F_STATIC_NODES | POLICY_F_RELATIVE_NODES);
 }
 
-static int check_flags(unsigned mode, unsigned flags)
+int mempolicy_check_mode(unsigned mode_and_flags)
 {
+	unsigned mode = mode_and_flags & ~(unsigned)POLICY_MODE_FLAGS;
+	unsigned flags = mode_and_flags & POLICY_MODE_FLAGS;
+
 	if (mode >= POLICY_MODES)
 		return -EINVAL;
 	if ((flags & POLICY_F_STATIC_NODES) && (flags & POLICY_F_RELATIVE_NODES))
@@ -79,7 +82,7 @@ int mempolicy_create(struct task *context, unsigned mode_and_flags, const struct
 	unsigned mode = mode_and_flags & ~(unsigned)POLICY_MODE_FLAGS;
 	unsigned flags = mode_and_flags & POLICY_MODE_FLAGS;
 	struct nodemask nodes = NODEMASK_NONE, mems = task_mems_allowed(context);
-	int err = check_flags(mode, flags);
+	int err = mempolicy_check_mode(mode_and_flags);
 
 	if (!err)
 		err = check_nodes(&mode, flags, any_given);

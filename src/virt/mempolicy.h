@@ -45,6 +45,8 @@ static inline struct nodemask mempolicy_nodes(const struct mempolicy *policy)
 	return (struct nodemask){__atomic_load_n(&policy->nodes.bits, __ATOMIC_RELAXED)};
 }
 
+// -EINVAL: an unknown mode, or flags that exclude each other or do not go with it.
+must_check int mempolicy_check_mode(unsigned mode_and_flags);
 // -EINVAL: an unknown mode, flags that exclude each other or do not go with the mode, nodes where
 // there may be none (DEFAULT, LOCAL), none where there must be, none of them usable. -ENOMEM.
 // NULL result for DEFAULT. `context` gives the cpuset. any_given: the caller's mask had some bit,

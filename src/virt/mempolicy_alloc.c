@@ -19,6 +19,7 @@
 //
 // Held: vma lookups need mmap_lock; task->policy_lock is taken inside, for a moment. Fails: NULL.
 #include "base/assert.h"
+#include "base/vmstat.h"
 #include "virt/mempolicy.h"
 #include "virt/mm.h"
 #include "virt/object.h"

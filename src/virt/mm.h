@@ -101,7 +101,9 @@ struct mm_core {
 	struct trace_ring *trace;
 	struct mm_upcalls up;
 	struct mm_tunables tunables;
-	struct mutex tasks_lock; // rank TASKS: tasks, spaces, objects lists
+	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
+	struct mutex tasks_lock; // rank TASKS: tasks, spaces lists
+	struct mutex objects_lock; // rank I_PAGES: objects list, as objects end under mmap_lock
 	struct list_head tasks;
 	struct list_head spaces;
 	struct list_head objects;
@@ -109,25 +111,25 @@ struct mm_core {
 	_Atomic unsigned nr_notifiers;
 	struct list_head pins; // struct pin.node
 	int next_pid;
+	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
 	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that neighbours
 	// that map it merge into one host mapping. One page to the engine.
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
 	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
-	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
 };
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
 void mm_core_release(struct mm_core *);
+
+// The node of a cpu.
+int mm_cpu_nid(const struct mm_core *, int cpu);
 
 // A subscriber may get the end of an invalidation whose start came before it registered; after
 // unregister returned it gets nothing. Both may sleep; not from within start() or end().
 void mm_notifier_register(struct mm_core *, struct mm_notifier *);
 void mm_notifier_unregister(struct mm_core *, struct mm_notifier *);
 // Under any lock up to the rmap locks, never under a page-table lock.
-// The node of a cpu.
-int mm_cpu_nid(const struct mm_core *, int cpu);
-
 void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 void mm_notify_end(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 

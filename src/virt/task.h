@@ -46,6 +46,7 @@ void task_exit(struct task *);						   // and drops the caller's ref
 void task_get(struct task *);
 void task_put(struct task *);
 struct task *task_find(struct mm_core *, int pid); // a reference, or NULL
+struct space *task_space_get(struct task *);	    // a reference, or NULL once it exited
 
 // The calling host thread runs as this task from now on (NULL: as none). It gets an alternate
 // signal stack where the mmu backend needs one.
