@@ -2,7 +2,8 @@
 // Intervals [start, last] of 64-bit numbers, both ends inside, in a red-black tree that knows the
 // largest `last` of each subtree. Nodes are embedded and nothing is allocated; overlaps and equal
 // intervals are allowed and come out in order of start, equals in order of insertion.
-// It serves vma lookup (start = address) and rmap (start = page index); the owner's lock protects it.
+// It serves vma lookup (start = address) and rmap (start = page index). The owner's lock protects
+// it.
 #ifndef GODWIT_BASE_INTERVAL_TREE_H
 #define GODWIT_BASE_INTERVAL_TREE_H
 

@@ -4,7 +4,7 @@
 // Every MARK() is a struct mark in the section godwit_marks; the linker provides its two ends. They
 // are weak, for a program (or a build without GODWIT_DEBUG) has perhaps no mark at all. A mark in
 // an inline function exists once a translation unit, so a name counts as hit when any mark of that
-// name was. Marks are only ever set, with relaxed stores; these functions are for the end of a test.
+// name was. Marks are only ever set, with relaxed stores; these functions serve the end of a test.
 #include "base/mark.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The counters of one machine.
 //
-// The counters are copied once a shard. A thread is given a shard when it first counts, in turn, and
+// The counters are copied once a shard. A thread gets a shard when it first counts, in turn, and
 // keeps it, so that threads rarely share a cache line; an update is one relaxed addition. Reading
 // adds the shards up, while they may change. A shard may well be negative: a page is counted in by
 // one thread and out by another; and for the same reason a sum may be for a moment, which readers

@@ -2,7 +2,7 @@
 // Hashed wait queues.
 //
 // A waiter is on the stack of its thread and on the list of one of 256 buckets, chosen by its key.
-// It queues first, then looks at its condition once more, then sleeps on its own futex word. A waker
+// It queues first, then looks at its condition again, then sleeps on its own futex word. A waker
 // changes the condition first and then comes here, so one of the two sees the other: both touch the
 // bucket's count of waiters with an atomic read-modify-write, the waiter before it re-checks, the
 // waker before it decides that nobody is there and returns without the lock.

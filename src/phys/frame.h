@@ -114,6 +114,7 @@ struct frame {
 };
 _Static_assert(sizeof(struct frame) == 32, "two frames a cache line");
 
+#define DEFERRED_NONE UINT32_MAX
 #define VMEMMAP_FRAMES (1ul << 28)
 extern struct frame *vmemmap;
 

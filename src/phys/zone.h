@@ -91,6 +91,7 @@ struct zone {
 	_Atomic unsigned long lowmem_reserve[ZONES_PER_NODE]; // by highest usable zone - ZONE_NORMAL
 	struct pcp *pcp;			 // C: [phys->nr_cpus]
 	_Atomic unsigned pcp_batch, pcp_high;	 // pages
+	_Atomic unsigned pcp_disabled;		 // count of who wants no per-cpu lists
 	struct zone_compact compact;
 };
 
@@ -123,7 +124,6 @@ struct node {
 	struct frame_list quarantine;	   // Q: freed blocks that are not yet reusable
 	_Atomic unsigned long nr_quarantined; // pages
 	_Atomic unsigned long nr_poisoned;    // pages withheld for ever
-	_Atomic unsigned long nr_allocated;   // pages handed out and not freed
 	void *kswapd, *kcompactd;	   // their layers'
 };
 
