@@ -16,14 +16,15 @@
 //
 // The pause, from the first block of the batch to its last remap, is measured; its cost per page
 // tells how many pages the next batch may have when the caller gave a budget.
-#include <sched.h>
-
 #include "base/mark.h"
 #include "machine/clock.h"
 #include "migrate/batch.h"
 #include "migrate/movable.h"
 #include "phys/alloc.h"
 #include "virt/object.h"
+
+#include <errno.h>
+#include <sched.h>
 
 #define PAGE_NS_DEFAULT 2000 // before anything was measured
 

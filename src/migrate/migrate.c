@@ -24,6 +24,8 @@
 #include "migrate/batch.h"
 #include "virt/pin.h"
 
+#include <errno.h>
+
 #define PASSES_ASYNC 10
 #define PASSES_BEFORE_SYNC 3
 #define PASSES_SYNC 7
@@ -70,24 +72,26 @@ int migrate_pages(struct folio_list *from, struct migrate_control *mc)
 
 // ---- Batches
 
-static unsigned count_upto(const struct folio_list *list, unsigned limit)
+// Slots that a batch of this list needs. A split gives up to 512 pages where one folio was.
+static unsigned slots_needed(const struct migrate_control *mc, const struct folio_list *list)
 {
+	bool may_split = mc->mm->up.split_folio && !mc->keep_huge;
 	struct folio *folio;
 	unsigned n = 0;
 
-	for_each_folio(folio, list)
-		if (++n == limit)
+	for_each_folio(folio, list) {
+		if (folio_large(folio) && may_split)
+			return MIGRATE_BATCH_PAGES;
+		if (++n == MIGRATE_BATCH_PAGES)
 			break;
+	}
 	return n;
 }
 
 static int begin(struct migration *mg)
 {
 	struct migrate_control *mc = mg->mc;
-	// A split gives up to 512 pages where one folio was.
-	bool may_split = mc->mm->up.split_folio && !mc->keep_huge;
-	unsigned capacity = may_split ? MIGRATE_BATCH_PAGES
-				      : count_upto(mg->from, MIGRATE_BATCH_PAGES);
+	unsigned capacity = slots_needed(mc, mg->from);
 
 	trace_event(mc->mm->trace, mm_migrate_pages_start, .mode = mc->mode, .reason = mc->reason);
 	mg->batch_size = sizeof(struct batch) +
@@ -157,6 +161,19 @@ static void give_up(struct migration *mg, struct slot *s)
 	folio_list_add_tail(&mg->failed, s->src);
 }
 
+// What nobody tried has its reason too.
+static void give_up_untried(struct migration *mg, struct folio_list *list)
+{
+	struct migrate_control *mc = mg->mc;
+	struct folio *folio;
+
+	while ((folio = folio_list_pop(list))) {
+		if (mc->explain)
+			mc->explain(folio, WHY_ABORTED, NULL, mc->explain_arg);
+		folio_list_add_tail(&mg->failed, folio);
+	}
+}
+
 static bool is_left(const struct slot *s)
 {
 	return s->state == SLOT_WAITING || s->state == SLOT_FAILED;
@@ -195,7 +212,7 @@ static int move_one_by_one(struct migration *mg, struct folio_list *left)
 		int err = batch_run(mg->batch, PASSES_SYNC, &mg->stats);
 		give_up_left(mg);
 		if (err < 0) {
-			folio_list_splice_tail(&mg->failed, left);
+			give_up_untried(mg, left);
 			return err;
 		}
 		failed += err;
@@ -296,7 +313,7 @@ static int move_hugetlb(struct migration *mg)
 				failed++;
 			if (err == -ENOMEM) {
 				MARK(migrate_hugetlb_no_target);
-				folio_list_splice_tail(&mg->failed, &again);
+				give_up_untried(mg, &again);
 				return -ENOMEM;
 			}
 		}
@@ -335,25 +352,12 @@ static void report(struct migration *mg)
 	mc->nr_split += st->nr_split;
 }
 
-// What nobody tried has its reason too.
-static void explain_untried(struct migration *mg, const struct folio_list *list)
-{
-	struct migrate_control *mc = mg->mc;
-	struct folio *folio;
-
-	if (!mc->explain)
-		return;
-	for_each_folio(folio, list)
-		mc->explain(folio, WHY_ABORTED, NULL, mc->explain_arg);
-}
-
 static int end(struct migration *mg, int result)
 {
 	if (mg->batch)
 		meta_free(mg->batch, mg->batch_size);
-	explain_untried(mg, mg->from);
-	explain_untried(mg, &mg->splits);
-	folio_list_splice_tail(mg->from, &mg->splits);
+	give_up_untried(mg, mg->from);
+	give_up_untried(mg, &mg->splits);
 	folio_list_splice_tail(mg->from, &mg->failed);
 	count_events(mg);
 	report(mg);

@@ -27,6 +27,8 @@
 #include "phys/zone.h"
 #include "virt/object.h"
 
+#include <errno.h>
+
 static void move_plain_run(struct batch *b, unsigned first, unsigned nr);
 static int move_by_method(struct batch *b, struct slot *s);
 static void land(struct batch *b);

@@ -48,8 +48,8 @@ static unsigned run(struct folio *first_src, unsigned max_pages, struct folio **
 {
 	struct node_target *t = arg;
 
-	if (!nodemask_empty(t->allowed) && !(t->gfp & GFP_THISNODE))
-		return 0; // a run knows no mask
+	if (t->nid < 0 || (!nodemask_empty(t->allowed) && !(t->gfp & GFP_THISNODE)))
+		return 0; // a run has one node, and knows no mask
 	return folio_alloc_run(t->mm->phys, gfp_for(t, first_src), nid_for(t, first_src),
 		max_pages, t->cpu, ret_dst);
 }

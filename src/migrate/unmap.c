@@ -24,6 +24,8 @@
 #include "virt/object.h"
 #include "virt/vma.h"
 
+#include <errno.h>
+
 struct unmap {
 	struct mapper *m;
 	struct slot *slot;
@@ -129,9 +131,9 @@ static bool unmap_entries(struct unmap *u, struct vma *vma, uint64_t addr, unsig
 	struct page_table *table = mapper_table(u->m, vma->space, addr);
 
 	for (unsigned i = 0; table && i < nr; i++, addr += PAGE_SIZE) {
-		struct place p = {vma, addr, table, pte_index(vaddr_of(addr)), page + i};
+		unsigned index = pte_index(vaddr_of(addr));
+		struct place p = {vma, addr, table, index, page + i, table_entry(table, index)};
 
-		p.entry = table_entry(table, p.index);
 		if (maps_page(p.entry, u->slot->src, p.page) && !unmap_entry(u, &p))
 			return false;
 	}
@@ -142,11 +144,11 @@ static bool unmap_entries(struct unmap *u, struct vma *vma, uint64_t addr, unsig
 static int unmap_leaf(struct unmap *u, struct vma *vma, uint64_t addr, unsigned page)
 {
 	struct page_table *table = mapper_pmd_table(u->m, vma->space, addr);
-	struct place p = {vma, addr, table, pmd_index(vaddr_of(addr)), page};
+	unsigned index = pmd_index(vaddr_of(addr));
 
 	if (!table)
 		return 0;
-	p.entry = table_entry(table, p.index);
+	struct place p = {vma, addr, table, index, page, table_entry(table, index)};
 	if (!pte_huge(p.entry) || !maps_page(p.entry, u->slot->src, page))
 		return 0;
 	return unmap_entry(u, &p) ? 1 : -1;
