@@ -25,8 +25,11 @@
 	X(LRU, 0)	    /* a node's LRU lists */                                               \
 	X(PCP, 0)	    /* a cpu's page lists */                                               \
 	X(ZONE, 0)	    /* a zone's free areas */                                              \
+	X(HOST_FORK, 0)	    /* host mappings and descriptors, held still for fork() */              \
 	X(ARENA, 0)	    /* backing of a node's bytes */                                        \
-	X(MMU, 0)	    /* host mapping budget, registration maps */                           \
+	X(MMU, 0)	    /* a backend's page states, and the host calls that change them */     \
+	X(WINDOWS, 0)	    /* the table of windows, by address */                                 \
+	X(UFFD, 0)	    /* who reads a userfaultfd */                                          \
 	X(WAIT_TABLE, 0)    /* a bucket of the hashed wait queues */                               \
 	X(META, 0)	    /* allocator of the engine's own data */                               \
 	X(TRACE, 0)         /* the trace ring */
