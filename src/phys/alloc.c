@@ -21,7 +21,7 @@
 #include "phys/backing.h"
 #include "phys/buddy.h"
 #include "phys/pcp.h"
-#include "phys/slowpath.h"
+#include "phys/alloc_context.h"
 
 static _Thread_local unsigned memalloc_depth __attribute__((tls_model("initial-exec")));
 
@@ -54,7 +54,7 @@ enum zone_type gfp_highest_zone(gfp_t gfp)
 	return movable ? ZONE_MOVABLE : ZONE_NORMAL;
 }
 
-static void count_numa(struct alloc_context *ac, struct zone *zone, unsigned nr)
+void count_numa(struct alloc_context *ac, struct zone *zone, unsigned nr)
 {
 	struct vmstat *stat = ac->phys->stat;
 	unsigned nid = zone->node->nid, preferred = ac->preferred->node->nid;
@@ -85,7 +85,7 @@ static struct frame *take_block(struct alloc_context *ac, struct zone *zone, uns
 	return head;
 }
 
-static bool zone_allowed(const struct alloc_context *ac, const struct zone *zone)
+bool zone_allowed(const struct alloc_context *ac, const struct zone *zone)
 {
 	return zone->type <= ac->highest &&
 	       (!ac->allowed || nodemask_test(*ac->allowed, zone->node->nid));
@@ -135,7 +135,7 @@ struct frame *alloc_from_zonelist(struct alloc_context *ac, unsigned alloc_flags
 }
 
 // A new folio: refcount 1, everything else as if it had never been used.
-static struct folio *prep_new_folio(struct frame *head, unsigned order, gfp_t gfp)
+struct folio *prep_new_folio(struct frame *head, unsigned order, gfp_t gfp)
 {
 	struct folio *folio = (struct folio *)head;
 
@@ -151,7 +151,7 @@ static struct folio *prep_new_folio(struct frame *head, unsigned order, gfp_t gf
 	return folio;
 }
 
-static void count_allocated(struct phys *phys, const struct zone *zone, unsigned long nr)
+void count_allocated(struct phys *phys, const struct zone *zone, unsigned long nr)
 {
 	vm_events(phys->stat, zone->type == ZONE_MOVABLE ? VM_PGALLOC_MOVABLE : VM_PGALLOC_NORMAL,
 		(long)nr);
@@ -200,10 +200,10 @@ struct folio *folio_alloc(struct phys *phys, gfp_t gfp, unsigned order, int pref
 	sched_point();
 	if (fault_should_fail(FI_ALLOC))
 		return NULL;
-	if (order > MAX_PAGE_ORDER)
-		return folio_alloc_gigantic(phys, gfp, order, preferred_nid);
 	if (!context_init(&ac, phys, gfp, order, preferred_nid, allowed, cpu))
 		return NULL;
+	if (order > MAX_PAGE_ORDER)
+		return folio_alloc_gigantic(&ac);
 	head = alloc_from_zonelist(&ac, WMARK_LOW | cma_flag(&ac));
 	if (!head)
 		head = alloc_slowpath(&ac, cma_flag(&ac));
@@ -224,10 +224,10 @@ static void split_run(struct zone *zone, struct frame *head, unsigned order, uns
 {
 	for (unsigned i = 0; i < nr; i++)
 		out[i] = prep_new_folio(head + i, 0, gfp);
-	for (unsigned long at = nr; at < 1ul << order;) {
-		unsigned part = (unsigned)__builtin_ctzl(at); // at is aligned to its own lowest bit
-		frames_to_buddy(zone, head + at, part);
-		at += 1ul << part;
+	if (nr < 1ul << order) {
+		mutex_lock(&zone->lock);
+		buddy_free_range(zone, frame_pfn(head).n + nr, (1ul << order) - nr);
+		mutex_unlock(&zone->lock);
 	}
 }
 

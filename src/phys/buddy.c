@@ -77,6 +77,16 @@ static bool block_in_zone(const struct zone *zone, uint64_t pfn, unsigned order)
 	return pfn >= zone->start_pfn && pfn + (1ul << order) <= zone_end_pfn(zone);
 }
 
+// The largest order of a block that begins at pfn and has at most nr pages.
+static unsigned fitting_order(uint64_t pfn, uint64_t nr)
+{
+	unsigned order = MAX_PAGE_ORDER;
+
+	while (!IS_ALIGNED(pfn, 1ul << order) || 1ul << order > nr)
+		order--;
+	return order;
+}
+
 // The other half, if it is a free block that may merge; its type in ret_type.
 static struct frame *merge_partner(struct zone *zone, uint64_t pfn, unsigned order,
 	enum migratetype type, enum migratetype *ret_type)
@@ -136,6 +146,16 @@ void buddy_free(struct zone *zone, struct frame *head, unsigned order)
 void buddy_free_tail(struct zone *zone, struct frame *head, unsigned order)
 {
 	free_block(zone, head, order, true);
+}
+
+void buddy_free_range(struct zone *zone, uint64_t pfn, uint64_t nr)
+{
+	while (nr) {
+		unsigned order = fitting_order(pfn, nr);
+		free_block(zone, pfn_frame(pfn_of(pfn)), order, true);
+		pfn += 1ul << order;
+		nr -= 1ul << order;
+	}
 }
 
 struct frame *buddy_take_split(struct zone *zone, struct frame *head, unsigned order, unsigned high,

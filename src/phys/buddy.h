@@ -18,6 +18,8 @@ void buddy_free(struct zone *zone, struct frame *head, unsigned order) REQUIRES(
 // The same, to be used last: its bytes are not backed.
 void buddy_free_tail(struct zone *zone, struct frame *head, unsigned order)
 	REQUIRES(&zone->lock);
+// A range of freed frames comes back as the largest blocks it holds.
+void buddy_free_range(struct zone *zone, uint64_t pfn, uint64_t nr) REQUIRES(&zone->lock);
 
 // Take this free block out of the areas (it keeps no state); `order` is what buddy_order() says.
 void buddy_remove(struct zone *zone, struct frame *head, unsigned order) REQUIRES(&zone->lock);

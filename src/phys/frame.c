@@ -49,7 +49,7 @@ void frames_init(struct pfn first, uint64_t nr, unsigned nid, unsigned zone)
 	struct frame *frame = pfn_frame(first);
 
 	for (uint64_t i = 0; i < nr; i++, frame++) {
-		atomic_store_explicit(&frame->flags, 1u << PG_RESERVED, memory_order_relaxed);
+		atomic_store_explicit(&frame->flags, 0, memory_order_relaxed);
 		atomic_store_explicit(&frame->where, where_make(nid, zone), memory_order_relaxed);
 		atomic_store_explicit(&frame->refcount, 0, memory_order_relaxed);
 		atomic_store_explicit(&frame->mapcount, 0, memory_order_relaxed);

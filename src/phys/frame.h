@@ -121,7 +121,7 @@ extern struct frame *vmemmap;
 // Reserve vmemmap: once a process, before the first frame is touched. 0, -ENOMEM.
 int vmemmap_init(void);
 
-// Give frames [first, first + nr) their node and zone; everything else zero, refcount 0, RESERVED.
+// Give frames [first, first + nr) their node and zone; everything else is zero.
 void frames_init(struct pfn first, uint64_t nr, unsigned nid, unsigned zone);
 
 // Return the memory of these frames to the system when their arena is gone.

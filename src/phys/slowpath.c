@@ -10,9 +10,9 @@
 //
 // Reclaim and compaction are other layers': upcalls, made without any lock. While one runs, this
 // thread's own allocations use the reserve and start neither (memalloc_save()).
-#include "phys/slowpath.h"
 #include "base/mark.h"
 #include "phys/alloc.h"
+#include "phys/alloc_context.h"
 #include "phys/backing.h"
 #include "phys/buddy.h"
 #include "phys/pcp.h"
