@@ -16,6 +16,7 @@
 #include "virt/gather.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
+#include "virt/vma.h"
 
 #include <errno.h>
 
@@ -114,9 +115,11 @@ static int swap_entry(struct fault *f, struct pte seen, struct folio *old, struc
 	if (!err) {
 		folio_add_new_anon_rmap(new, f->vma, f->addr);
 		table_set_entry(table, i, entry);
-		if (old)
-			folio_remove_rmap(old,
-				(unsigned)(pte_pfn(seen).n - folio_pfn(old).n), 1);
+		atomic_fetch_add(space_rss(f->space, new), 1);
+		if (old) {
+			atomic_fetch_sub(space_rss(f->space, old), 1);
+			folio_remove_rmap(old, (unsigned)(pte_pfn(seen).n - folio_pfn(old).n), 1);
+		}
 	}
 	page_table_unlock(table);
 	if (!err && old)

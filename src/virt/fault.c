@@ -27,6 +27,7 @@
 #include "virt/gather.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
+#include "virt/vma.h"
 #include "virt/task.h"
 
 #include <errno.h>
@@ -92,8 +93,7 @@ static int translate_again(struct fault *f, struct pte e, uint64_t addr, unsigne
 {
 	struct mmu *mmu = f->mm->mmu;
 
-	return mmu->ops->map(mmu, vma_host(f->vma, addr), pte_pfn(e), nr,
-		pte_writable(e) ? MMU_WRITE : MMU_READ);
+	return mmu->ops->map(mmu, vma_host(f->vma, addr), pte_pfn(e), nr, vma_pte_prot(f->vma, e));
 }
 
 // The PMD level: *ret_served says that the access is done (or the error final); otherwise the
@@ -221,6 +221,8 @@ int fault_install(struct fault *f, const struct fault_install *in)
 		else if (in->folio)
 			folio_add_file_rmap(in->folio, in->page, 1);
 		table_set_entry(table, pte_index(addr), in->new);
+		if (in->folio)
+			atomic_fetch_add(space_rss(f->space, in->folio), 1);
 	}
 	page_table_unlock(table);
 	return err;

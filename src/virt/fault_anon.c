@@ -32,7 +32,10 @@ struct folio *fault_alloc(struct fault *f, bool zeroed)
 void fault_lru_add(struct fault *f, struct folio *folio)
 {
 	folio_set_uptodate(folio);
-	folio_add_lru_vma(folio, f->vma);
+	if (f->vma->flags & VM_LOCKED)
+		folio_add_lru_mlocked(folio);
+	else
+		folio_add_lru(folio);
 }
 
 void copy_frame(struct mm_core *mm, struct pfn dst, struct pfn src)

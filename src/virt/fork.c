@@ -25,14 +25,20 @@
 #include "virt/gather.h"
 #include "virt/mempolicy.h"
 #include "virt/object.h"
-#include "virt/region.h"
 #include "virt/rmap.h"
-#include "virt/rss.h"
+#include "virt/vma.h"
 
 #include <errno.h>
 
+// A window of the parent and the child's of the same size.
+struct region_pair {
+	struct region_pair *next;
+	struct region *parent, *child;
+};
+
 struct fork {
 	struct mm_core *mm;
+	struct region_pair *regions;
 	struct task *task;
 	struct space *parent, *child;
 	struct gather gather;	// of the parent's entries
@@ -40,6 +46,7 @@ struct fork {
 };
 
 static int fork_vma(struct fork *k, struct vma *vma);
+static void forget_regions(struct fork *k);
 static int copy_range(struct fork *k, struct vma *child, struct vma *parent);
 
 int space_fork(struct space *parent, struct task *task, struct space **ret_child)
@@ -58,7 +65,8 @@ int space_fork(struct space *parent, struct task *task, struct space **ret_child
 		if (!(vma->flags & VM_DONTFORK))
 			err = fork_vma(&k, vma);
 	mm_notify_end(parent, 0, UINT64_MAX, MM_INVALIDATE_COW);
-	write_unlock(&k.child->mmap_lock);
+	forget_regions(&k);
+	space_write_unlock(k.child);
 	write_unlock(&parent->mmap_lock);
 	if (k.prealloc)
 		folio_put(k.prealloc);
@@ -72,21 +80,72 @@ int space_fork(struct space *parent, struct task *task, struct space **ret_child
 	return 0;
 }
 
+// The child's window for a window of the parent, opened when its first vma is met.
+static int child_region(struct fork *k, struct region *region, struct region **ret_region)
+{
+	uint64_t base = region->base;
+	struct region_pair *pair;
+	int err;
+
+	for (pair = k->regions; pair; pair = pair->next) {
+		if (pair->parent == region) {
+			*ret_region = pair->child;
+			return 0;
+		}
+	}
+	pair = meta_new(struct region_pair);
+	if (!pair)
+		return -ENOMEM;
+	err = region_open(k->child, &base, region->window->size, PMD_SIZE, false, &pair->child);
+	if (err) {
+		meta_delete(pair);
+		return err;
+	}
+	pair->parent = region;
+	pair->next = k->regions;
+	k->regions = pair;
+	*ret_region = pair->child;
+	return 0;
+}
+
+static void forget_regions(struct fork *k)
+{
+	struct region_pair *pair;
+
+	while ((pair = k->regions)) {
+		k->regions = pair->next;
+		if (!pair->child->nr_vmas)
+			region_put(pair->child, k->child);
+		meta_delete(pair);
+	}
+}
+
 // A vma of the child with the parent's properties, in the child's tree and in the rmap trees.
 static int fork_vma(struct fork *k, struct vma *vma)
 {
+	struct region *region;
 	struct vma *child;
-	int err = vma_duplicate_into(k->child, vma, &child);
+	int err = child_region(k, vma->region, &region);
 
 	if (err)
 		return err;
+	child = vma_create(k->child, vma->start, vma->end, vma->flags & ~(unsigned)VM_LOCKED, region,
+		vma->object, vma->pgoff, vma->policy);
+	if (!child)
+		return -ENOMEM;
+	err = anon_vma_fork(child, vma);
+	if (err) {
+		vma_free(child);
+		return err;
+	}
+	vma_link(child);
 	// Without an anon_vma no page of it is private: all can be fetched again from the object.
 	if (!vma->anon_vma)
 		return 0;
 	return copy_range(k, child, vma);
 }
 
-enum copied { COPIED, NEEDS_PAGE, NEEDS_SPLIT };
+enum copied { COPIED, NEEDS_PAGE };
 
 // A private page the child must have of its own, because the parent's is pinned.
 static enum copied copy_now(struct fork *k, struct vma *child, uint64_t addr, struct page_table *table,
@@ -103,8 +162,8 @@ static enum copied copy_now(struct fork *k, struct vma *child, uint64_t addr, st
 	folio_add_new_anon_rmap(new, child, addr);
 	table_set_entry(table, pte_index(vaddr_of(addr)),
 		pte_make(folio_pfn(new), e.v & (PTE_PRESENT | PTE_DIRTY | PTE_YOUNG | PTE_WRITE)));
-	space_rss_add(k->child, new, 1);
-	folio_add_lru_vma(new, child);
+	atomic_fetch_add(space_rss(k->child, new), 1);
+	folio_add_lru(new);
 	return COPIED;
 }
 
@@ -129,7 +188,7 @@ static enum copied copy_entry(struct fork *k, struct vma *child, struct vma *par
 		if (shared.v != e.v)
 			table_set_entry(from, i, shared);
 		table_set_entry(to, i, shared);
-		space_rss_add(k->child, pfn_folio(pte_pfn(e)), 1);
+		atomic_fetch_add(space_rss(k->child, pfn_folio(pte_pfn(e))), 1);
 		return COPIED;
 	}
 	if (!pte_present(e) || pte_zero_page(e)) {
@@ -154,7 +213,7 @@ static enum copied copy_entry(struct fork *k, struct vma *child, struct vma *par
 	else
 		folio_add_file_rmap(folio, page, 1);
 	table_set_entry(to, i, pte_clear(shared, PTE_HINT));
-	space_rss_add(k->child, folio, 1);
+	atomic_fetch_add(space_rss(k->child, folio), 1);
 	return COPIED;
 }
 
@@ -162,12 +221,11 @@ static enum copied copy_entry(struct fork *k, struct vma *child, struct vma *par
 static enum copied copy_table(struct fork *k, struct vma *child, struct vma *parent, uint64_t *addr,
 	uint64_t end, struct page_table *to)
 {
-	uint64_t start = *addr;
 	enum copied state = COPIED;
 	struct page_table *from;
 
 	gather_init(&k->gather, k->mm);
-	from = gather_table(&k->gather, k->parent, vaddr_of(start));
+	from = gather_table(&k->gather, k->parent, vaddr_of(*addr));
 	if (from) {
 		mutex_lock_nested(&to->lock);
 		for (; *addr < end; *addr += PAGE_SIZE) {
@@ -176,9 +234,6 @@ static enum copied copy_table(struct fork *k, struct vma *child, struct vma *par
 				break;
 		}
 		mutex_unlock(&to->lock);
-		if (gather_flush(&k->gather) < 0)
-			gather_clear(&k->gather, vma_host(parent, start),
-				(unsigned)((end - start) >> PAGE_SHIFT));
 	} else {
 		*addr = end;
 	}
@@ -186,19 +241,66 @@ static enum copied copy_table(struct fork *k, struct vma *child, struct vma *par
 	return state;
 }
 
-// A huge entry of the parent: split it there first, so that the small-page rules copy it.
-static int split_if_huge(struct fork *k, struct vma *parent, uint64_t addr)
+// A huge entry, both PMD tables locked. false: a pinned page, to be copied as small ones.
+static bool copy_huge_entry(struct fork *k, struct vma *parent, uint64_t addr,
+	struct page_table *from, struct page_table *to)
 {
-	struct page_table *pmd = pmd_table_lock(k->parent, vaddr_of(addr));
-	struct pte e = {0};
+	unsigned i = pmd_index(vaddr_of(addr));
+	struct pte e = table_entry(from, i), shared = e;
+	struct folio *folio;
 
-	if (pmd) {
-		e = table_entry(pmd, pmd_index(vaddr_of(addr)));
-		page_table_unlock(pmd);
+	if (pte_migration(e)) {
+		shared = readable_migration(e);
+		if (shared.v != e.v)
+			table_set_entry(from, i, shared);
+		atomic_fetch_add(space_rss(k->child, pfn_folio(pte_pfn(e))), PTRS_PER_TABLE);
+	} else if (pte_present(e) && !pte_zero_page(e)) {
+		folio = pfn_folio(pte_pfn(e));
+		if (folio_test_anon(folio) && folio_test_anon_exclusive(folio) &&
+			folio_try_share_anon(folio, 0))
+			return false;
+		if (pte_writable(e) && !(parent->flags & VM_SHARED)) {
+			shared = pte_clear(e, PTE_WRITE);
+			table_set_entry(from, i, shared);
+			gather_protect(&k->gather, vma_host(parent, addr & PMD_MASK), pte_pfn(e),
+				PTRS_PER_TABLE, MMU_READ);
+		}
+		folio_get(folio);
+		folio_add_rmap_pmd(folio, false);
+		shared = pte_clear(shared, PTE_HINT);
+		atomic_fetch_add(space_rss(k->child, folio), PTRS_PER_TABLE);
 	}
-	if (!pte_huge(e))
+	table_set_entry(to, i, shared);
+	return true;
+}
+
+// *ret_huge: the entry was huge and is copied. A pinned one is split first.
+static int copy_if_huge(struct fork *k, struct vma *parent, uint64_t addr, bool *ret_huge)
+{
+	struct page_table *to, *from = pmd_table_lock(k->parent, vaddr_of(addr));
+	bool copied;
+	int err;
+
+	*ret_huge = from && pte_huge(table_entry(from, pmd_index(vaddr_of(addr))));
+	if (from)
+		page_table_unlock(from);
+	if (!*ret_huge)
 		return 0;
-	assert_that(k->mm->up.split_huge_pmd, "huge entry %#lx without thp", (unsigned long)e.v);
+	to = pmd_table_alloc_lock(k->child, vaddr_of(addr), &err);
+	if (!to)
+		return err;
+	page_table_unlock(to); // it stays: the child's mmap_lock is ours
+	gather_init(&k->gather, k->mm);
+	from = gather_pmd_table(&k->gather, k->parent, vaddr_of(addr));
+	mutex_lock_nested(&to->lock);
+	// Split meanwhile (the parent's huge entries change under its rmap locks too): look again.
+	copied = from && pte_huge(table_entry(from, pmd_index(vaddr_of(addr)))) &&
+		 copy_huge_entry(k, parent, addr, from, to);
+	mutex_unlock(&to->lock);
+	(void)gather_finish(&k->gather);
+	if (copied)
+		return 0;
+	*ret_huge = false;
 	return k->mm->up.split_huge_pmd(parent, addr & PMD_MASK);
 }
 
@@ -210,12 +312,17 @@ static int copy_range(struct fork *k, struct vma *child, struct vma *parent)
 		uint64_t end = (addr & PMD_MASK) + PMD_SIZE;
 		struct page_table *from, *to;
 		enum copied state;
-		int err = split_if_huge(k, parent, addr);
+		bool huge;
+		int err = copy_if_huge(k, parent, addr, &huge);
 
 		if (err)
 			return err;
 		if (end > parent->end)
 			end = parent->end;
+		if (huge) {
+			addr = end;
+			continue;
+		}
 		from = pte_table_lock(k->parent, vaddr_of(addr));
 		if (!from) {
 			addr = end;
