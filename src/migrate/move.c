@@ -20,11 +20,9 @@
 //
 // Both folios of a slot are locked by the batch all the time. Nothing here allocates.
 #include "base/mark.h"
-#include "base/vmstat.h"
 #include "migrate/batch.h"
 #include "migrate/movable.h"
 #include "phys/lru.h"
-#include "phys/zone.h"
 #include "virt/object.h"
 
 #include <errno.h>
@@ -99,18 +97,6 @@ static int switch_object(struct object *object, struct folio *dst, struct folio 
 	return 0;
 }
 
-static void follow_mlock(struct folio *dst, struct folio *src)
-{
-	struct vmstat *stat = folio_phys(dst)->stat;
-	long nr = (long)folio_nr(src);
-
-	if (!folio_test_clear_mlocked(src))
-		return;
-	folio_set_mlocked(dst);
-	vmstat_add(stat, folio_nid(src), VM_NR_MLOCK, -nr);
-	vmstat_add(stat, folio_nid(dst), VM_NR_MLOCK, nr);
-}
-
 void folio_migrate_flags(struct folio *dst, struct folio *src)
 {
 	static const enum frame_flag copied[] = {PG_REFERENCED, PG_UPTODATE, PG_WORKINGSET,
@@ -121,9 +107,7 @@ void folio_migrate_flags(struct folio *dst, struct folio *src)
 			frame_set(&dst->page, copied[i]);
 	if (folio_test_clear_active(src))
 		folio_set_active(dst);
-	else if (folio_test_clear_unevictable(src))
-		folio_set_unevictable(dst);
-	follow_mlock(dst, src);
+	folio_clear_unevictable(src); // remapping into a locked vma makes dst so again
 	(void)folio_xchg_last_cpupid(dst, folio_last_cpupid(src));
 }
 
@@ -182,8 +166,7 @@ static void move_plain_run(struct batch *b, unsigned first, unsigned nr)
 	struct slot *s = &b->slot[first], *end = s + nr;
 
 	for (struct slot *p = s; p < end; p++) {
-		p->error = 0;
-		(void)slot_check_references(p);
+		p->error = slot_check_references(p);
 	}
 	for (struct slot *p = s; p < end;) {
 		unsigned row = 1;

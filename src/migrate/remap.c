@@ -11,6 +11,7 @@
 // back-out). It cannot fail as far as callers see; see mapper.c for a host that refuses.
 #include "base/trace.h"
 #include "migrate/batch.h"
+#include "phys/lru.h"
 #include "virt/space.h"
 
 struct remap {
@@ -60,6 +61,8 @@ static void remap_entry(struct remap *w, struct vma *vma, uint64_t addr, struct 
 	if (!(vma->flags & VM_WRITE))
 		new = pte_clear(new, PTE_WRITE);
 	add_mapping(w, page, old);
+	if (vma->flags & VM_LOCKED)
+		folio_mlock(w->dst);
 	table_set_entry(table, index, new);
 	tell_host(w, vma, addr, new);
 	if (pte_huge(new))

@@ -22,7 +22,9 @@
 #include "machine/clock.h"
 #include "migrate/batch.h"
 #include "virt/object.h"
-#include "virt/vma.h"
+#include "virt/rss.h"
+#include "virt/rss.h"
+#include "virt/space.h"
 
 #include <errno.h>
 
@@ -54,7 +56,7 @@ static void poison(struct unmap *u, const struct place *p)
 	MARK(migrate_unmap_poisoned);
 	table_set_entry(p->table, p->index, pte_make(pte_pfn(p->entry), PTE_HWPOISON));
 	gather_clear(&u->m->gather, vma_host(p->vma, p->addr), nr);
-	atomic_fetch_sub(space_rss(p->vma->space, u->slot->src), nr);
+	space_rss_add(p->vma->space, u->slot->src, -(long)nr);
 }
 
 // Where the host permits nothing there is nobody to stop, and what it shows goes.
@@ -88,19 +90,23 @@ static void install(struct unmap *u, const struct place *p, struct pte entry)
 			.order = folio_order(u->slot->src));
 }
 
-static void drop_mapping(struct folio *src, const struct place *p)
+// nr pages (or the leaf) are not mapped here any more. At once, so that a large folio never seems to
+// be partially mapped.
+static void drop_mappings(struct folio *src, unsigned page, unsigned nr, bool leaf, bool dirty)
 {
-	if (p->entry.v & PTE_DIRTY)
+	if (!nr)
+		return;
+	if (dirty)
 		folio_mark_dirty(src);
-	if (pte_huge(p->entry))
+	if (leaf)
 		folio_remove_rmap_pmd(src);
 	else
-		folio_remove_rmap(src, p->page, 1);
-	folio_put(src);
+		folio_remove_rmap(src, page, nr);
+	folio_put_many(src, nr);
 }
 
 // false: the page is pinned, and the walk ends.
-static bool unmap_entry(struct unmap *u, const struct place *p)
+static bool replace_entry(struct unmap *u, const struct place *p)
 {
 	struct folio *src = u->slot->src;
 	struct frame *frame = folio_frame(src, p->page);
@@ -115,7 +121,6 @@ static bool unmap_entry(struct unmap *u, const struct place *p)
 		poison(u, p);
 	else
 		install(u, p, migration_entry_make(p->entry, exclusive));
-	drop_mapping(src, p);
 	return true;
 }
 
@@ -129,15 +134,25 @@ static bool unmap_entries(struct unmap *u, struct vma *vma, uint64_t addr, unsig
 	unsigned nr)
 {
 	struct page_table *table = mapper_table(u->m, vma->space, addr);
+	struct folio *src = u->slot->src;
+	bool dirty = false, go_on = true;
+	unsigned gone = 0;
 
-	for (unsigned i = 0; table && i < nr; i++, addr += PAGE_SIZE) {
+	for (unsigned i = 0; table && go_on && i < nr; i++, addr += PAGE_SIZE) {
 		unsigned index = pte_index(vaddr_of(addr));
 		struct place p = {vma, addr, table, index, page + i, table_entry(table, index)};
 
-		if (maps_page(p.entry, u->slot->src, p.page) && !unmap_entry(u, &p))
-			return false;
+		go_on = !maps_page(p.entry, src, p.page) || replace_entry(u, &p);
+		if (go_on && maps_page(p.entry, src, p.page)) {
+			dirty |= p.entry.v & PTE_DIRTY;
+			gone++;
+			continue;
+		}
+		drop_mappings(src, page + i - gone, gone, false, dirty);
+		gone = 0;
 	}
-	return true;
+	drop_mappings(src, page + nr - gone, gone, false, dirty);
+	return go_on;
 }
 
 // The same for a leaf of the PMD level: 1 done, 0 there is none, -1 pinned.
@@ -151,7 +166,10 @@ static int unmap_leaf(struct unmap *u, struct vma *vma, uint64_t addr, unsigned 
 	struct place p = {vma, addr, table, index, page, table_entry(table, index)};
 	if (!pte_huge(p.entry) || !maps_page(p.entry, u->slot->src, page))
 		return 0;
-	return unmap_entry(u, &p) ? 1 : -1;
+	if (!replace_entry(u, &p))
+		return -1;
+	drop_mappings(u->slot->src, page, 1, true, p.entry.v & PTE_DIRTY);
+	return 1;
 }
 
 static bool unmap_range(struct unmap *u, const struct rmap_range *r)
