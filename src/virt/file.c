@@ -2,7 +2,7 @@
 // Real files as objects: pages are read into frames with pread and written back with pwrite,
 // through the engine's own view of the frames (mmu->peek).
 //
-// The file has the size it had when it was opened. The last page may be partial: what lies behind
+// The file has the size it had when it was opened, or grown to (object_resize()). The last page may be partial: what lies behind
 // the end reads as zeros and is not written. A file that shrinks meanwhile reads as zeros too.
 //
 // A write takes consecutive offsets in one call, whatever frames they lie in. On failure (-EIO for
@@ -37,9 +37,9 @@ static void *frame_bytes(struct object *object, const struct folio *folio, unsig
 // Bytes of the file in the page at this offset.
 static size_t bytes_in_page(const struct object *object, uint64_t pgoff)
 {
-	uint64_t start = pgoff << PAGE_SHIFT;
+	uint64_t start = pgoff << PAGE_SHIFT, size = object->size;
 
-	return start >= object->size ? 0 : min(object->size - start, (uint64_t)PAGE_SIZE);
+	return start >= size ? 0 : min(size - start, (uint64_t)PAGE_SIZE);
 }
 
 // ---- Reading
@@ -149,6 +149,20 @@ static int file_write_folio(struct object *object, struct folio *folio)
 	return err;
 }
 
+// Others may have made the file longer already; it never gets shorter here.
+static int file_grow(struct object *object, uint64_t size)
+{
+	struct stat st;
+
+	if (fstat(object->fd, &st))
+		return -EIO;
+	if ((uint64_t)st.st_size >= size)
+		return 0;
+	if (!object->writable_fd)
+		return -EACCES;
+	return fault_syscall(EIO, -1, ftruncate(object->fd, (off_t)size)) ? -EIO : 0;
+}
+
 static void file_release(struct object *object)
 {
 	close(object->fd);
@@ -159,6 +173,7 @@ static const struct object_ops file_ops = {
 	.migrate_plain = true,
 	.read_folio = file_read_folio,
 	.write_folio = file_write_folio,
+	.grow = file_grow,
 	.release = file_release,
 };
 

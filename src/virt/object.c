@@ -358,6 +358,16 @@ int object_create(struct mm_core *mm, const struct object_ops *ops, const char *
 	return 0;
 }
 
+int object_resize(struct object *object, uint64_t size)
+{
+	if (size < object->size || size > (PAGE_INDEX_MAX + 1) << PAGE_SHIFT)
+		return -EINVAL;
+	int err = object->ops->grow ? object->ops->grow(object, size) : 0;
+	if (!err)
+		object->size = size;
+	return err;
+}
+
 void object_get(struct object *object)
 {
 	atomic_fetch_add_explicit(&object->refcount, 1, memory_order_relaxed);

@@ -35,6 +35,8 @@ struct object_ops {
 		enum migrate_mode);
 	// Drop private data (buffers). true when the folio has none any more.
 	bool (*release_folio)(struct object *, struct folio *);
+	// Make room behind the end. NULL: none is needed.
+	int (*grow)(struct object *, uint64_t size);
 	// The last reference is going; no folio is left.
 	void (*release)(struct object *);
 };
@@ -46,7 +48,7 @@ struct object {
 	struct list_head node; // in mm->objects
 	const struct object_ops *ops;
 	char *name;	    // for numa_maps; NULL: unnamed
-	uint64_t size;	    // bytes
+	_Atomic uint64_t size; // bytes; only grows
 	_Atomic int refcount;
 	struct rwlock i_mmap_lock;  // rank I_MMAP
 	struct interval_tree i_mmap; // vmas by page offset (vma->i_mmap)
@@ -66,6 +68,9 @@ int object_open_file(struct mm_core *, int fd, struct object **ret);
 // Any kind: ops and private are the caller's. -ENOMEM.
 int object_create(struct mm_core *, const struct object_ops *, const char *name, uint64_t size,
 	struct object **ret);
+// Grow to so many bytes; a file is extended with it. -EINVAL: smaller, or too large to be indexed;
+// -EACCES: a file that may not be written; -EIO.
+int object_resize(struct object *, uint64_t size);
 void object_get(struct object *);
 // The last one writes dirty pages back (an error is lost) and drops all of them; nothing maps it.
 void object_put(struct object *);

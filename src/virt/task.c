@@ -233,6 +233,7 @@ static void detach(struct attachment *a)
 		}
 	mutex_unlock(&tids_lock);
 	attached = NULL;
+	mmu_thread_leave(a->task->mm->mmu);
 	task_put(a->task);
 	meta_delete(a);
 }
@@ -255,16 +256,30 @@ static void watch_thread_end(void *value)
 		(void)pthread_setspecific(thread_end_key, value);
 }
 
+// With what the mmu needs of a thread.
+static struct attachment *attachment_new(struct task *task)
+{
+	struct attachment *a = meta_new(struct attachment);
+
+	if (!a)
+		return NULL;
+	if (mmu_thread_enter(task->mm->mmu)) {
+		meta_delete(a);
+		return NULL;
+	}
+	task_get(task);
+	*a = (struct attachment){NULL, (pid_t)syscall(SYS_gettid), task};
+	return a;
+}
+
 int task_attach(struct task *task)
 {
 	struct attachment *a = NULL;
 
 	if (task) {
-		a = meta_new(struct attachment);
+		a = attachment_new(task);
 		if (!a)
 			return -ENOMEM;
-		task_get(task);
-		*a = (struct attachment){NULL, (pid_t)syscall(SYS_gettid), task};
 	}
 	if (attached)
 		detach(attached);

@@ -7,6 +7,7 @@
 
 #include "virt/gather.h"
 #include "virt/mm.h"
+#include "virt/rss.h"
 #include "virt/region.h"
 #include "virt/space.h"
 
