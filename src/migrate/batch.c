@@ -406,8 +406,10 @@ static void account_pause(struct batch *b)
 		return;
 	pause = clock_now_ns(mc->mm->clock) - b->blocked_at;
 	mc->nr_blocks++;
-	if (mc->pause_budget_us && pause > mc->pause_budget_us * 1000ull)
+	if (mc->pause_budget_us && pause > mc->pause_budget_us * 1000ull) {
 		mc->nr_overruns++;
+		atomic_fetch_add_explicit(&mc->mm->migrate_overruns, 1, memory_order_relaxed);
+	}
 	ns = max(pause / b->blocked_pages, 1ull);
 	old = atomic_load_explicit(&mc->mm->migrate_page_ns, memory_order_relaxed);
 	atomic_store_explicit(&mc->mm->migrate_page_ns, old ? (old * 7 + ns) / 8 : ns,

@@ -272,6 +272,7 @@ static void prepare(struct mover *mv)
 		.mode = MIGRATE_SYNC,
 		.reason = MR_SYSCALL,
 		.pause_budget_us = rq->pause_budget_us,
+		.keep_huge = rq->keep_huge,
 		.explain = mv->queued ? explain : NULL,
 		.explain_arg = mv,
 	};

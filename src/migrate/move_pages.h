@@ -19,7 +19,8 @@ struct move_request {
 	const int *nodes;      // [count]; NULL: only ask where the pages are
 	int *status;	       // [count], written: a node, or a negative errno
 	unsigned flags;
-	unsigned pause_budget_us; // see struct migrate_control
+	unsigned pause_budget_us; // this and the next: see struct migrate_control
+	bool keep_huge;
 	// Why each page was moved or not; may be NULL. Written in full when `nodes` is given.
 	enum migrate_why *why;
 	// Called for pages of which there is more to say (who holds a pin); may be NULL.

@@ -117,6 +117,7 @@ struct mm_core {
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
 	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
+	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 };
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
