@@ -7,11 +7,10 @@
 
 #include "phys/zone.h"
 
-#define GFP_ORDER_GIGANTIC (MAX_PAGE_ORDER + 1) // from here on: contiguous range search
-
 // A folio of 2^order frames with one reference, its bytes backed, zeroed if GFP_ZERO, not uptodate,
 // on no list; or NULL. Nodes are tried by distance from preferred_nid (-1: the node of cpu) within
-// `allowed` (NULL: all). order > 0 gives a large folio, with or without GFP_COMP.
+// `allowed` (NULL: all). order > 0 gives a large folio, with or without GFP_COMP. Orders
+// above MAX_PAGE_ORDER (gigantic pages) come from a search for a free aligned range.
 struct folio *folio_alloc(struct phys *phys, gfp_t gfp, unsigned order, int preferred_nid,
 	const struct nodemask *allowed, int cpu);
 
@@ -20,9 +19,6 @@ struct folio *folio_alloc(struct phys *phys, gfp_t gfp, unsigned order, int pref
 // how many are in out[], 0 when there is no page.
 unsigned folio_alloc_run(struct phys *phys, gfp_t gfp, int nid, unsigned max_pages, int cpu,
 	struct folio **out);
-
-// A folio larger than the buddy's: searches the node for a free aligned range; moves nothing.
-struct folio *folio_alloc_gigantic(struct phys *phys, gfp_t gfp, unsigned order, int nid);
 
 // The frames [start, start + nr) as raw frames with refcount 1 each (no folio), all of which must be
 // free; whole MAX_ORDER blocks around it are split. For contiguous allocators that have isolated and

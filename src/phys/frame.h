@@ -114,13 +114,14 @@ struct frame {
 };
 _Static_assert(sizeof(struct frame) == 32, "two frames a cache line");
 
+#define DEFERRED_NONE UINT32_MAX
 #define VMEMMAP_FRAMES (1ul << 28)
 extern struct frame *vmemmap;
 
 // Reserve vmemmap: once a process, before the first frame is touched. 0, -ENOMEM.
 int vmemmap_init(void);
 
-// Give frames [first, first + nr) their node and zone; everything else zero, refcount 0, RESERVED.
+// Give frames [first, first + nr) their node and zone; everything else is zero.
 void frames_init(struct pfn first, uint64_t nr, unsigned nid, unsigned zone);
 
 // Return the memory of these frames to the system when their arena is gone.

@@ -90,6 +90,20 @@ static inline void frame_list_add_tail(struct frame_list *list, struct frame *fr
 	list->last = link;
 }
 
+// Right behind `pos`, which is on the list.
+static inline void frame_list_insert_after(struct frame_list *list, struct frame *pos,
+	struct frame *frame)
+{
+	uint32_t next = frame_next_link(pos), link = frame_link(frame);
+
+	frame_set_links(frame, frame_link(pos), next);
+	atomic_store_explicit(&pos->lru.next, link, memory_order_relaxed);
+	if (next)
+		atomic_store_explicit(&link_frame(next)->lru.prev, link, memory_order_relaxed);
+	else
+		list->last = link;
+}
+
 static inline void frame_list_del(struct frame_list *list, struct frame *frame)
 {
 	uint32_t next = frame_next_link(frame), prev = frame_prev_link(frame);

@@ -24,7 +24,6 @@
 
 struct arena;
 struct topology;
-struct copier;
 struct pcp;
 
 // X(NAME, text in pagetypeinfo). The first three have per-cpu lists.
@@ -91,6 +90,7 @@ struct zone {
 	_Atomic unsigned long lowmem_reserve[ZONES_PER_NODE]; // by highest usable zone - ZONE_NORMAL
 	struct pcp *pcp;			 // C: [phys->nr_cpus]
 	_Atomic unsigned pcp_batch, pcp_high;	 // pages
+	_Atomic unsigned pcp_disabled;		 // count of who wants no per-cpu lists
 	struct zone_compact compact;
 };
 
@@ -114,16 +114,14 @@ struct node {
 	struct zone zone[ZONES_PER_NODE]; // by type - ZONE_NORMAL; nr_present may be 0
 	struct zonelist fallback;   // C: this node first, then by distance
 	struct zonelist nofallback; // C: this node only
-	_Atomic uint8_t *pageblock; // [nr_pageblocks]: migratetype, skip and backed bits; Z to write
-	unsigned long nr_pageblocks;	      // C
-	_Atomic unsigned long nr_backed_blocks; // pageblocks whose bytes the arena has backed
+	_Atomic uint8_t *pageblock; // [nr_pageblocks]: migratetype (Z to write) and skip bit (A)
+	unsigned long nr_pageblocks; // C
 	struct lruvec lru;
 	struct deferred_split deferred;
 	struct mutex quarantine_lock;	   // rank PCP (taken alone)
 	struct frame_list quarantine;	   // Q: freed blocks that are not yet reusable
 	_Atomic unsigned long nr_quarantined; // pages
 	_Atomic unsigned long nr_poisoned;    // pages withheld for ever
-	_Atomic unsigned long nr_allocated;   // pages handed out and not freed
 	void *kswapd, *kcompactd;	   // their layers'
 };
 
@@ -159,7 +157,6 @@ struct phys_config {
 	unsigned long min_free_kbytes;	     // 0: by the kernel's formula
 	struct vmstat *stat;		     // at least nr_nodes nodes; outlives phys
 	struct trace_ring *trace;	     // NULL: none
-	struct copier *copier;		     // zeroes frames; NULL: memset through the arena
 };
 
 struct phys {
@@ -169,16 +166,16 @@ struct phys {
 	struct nodemask has_memory;	 // C
 	struct vmstat *stat;
 	struct trace_ring *trace;
-	struct copier *copier;
 	struct phys_upcalls up;
 	_Atomic unsigned long min_free_kbytes;
 	_Atomic unsigned watermark_scale_factor; // 10: of 10000
 	_Atomic unsigned watermark_boost_factor; // 15000: of 10000 of high; 0 disables
-	_Atomic unsigned long free_backed_max;	 // bytes a node; above, free chunks are punched
+	_Atomic uint64_t free_backed_max; // bytes a node; above, free chunks are punched
 	_Atomic bool page_group_by_mobility_disabled; // few pageblocks: everything is unmovable
 };
 
-// 0; -ENOMEM, -EINVAL (a movable part larger than the node, no node with memory).
+// 0; -ENOMEM, -EINVAL (a movable part larger than the node, no node with memory, two arenas of one
+// node), -ENOSPC (frame numbers beyond vmemmap).
 must_check int phys_init(struct phys *phys, const struct phys_config *config);
 // Every folio must have been freed. The arenas are the caller's to close afterwards.
 void phys_destroy(struct phys *phys);
@@ -207,6 +204,9 @@ static inline uint64_t zone_end_pfn(const struct zone *zone)
 	return zone->start_pfn + zone->nr_present;
 }
 
+// The zone of a frame number, or NULL when no machine has it.
+struct zone *pfn_zone(struct pfn pfn);
+
 static inline struct phys *zone_phys(const struct zone *zone)
 {
 	return zone->node->phys;
@@ -215,8 +215,7 @@ static inline struct phys *zone_phys(const struct zone *zone)
 // ---- Pageblocks
 
 #define PB_TYPE_MASK 7u
-#define PB_SKIP 8u    // compaction found nothing here lately
-#define PB_BACKED 16u // the arena has backed every byte
+#define PB_SKIP 8u // compaction found nothing here lately
 
 static inline _Atomic uint8_t *node_pageblock(const struct node *node, uint64_t pfn)
 {
