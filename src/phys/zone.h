@@ -159,7 +159,10 @@ struct phys_config {
 	struct trace_ring *trace;	     // NULL: none
 };
 
+struct mm_core;
+
 struct phys {
+	struct mm_core *mm;		 // who uses it; for those who meet a folio by its number
 	const struct topology *topology; // C
 	unsigned nr_nodes, nr_cpus;	 // C
 	struct node *node[MAX_NODES];	 // C

@@ -91,7 +91,9 @@ struct mm_core {
 	struct trace_ring *trace;
 	struct mm_upcalls up;
 	struct mm_tunables tunables;
-	struct mutex tasks_lock; // rank TASKS: tasks, spaces, objects lists
+	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
+	struct mutex tasks_lock; // rank TASKS: tasks, spaces lists
+	struct mutex objects_lock; // rank I_PAGES: objects list, as objects end under mmap_lock
 	struct list_head tasks;
 	struct list_head spaces;
 	struct list_head objects;
@@ -99,6 +101,7 @@ struct mm_core {
 	_Atomic unsigned nr_notifiers;
 	struct list_head pins; // struct pin.node
 	int next_pid;
+	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
 	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that neighbours
 	// that map it merge into one host mapping. One page to the engine.
 	struct folio *zero_page;
@@ -107,6 +110,9 @@ struct mm_core {
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
 void mm_core_release(struct mm_core *);
+
+// The node of a cpu.
+int mm_cpu_nid(const struct mm_core *, int cpu);
 
 // A subscriber may get the end of an invalidation whose start came before it registered; after
 // unregister returned it gets nothing. Both may sleep; not from within start() or end().
