@@ -193,8 +193,8 @@ static void file_name(int fd, char *buf, size_t size)
 int object_open_file(struct mm_core *mm, int fd, struct object **ret)
 {
 	char name[PATH_MAX];
-	uint64_t size;
-	bool writable;
+	uint64_t size = 0;
+	bool writable = false;
 	int err = inspect(fd, &size, &writable);
 
 	if (err)

@@ -13,12 +13,14 @@
 #include "virt/mempolicy_calls.h"
 
 #include "base/bitmap.h"
+#include "base/meta.h"
 #include "virt/fault.h"
 #include "virt/mempolicy.h"
 #include "virt/mm.h"
 #include "virt/object.h"
 #include "virt/space.h"
 #include "virt/task.h"
+#include "virt/vma.h"
 
 #include <errno.h>
 
@@ -222,20 +224,17 @@ static int check_holes(struct space *space, const struct mbind_request *r)
 	return 0;
 }
 
-// Shared policies to be, of up to so many vmas at once; more are rare and come in turns.
-#define CHANGES_MAX 64
-
+// Shared policies to be.
 struct changes {
-	unsigned nr;
-	struct object_policy_change *change[CHANGES_MAX];
+	unsigned nr, max;
+	struct object_policy_change **change;
 };
 
 static void end_changes(struct changes *c, void (*end)(struct object_policy_change *))
 {
 	for (unsigned i = 0; i < c->nr; i++)
-		if (c->change[i])
-			end(c->change[i]);
-	*c = (struct changes){0};
+		end(c->change[i]);
+	meta_free(c->change, c->max * sizeof(*c->change));
 }
 
 static bool shares_policy(const struct vma *vma)
@@ -243,65 +242,53 @@ static bool shares_policy(const struct vma *vma)
 	return vma->object && vma->object->ops->kind == OBJECT_SHMEM;
 }
 
-// Cut at both ends, prepare shared policies. *ret_end: how far (all, short of too many objects).
-static int prepare_range(struct space *space, const struct mbind_request *r, uint64_t start,
-	struct changes *c, uint64_t *ret_end)
+#define for_each_vma_in(v, space, from, to)                                                        \
+	for (struct vma *v = vma_find(space, from); v && v->start < (to); v = vma_next(v))
+
+// All vmas lie in the range or outside of it. -ENOMEM: nothing is prepared.
+static int prepare_changes(struct space *space, const struct mbind_request *r, struct changes *c)
 {
-	struct vma *vma = vma_find(space, start);
 	int err = 0;
 
-	for (uint64_t at = start; vma && vma->start < r->end; at = vma->end, vma = vma_next(vma)) {
-		if (c->nr == CHANGES_MAX)
-			break;
-		if (vma->start < at)
-			err = vma_split(vma, at);
-		vma = vma_find(space, at);
-		if (!err && vma->end > r->end)
-			err = vma_split(vma, r->end);
-		vma = vma_find(space, at);
-		if (!err && shares_policy(vma))
-			err = object_policy_prepare(vma->object, vma->pgoff,
-				(vma->end - vma->start) >> PAGE_SHIFT, r->policy,
-				&c->change[c->nr++]);
-		if (err)
-			return err;
+	*c = (struct changes){0};
+	for_each_vma_in(vma, space, r->start, r->end)
+		c->max += shares_policy(vma);
+	if (!c->max)
+		return 0;
+	c->change = meta_alloc(c->max * sizeof(*c->change));
+	if (!c->change)
+		return -ENOMEM;
+	for_each_vma_in(vma, space, r->start, r->end) {
+		if (err || !shares_policy(vma))
+			continue;
+		err = object_policy_prepare(vma->object, vma->pgoff,
+			(vma->end - vma->start) >> PAGE_SHIFT, r->policy, &c->change[c->nr]);
+		c->nr += !err;
 	}
-	*ret_end = vma && vma->start < r->end ? vma->start : r->end;
-	return 0;
-}
-
-// Neighbours that are alike are one vma again, the ends of the range included.
-static void merge_range(struct space *space, uint64_t start, uint64_t end)
-{
-	struct vma *vma = vma_find(space, start ? start - 1 : 0);
-
-	while (vma && vma->start <= end)
-		vma = vma_next(vma_merge_around(vma));
+	if (err)
+		end_changes(c, object_policy_cancel);
+	return err;
 }
 
 static int apply(struct space *space, const struct mbind_request *r)
 {
-	struct changes c = {0};
-	uint64_t end;
+	struct changes c;
+	int err = space_split_range(space, r->start, r->end);
 
-	for (uint64_t start = r->start; start < r->end; start = end) {
-		int err = prepare_range(space, r, start, &c, &end);
-		if (err) {
-			end_changes(&c, object_policy_cancel);
-			merge_range(space, r->start, r->end);
-			return err;
-		}
+	if (err)
+		return err;
+	err = prepare_changes(space, r, &c);
+	if (!err) {
 		// No way back from here.
 		end_changes(&c, object_policy_commit);
-		for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
-			vma = vma_next(vma)) {
+		for_each_vma_in(vma, space, r->start, r->end) {
 			mempolicy_put(vma->policy);
 			mempolicy_get(r->policy);
 			vma->policy = r->policy;
 		}
 	}
-	merge_range(space, r->start, r->end);
-	return 0;
+	space_merge_range(space, r->start, r->end);
+	return err;
 }
 
 int mbind_policy(struct space *space, struct task *caller, struct mbind_request *request)
@@ -317,6 +304,6 @@ int mbind_policy(struct space *space, struct task *caller, struct mbind_request 
 		err = request->queue(space, request);
 	if (!err)
 		err = apply(space, request);
-	write_unlock(&space->mmap_lock);
+	space_write_unlock(space);
 	return err;
 }

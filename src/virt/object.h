@@ -112,8 +112,9 @@ struct mempolicy *object_policy_get(struct object *, uint64_t pgoff); // a refer
 void object_policy_release(struct object *);
 
 // Dirty and writeback, with their counters (of files) and tags.
-//  - An entry of a file page is made writable and the page marked dirty in one hold of the
-//    page-table lock: then no store is lost. Marking takes i_pages, so that is in order.
+//  - An entry of a file page becomes writable with PTE_DIRTY first, the page is marked dirty after
+//    that (a mark before it may be taken away by a write that comes between). Who takes such an
+//    entry away marks the page too. Then no store is lost. Marking takes i_pages.
 //    The caller's page-table lock (a mapping), folio lock or vma keeps the object alive.
 //  - folio_clear_dirty_for_io(): folio locked. Takes DIRTY away, then write from all entries, so
 //    that a store from here on marks it again. true when it was dirty.

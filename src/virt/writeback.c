@@ -6,11 +6,10 @@
 //	                                                    or when the write failed)
 //
 // A store must never be lost: either it is in what is written, or the page is dirty afterwards.
-// An entry is made writable, and the page marked, in one hold of its page-table lock. So DIRTY is taken away
-// first and the entries are made read-only second: a store that slips in between is seen by the
-// write that follows, one that comes after it faults and marks the page again. Where an entry
-// cannot be made read-only (the host has no room for another mapping) it stays as it was and the
-// page counts as dirty again: it will be written once more than needed.
+// A fault makes the entry writable (with PTE_DIRTY, which whoever unmaps it passes on) first and
+// marks the page second. Here DIRTY is taken away first and the entries are made read-only second: a
+// store that slips in between is seen by the write that follows, one that comes after it faults
+// and marks the page again.
 //
 // Tags in the index say the same as the flags: DIRTY is set with the flag and cleared when the
 // write starts, WRITEBACK is set from start to end. Only files count nr_dirty and friends; shared
@@ -95,51 +94,32 @@ void folio_mark_dirty(struct folio *folio)
 	mutex_unlock(&object->i_pages_lock);
 }
 
-struct clean_walk {
-	struct folio *folio;
-	bool failed; // an entry stayed writable
-};
-
 // Write permission goes from one entry. Files have small folios: one page a mapping.
-static void clean_entry(struct gather *g, struct page_table *table, struct vma *vma, uint64_t addr,
-	struct clean_walk *walk)
-{
-	unsigned index = pte_index(vaddr_of(addr));
-	struct pte e = table_entry(table, index);
-
-	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(walk->folio).n ||
-		!(e.v & (PTE_WRITE | PTE_DIRTY)))
-		return;
-	table_set_entry(table, index, pte_clear(e, PTE_WRITE | PTE_DIRTY));
-	if (!pte_writable(e))
-		return;
-	gather_protect(g, vma_host(vma, addr), pte_pfn(e), 1, MMU_READ);
-	if (gather_flush(g)) {
-		table_set_entry(table, index, e);
-		walk->failed = true;
-	}
-}
-
 static bool clean_mapping(const struct rmap_range *range, void *arg)
 {
-	struct clean_walk *walk = arg;
+	struct folio *folio = arg;
 	struct vma *vma = range->vma;
+	struct vaddr addr = vaddr_of(range->addr);
 	struct gather g;
 
-	mm_notify_start(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_PROTECT);
+	mm_notify_start(vma->space, addr.a, addr.a + PAGE_SIZE, MM_INVALIDATE_PROTECT);
 	gather_init(&g, vma->space->mm);
-	struct page_table *table = gather_table(&g, vma->space, vaddr_of(range->addr));
-	if (table)
-		clean_entry(&g, table, vma, range->addr, walk);
+	struct page_table *table = gather_table(&g, vma->space, addr);
+	struct pte e = table ? table_entry(table, pte_index(addr)) : (struct pte){0};
+	if (pte_present(e) && !pte_zero_page(e) && pte_pfn(e).n == folio_pfn(folio).n &&
+		e.v & (PTE_WRITE | PTE_DIRTY)) {
+		e = pte_clear(e, PTE_WRITE | PTE_DIRTY);
+		table_set_entry(table, pte_index(addr), e);
+		gather_protect(&g, vma_host(vma, addr.a), pte_pfn(e), 1, vma_pte_prot(vma, e));
+	}
 	(void)gather_finish(&g);
-	mm_notify_end(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_PROTECT);
+	mm_notify_end(vma->space, addr.a, addr.a + PAGE_SIZE, MM_INVALIDATE_PROTECT);
 	return true;
 }
 
 bool folio_clear_dirty_for_io(struct folio *folio)
 {
 	struct object *object = folio_object(folio);
-	struct clean_walk walk = {folio, false};
 
 	mutex_lock(&object->i_pages_lock);
 	bool dirty = folio_test_clear_dirty(folio);
@@ -149,9 +129,7 @@ bool folio_clear_dirty_for_io(struct folio *folio)
 	if (!dirty)
 		return false;
 	// Also when nothing maps it yet: a fault that holds the page-table lock is waited for.
-	(void)rmap_walk(folio, clean_mapping, &walk, false);
-	if (walk.failed)
-		folio_mark_dirty(folio);
+	(void)rmap_walk(folio, clean_mapping, folio, false);
 	return true;
 }
 
