@@ -24,7 +24,7 @@ struct gw_machine {
 	struct phys phys;
 	struct topology topology;
 	struct vmstat stat;
-	struct trace_ring *trace;
+	struct trace_ring trace;
 	struct clock clock;
 	struct copier *copier;
 	struct mmu *mmu;
