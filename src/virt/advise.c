@@ -4,8 +4,7 @@
 //	DONTNEED	zap: private pages are gone, those of objects stay cached
 //	FREE		private anonymous memory only. The pages may be given up under pressure;
 //			as nothing here reclaims anonymous memory, they only lose their age
-//	PAGEOUT		clean pages of files that nobody else maps are unmapped and dropped, dirty ones
-//			written back first; there is no swap, so anonymous memory and shmem stay
+//	PAGEOUT		reclaim of pages that nobody else maps (virt/reclaim.c)
 //	POPULATE_*	faults
 //	DONTFORK, DOFORK, HUGEPAGE, NOHUGEPAGE, MERGEABLE, UNMERGEABLE
 //			flags of vmas; then mm->up.advise hears of it, so that its scanners take up
@@ -19,7 +18,7 @@
 #include "base/vmstat.h"
 #include "phys/lru.h"
 #include "virt/fault.h"
-#include "virt/object.h"
+#include "virt/reclaim.h"
 
 #include <errno.h>
 
@@ -85,23 +84,11 @@ static int lazy_free(struct vma *vma, uint64_t start, uint64_t end)
 	return vma_walk(&w, vma, start, end);
 }
 
-// Write back first, so that the entries that go afterwards need not be dirty.
 static int page_out(struct vma *vma, uint64_t start, uint64_t end)
 {
-	struct object *object = vma->object;
-	uint64_t first = vma_pgoff(vma, start), nr = (end - start) >> PAGE_SHIFT;
-
 	if (vma->flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB))
 		return -EINVAL;
-	if (!object || object->ops->kind != OBJECT_FILE || !(vma->flags & VM_SHARED))
-		return 0;
-	int err = object_sync(object, first, nr);
-	if (!err)
-		err = zap_pages(vma, start, end);
-	if (!err)
-		err = object_sync(object, first, nr); // what was written between the two
-	if (!err)
-		object_truncate_unmapped(object, first, nr);
+	reclaim_pageout(vma, start, end);
 	return 0; // advice: what could not go stays
 }
 
