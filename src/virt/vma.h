@@ -64,6 +64,9 @@ void munlock_vma_pages(struct vma *, uint64_t start, uint64_t end);
 // where that makes a private page). mmap_lock not held. 0, handle_fault()'s errno, -ENOMEM: a hole.
 enum populate { POPULATE_READ, POPULATE_WRITE, POPULATE_LOCK };
 int space_populate(struct space *, struct task *, uint64_t start, uint64_t end, enum populate);
+// Every page of [start, end) that KSM shares becomes the task's own again. mmap_lock not held.
+// 0, -ENOMEM.
+int space_break_ksm(struct space *, uint64_t start, uint64_t end);
 
 // ---- A walk over the entries of a vma
 
@@ -73,13 +76,14 @@ int space_populate(struct space *, struct task *, uint64_t start, uint64_t end, 
 struct vma_walk {
 	void (*huge)(struct vma_walk *, struct page_table *pmd, uint64_t addr);
 	void (*pages)(struct vma_walk *, struct page_table *, uint64_t addr, unsigned nr);
+	bool keep_huge; // hand over huge entries that reach out of the range, too: no split
 	void *arg;
-	struct vma *vma;  // set by vma_walk()
+	struct vma *vma; // set by vma_walk()
 	struct gather g;
 };
 
-// Huge entries that reach out of [start, end) are split first; -ENOMEM when that fails (the rest
-// is walked nevertheless). mmap_lock held in any way.
+// Huge entries that reach out of [start, end) are split first, unless keep_huge; -ENOMEM when that
+// fails (the rest is walked nevertheless). mmap_lock held in any way.
 int vma_walk(struct vma_walk *, struct vma *, uint64_t start, uint64_t end);
 // A huge entry that has addr in its middle becomes a table. mmap_lock held in any way. 0, -ENOMEM,
 // -EINVAL (hugetlb).

@@ -78,7 +78,7 @@ static int walk_pmd(struct vma_walk *w, struct pte seen, uint64_t addr, uint64_t
 	while (pte_huge(seen)) {
 		struct page_table *pmd;
 
-		if (end - addr == PMD_SIZE) {
+		if (w->keep_huge || end - addr == PMD_SIZE) {
 			if (walk_huge(w, addr))
 				return 0;
 		} else {
