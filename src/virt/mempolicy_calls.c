@@ -88,13 +88,17 @@ int policy_set_task(struct task *task, int mode, const unsigned long *nmask, uns
 
 // ---- get_mempolicy
 
-// The node of the page at addr, which is faulted in.
+// The node of the page at addr, which is faulted in; it may be the zero page.
 static int lookup_node(struct space *space, struct task *task, uint64_t addr)
 {
 	struct folio *folio;
 	unsigned page;
 	int err = get_user_page(space, task, addr & PAGE_MASK, 0, &folio, &page);
 
+	if (err == -EFAULT) {
+		err = handle_fault(space, task, addr & PAGE_MASK, FAULT_REMOTE);
+		return err ? err : (int)folio_nid(space->mm->zero_page);
+	}
 	if (err)
 		return err;
 	int nid = (int)folio_nid(folio);
