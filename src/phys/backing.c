@@ -19,6 +19,7 @@
 #include "base/assert.h"
 #include "base/mark.h"
 #include "machine/arena.h"
+#include "machine/copier.h"
 #include "phys/alloc.h"
 #include "phys/buddy.h"
 #include "phys/pcp.h"
@@ -34,8 +35,12 @@ int backing_ensure(struct node *node, struct pfn first, unsigned long nr)
 
 void backing_zero(struct phys *phys, struct pfn first, unsigned order)
 {
-	(void)phys;
-	memset(arena_direct(arena_of(first), first), 0, PAGE_SIZE << order);
+	void *bytes = arena_direct(arena_of(first), first);
+
+	if (phys->copier)
+		copier_clear(phys->copier, bytes, 1ul << order);
+	else
+		memset(bytes, 0, PAGE_SIZE << order);
 }
 
 bool quarantine_take(struct zone *zone, struct frame *head, unsigned order)

@@ -209,6 +209,7 @@ int phys_init(struct phys *phys, const struct phys_config *config)
 	phys->nr_cpus = config->topology->nr_cpus;
 	phys->stat = config->stat;
 	phys->trace = config->trace;
+	phys->copier = config->copier;
 	for (unsigned nid = 0; !err && nid < phys->nr_nodes; nid++)
 		err = init_node(phys, nid, &config->node[nid]);
 	if (!err && nodemask_empty(phys->has_memory))

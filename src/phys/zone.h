@@ -24,6 +24,7 @@
 
 struct arena;
 struct topology;
+struct copier;
 struct pcp;
 
 // X(NAME, text in pagetypeinfo). The first three have per-cpu lists.
@@ -157,6 +158,7 @@ struct phys_config {
 	unsigned long min_free_kbytes;	     // 0: by the kernel's formula
 	struct vmstat *stat;		     // at least nr_nodes nodes; outlives phys
 	struct trace_ring *trace;	     // NULL: none
+	struct copier *copier;		     // clears new pages; NULL: memset
 };
 
 struct mm_core;
@@ -169,6 +171,7 @@ struct phys {
 	struct nodemask has_memory;	 // C
 	struct vmstat *stat;
 	struct trace_ring *trace;
+	struct copier *copier;
 	struct phys_upcalls up;
 	_Atomic unsigned long min_free_kbytes;
 	_Atomic unsigned watermark_scale_factor; // 10: of 10000
