@@ -230,5 +230,6 @@ int main(void)
 		ON_ALL(test_full_node_refuses),
 	};
 
+	setenv("CMOCKA_TEST_ABORT", "1", 1); // cmocka's own SIGSEGV handler would hide the engine's
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
