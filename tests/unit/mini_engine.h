@@ -170,9 +170,13 @@ static int mini_finish(struct mini *m, size_t page, unsigned nr, struct pfn to)
 
 static int mini_move(struct mini *m, size_t page, unsigned nr, unsigned node, bool readers)
 {
-	struct pfn from = m->page[page].pfn, to = mini_frames(m, node, nr);
-	int err = to.n ? mini_block(m, page, nr, readers) : -ENOMEM;
+	struct pfn from = m->page[page].pfn, to;
+	int err;
 
+	mutex_lock(&m->lock);
+	to = mini_frames(m, node, nr);
+	mutex_unlock(&m->lock);
+	err = to.n ? mini_block(m, page, nr, readers) : -ENOMEM;
 	if (err)
 		return err;
 	memcpy(m->mmu->ops->peek(m->mmu, to), m->mmu->ops->peek(m->mmu, from),
@@ -260,12 +264,24 @@ static void mini_close(struct mini *m)
 	free(m->page);
 }
 
+// Under the lock: a woken accessor may be here before its fault has been booked.
+static struct pfn mini_pfn(struct mini *m, size_t page)
+{
+	struct pfn pfn;
+
+	mutex_lock(&m->lock);
+	pfn = m->page[page].pfn;
+	mutex_unlock(&m->lock);
+	return pfn;
+}
+
 static inline void mini_unused(void)
 {
 	(void)mini_move;
 	(void)mini_fill;
 	(void)mini_protect;
 	(void)mini_clear;
+	(void)mini_pfn;
 	(void)mini_byte;
 }
 
