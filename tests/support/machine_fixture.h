@@ -38,7 +38,7 @@ struct fx {
 	uint64_t marked[VMSTAT_ITEMS];
 };
 
-#define FX_ALL_SPACE 1 // MOVE and MOVE_ALL of the calls
+#pragma weak mm_check
 #define fx_ok(call)                                                                                \
 	do {                                                                                       \
 		long fx_ret = (call);                                                              \
@@ -274,7 +274,9 @@ static inline void fx_check(struct fx *fx)
 	assert_int_equal(vmstat_read(&fx->stat, VM_NR_ISOLATED_ANON), 0);
 	assert_int_equal(vmstat_read(&fx->stat, VM_NR_ISOLATED_FILE), 0);
 	assert_int_equal(lock_rank_held_count(), 0);
-	mm_check(&fx->mm);
+	if (mm_check)
+		mm_check(&fx->mm);
+	phys_check(&fx->phys);
 }
 
 #endif

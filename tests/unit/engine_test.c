@@ -27,9 +27,10 @@ static struct setup soft = {GW_BACKEND_SOFT, GW_BLOCKER_AUTO, NULL, NULL};
 static struct setup with_signal = {GW_BACKEND_REWIRE, GW_BLOCKER_SIGNAL, NULL, NULL};
 static struct setup with_userfaultfd = {GW_BACKEND_REWIRE, GW_BLOCKER_USERFAULTFD, NULL, NULL};
 
-static int open_machine(void **state)
+// Opened and closed inside of each test: before it calls one, cmocka puts its own SIGSEGV handler
+// over whatever was there.
+static bool open_machine(struct setup *s)
 {
-	struct setup *s = *state;
 	const uint64_t bytes[4] = {64 << 20, 64 << 20, 64 << 20, 0};
 	const struct gw_machine_config config = {
 		.size = sizeof config,
@@ -41,34 +42,23 @@ static int open_machine(void **state)
 	};
 
 	s->machine = NULL;
-	if (gw_machine_create(&config, &s->machine))
-		return 0; // the test skips
-	if (gw_task_create(s->machine, NULL, &s->task))
-		return -1;
-	return gw_task_attach(s->task);
+	if (gw_machine_create(&config, &s->machine)) {
+		print_message("not here: %s\n", gw_machine_error());
+		return false;
+	}
+	assert_int_equal(gw_task_create(s->machine, NULL, &s->task), 0);
+	assert_int_equal(gw_task_attach(s->task), 0);
+	return true;
 }
 
-static int close_machine(void **state)
+static void close_machine(struct setup *s)
 {
-	struct setup *s = *state;
-	int err;
-
-	if (!s->machine)
-		return 0;
-	err = gw_task_attach(NULL);
+	assert_int_equal(gw_task_attach(NULL), 0);
 	gw_machine_check(s->machine);
 	gw_task_exit(s->task);
 	gw_machine_destroy(s->machine);
-	return err;
+	assert_int_equal(meta_in_use(), 0);
 }
-
-#define NEED_MACHINE(s)                                                                            \
-	do {                                                                                       \
-		if (!(s)->machine) {                                                               \
-			print_message("not here: %s\n", gw_machine_error());                       \
-			skip();                                                                    \
-		}                                                                                  \
-	} while (0)
 
 static uint64_t map(struct setup *s, uint64_t bytes)
 {
@@ -121,13 +111,11 @@ static long move(struct setup *s, uint64_t at, unsigned pages, int node, int *st
 	return gw_move_pages(s->task, 0, pages, address, node < 0 ? NULL : nodes, status, flags);
 }
 
-static void test_move_and_back(void **state)
+static void move_and_back(struct setup *s)
 {
-	struct setup *s = *state;
 	int status[PAGES];
 	uint64_t at;
 
-	NEED_MACHINE(s);
 	at = map(s, BYTES);
 	assert_int_equal(move(s, at, PAGES, -1, status, 0), 0);
 	assert_int_equal(status[0], -ENOENT);
@@ -146,14 +134,12 @@ static void test_move_and_back(void **state)
 	assert_int_equal(gw_unmap(s->task, at, BYTES), 0);
 }
 
-static void test_fork_shares_and_copies(void **state)
+static void fork_shares_and_copies(struct setup *s)
 {
-	struct setup *s = *state;
 	struct gw_task *child;
 	int status[PAGES];
 	uint64_t at;
 
-	NEED_MACHINE(s);
 	at = map(s, BYTES);
 	for (unsigned i = 0; i < PAGES; i++)
 		put(s, at + i * GW_PAGE_SIZE, 7, GW_PAGE_SIZE);
@@ -171,9 +157,8 @@ static void test_fork_shares_and_copies(void **state)
 	assert_int_equal(status[5], 2);
 }
 
-static void test_pinned_pages_stay(void **state)
+static void pinned_pages_stay(struct setup *s)
 {
-	struct setup *s = *state;
 	struct gw_explanation explain[4];
 	const struct gw_move_options options = {.size = sizeof options, .explain = explain};
 	uint64_t pages[4];
@@ -181,7 +166,6 @@ static void test_pinned_pages_stay(void **state)
 	struct gw_pin *pin;
 	uint64_t at;
 
-	NEED_MACHINE(s);
 	at = map(s, BYTES);
 	for (unsigned i = 0; i < 4; i++)
 		pages[i] = at + i * GW_PAGE_SIZE;
@@ -196,13 +180,11 @@ static void test_pinned_pages_stay(void **state)
 	assert_int_equal(status[3], 1);
 }
 
-static void test_full_node_refuses(void **state)
+static void full_node_refuses(struct setup *s)
 {
-	struct setup *s = *state;
 	int status[PAGES];
 	uint64_t at;
 
-	NEED_MACHINE(s);
 	at = map(s, BYTES);
 	for (unsigned i = 0; i < PAGES; i++)
 		put(s, at + i * GW_PAGE_SIZE, 3, 8);
@@ -214,22 +196,47 @@ static void test_full_node_refuses(void **state)
 	assert_int_equal(move(s, at, PAGES, 1, status, GW_MPOL_MF_MOVE), 0);
 }
 
-#define ON_ALL(f)                                                                                  \
-	{#f " soft", f, open_machine, close_machine, &soft},                                       \
-		{#f " signal", f, open_machine, close_machine, &with_signal},                      \
+static void on(struct setup *s, void (*body)(struct setup *))
+{
+	if (!open_machine(s))
+		skip();
+	body(s);
+	close_machine(s);
+}
+
+#define TESTS_OF(f)                                                                                \
+	static void f##_soft(void **state)                                                         \
 	{                                                                                          \
-		#f " userfaultfd", f, open_machine, close_machine, &with_userfaultfd               \
+		(void)state;                                                                       \
+		on(&soft, f);                                                                      \
+	}                                                                                          \
+	static void f##_signal(void **state)                                                       \
+	{                                                                                          \
+		(void)state;                                                                       \
+		on(&with_signal, f);                                                               \
+	}                                                                                          \
+	static void f##_userfaultfd(void **state)                                                  \
+	{                                                                                          \
+		(void)state;                                                                       \
+		on(&with_userfaultfd, f);                                                          \
 	}
+
+TESTS_OF(move_and_back)
+TESTS_OF(fork_shares_and_copies)
+TESTS_OF(pinned_pages_stay)
+TESTS_OF(full_node_refuses)
+
+#define ON_ALL(f)                                                                                  \
+	cmocka_unit_test(f##_soft), cmocka_unit_test(f##_signal), cmocka_unit_test(f##_userfaultfd)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		ON_ALL(test_move_and_back),
-		ON_ALL(test_fork_shares_and_copies),
-		ON_ALL(test_pinned_pages_stay),
-		ON_ALL(test_full_node_refuses),
+		ON_ALL(move_and_back),
+		ON_ALL(fork_shares_and_copies),
+		ON_ALL(pinned_pages_stay),
+		ON_ALL(full_node_refuses),
 	};
 
-	setenv("CMOCKA_TEST_ABORT", "1", 1); // cmocka's own SIGSEGV handler would hide the engine's
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
