@@ -250,11 +250,15 @@ enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *fault)
 		task = space->owner;
 	if (fault->access == MMU_ACCESS_WRITE)
 		flags |= FAULT_WRITE;
+	if (!fault->may_wait)
+		host_wait_begin(space->mm, fault->at);
 	read_lock(&space->mmap_lock);
 	err = space_addr_of_host(space, fault->at, &addr);
 	read_unlock(&space->mmap_lock);
 	if (!err)
 		err = handle_fault(space, task, addr, flags);
+	if (!fault->may_wait && err != -EAGAIN)
+		host_wait_cancel(space->mm, fault->at);
 	switch (err) {
 	case 0:
 		return MMU_FAULT_DONE;

@@ -92,6 +92,18 @@ struct mm_tunables {
 	_Atomic bool numa_demotion;
 };
 
+// Accessors that sleep in the host (userfaultfd) while the engine knows of them only by address:
+// when their access came, for the histogram. src/virt/migration_wait.c.
+#define HOST_WAITS_MAX 64
+struct host_waits {
+	struct mutex lock; // rank WAIT_TABLE
+	_Atomic unsigned nr;
+	struct {
+		uintptr_t at; // host page
+		uint64_t since_ns;
+	} slot[HOST_WAITS_MAX];
+};
+
 struct mm_core {
 	struct phys *phys;
 	struct mmu *mmu;
@@ -116,9 +128,16 @@ struct mm_core {
 	// that map it merge into one host mapping. One page to the engine.
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
+	struct host_waits host_waits;
 	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
 	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 };
+
+// An access arrived that will sleep in the host if its page is moving; it did not sleep after all;
+// pages got a translation, which wakes who sleeps on them.
+void host_wait_begin(struct mm_core *, uintptr_t at);
+void host_wait_cancel(struct mm_core *, uintptr_t at);
+void host_wait_end(struct mm_core *, uintptr_t at, unsigned nr);
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
 void mm_core_release(struct mm_core *);
