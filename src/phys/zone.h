@@ -162,7 +162,10 @@ struct phys_config {
 	struct copier *copier;		     // clears new pages; NULL: memset
 };
 
+struct mm_core;
+
 struct phys {
+	struct mm_core *mm;		 // who uses it; for those who meet a folio by its number
 	const struct topology *topology; // C
 	unsigned nr_nodes, nr_cpus;	 // C
 	struct node *node[MAX_NODES];	 // C

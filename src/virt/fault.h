@@ -32,6 +32,12 @@ int get_user_page(struct space *, struct task *, uint64_t addr, unsigned flags,
 // Look only: -ENOENT when nothing is there (as FOLL_GET|FOLL_DUMP): also for the zero page -EFAULT.
 int follow_page(struct space *, uint64_t addr, struct folio **ret_folio, unsigned *ret_page);
 
+// get_user_page() without faulting: -ENOENT or -EMLINK when it is not there as wanted.
+int look_user_page(struct space *, uint64_t addr, unsigned flags, struct folio **ret_folio,
+	unsigned *ret_page);
+// The bytes of a page of a folio through the direct map.
+void *folio_bytes(struct mm_core *, struct folio *, unsigned page);
+
 // Copy between a space and the engine's caller through the frames, faulting as the task would:
 // works on every backend, also on addresses that are blocked. Returns bytes copied, or the errno
 // of the first.

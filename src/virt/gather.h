@@ -14,6 +14,11 @@
 //
 // Between gather_table() and gather_finish() the caller holds that page-table lock, and may take
 // locks of a lower rank (rmap locks, folio locks) only by trylock; gather_release() gives it up.
+//
+// A host that refuses GATHER_PROTECT (it may have no mapping to spare) gets a clear instead: the
+// permission is never wider than asked, and an access faults and finds its entry in the page table.
+// That makes it an operation that cannot fail. So a fault on an entry that already permits the
+// access is no error: the handler maps the page again. Only map and block report -ENOMEM.
 #ifndef GODWIT_VIRT_GATHER_H
 #define GODWIT_VIRT_GATHER_H
 
@@ -42,7 +47,8 @@ struct gather {
 	unsigned nr;
 	enum mmu_prot prot;
 	bool readers;	       // GATHER_BLOCK: stop readers too
-	int error;	       // first failure of a flush
+	int error;	       // first failure since gather_init()
+	int flush_error;       // first failure since the last gather_flush()
 	unsigned nr_calls;     // host calls issued, for the books
 	// Folios whose last use may be a host translation that is still there: put after the flush.
 	unsigned nr_put;
@@ -62,8 +68,13 @@ void gather_block(struct gather *, uintptr_t at, struct pfn, unsigned nr, bool r
 void gather_unblock(struct gather *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 // Drop a folio reference once the host cannot reach it through what was queued.
 void gather_put(struct gather *, struct folio *);
-// Issue what is queued, keep the lock. Returns the error of this flush (0, -ENOMEM).
+// Issue what is queued, keep the lock. Returns the first error (0, -ENOMEM) of what was issued
+// since the last call, also by the way: stretches that do not join what is queued push it out.
 int gather_flush(struct gather *);
+// Flush, unlock the table, put the folios; the gather may go on with another table.
+void gather_release(struct gather *);
+// Go on with this table of the space, which the caller has locked already.
+void gather_adopt(struct gather *, struct space *, struct page_table *locked);
 // Flush, unlock the table, put the folios. Returns the first error since init.
 int gather_finish(struct gather *);
 

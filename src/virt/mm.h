@@ -6,6 +6,7 @@
 #ifndef GODWIT_VIRT_MM_H
 #define GODWIT_VIRT_MM_H
 
+#include "base/histogram.h"
 #include "base/list.h"
 #include "base/lock.h"
 #include "base/nodemask.h"
@@ -17,7 +18,7 @@ struct phys;
 struct copier;
 struct clock;
 struct vmstat;
-struct trace;
+struct trace_ring;
 struct space;
 struct vma;
 struct task;
@@ -62,13 +63,25 @@ struct mm_upcalls {
 	void (*ksm_migrated)(struct folio *dst, struct folio *src);
 	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap held.
 	int (*split_huge_pmd)(struct vma *, uint64_t addr);
-	// Split a huge folio; locked, one caller reference. Tails are unlocked into `list` or the LRU.
-	int (*split_folio)(struct folio *, struct list_head *unused);
+	// Split a huge folio; locked, one caller reference. Tails are unlocked, and put on `tails` (with
+	// the head's isolation: a reference, counted) when the head is isolated, else on the LRU.
+	// -EBUSY: in use by others, -EAGAIN: something is locked.
+	int (*split_folio)(struct folio *, struct folio_list *tails);
+	// A folio of a pool: off its active list with a reference, or false; back on it, putting the
+	// reference; a folio to move src to (allowed empty: any node), or NULL; src became dst: pool
+	// counts and the temporary mark follow.
+	bool (*hugetlb_isolate)(struct folio *);
+	void (*hugetlb_putback)(struct folio *);
+	struct folio *(*hugetlb_target)(struct folio *src, int nid, struct nodemask allowed,
+		gfp_t gfp, int reason);
+	void (*hugetlb_moved)(struct folio *dst, struct folio *src, int reason);
 	// Words of madvise this layer does not serve.
 	int (*advise)(struct space *, struct task *, uint64_t addr, uint64_t len, int advice);
 	// fork and exit of a space, for scanners; a vma goes.
 	void (*space_forked)(struct space *child, struct space *parent);
 	void (*space_exit)(struct space *);
+	// A vma is about to be freed; mmap_lock held for write.
+	void (*vma_gone)(struct vma *);
 	// A page that is pinned must lie where it may stay (CMA and movable zones are not).
 	int (*unpinnable)(struct folio *);
 };
@@ -85,22 +98,39 @@ struct mm_core {
 	struct copier *copier;
 	struct clock *clock;
 	struct vmstat *stat;
-	struct trace *trace;
+	struct trace_ring *trace;
 	struct mm_upcalls up;
 	struct mm_tunables tunables;
-	struct mutex tasks_lock; // rank TASKS: tasks, spaces, notifiers, objects lists
+	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
+	struct mutex tasks_lock; // rank TASKS: tasks, spaces lists
+	struct mutex objects_lock; // rank I_PAGES: objects list, as objects end under mmap_lock
 	struct list_head tasks;
 	struct list_head spaces;
 	struct list_head objects;
-	struct list_head notifiers;
+	struct list_head notifiers; // src/virt/notify.c has their lock
 	_Atomic unsigned nr_notifiers;
+	struct list_head pins; // struct pin.node
 	int next_pid;
-	struct folio *zero_page; // one read-only frame of zeros, reserved
+	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
+	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that neighbours
+	// that map it merge into one host mapping. One page to the engine.
+	struct folio *zero_page;
+	struct histogram migration_waits; // ns that accessors waited for moving pages
+	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
+	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 };
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
 void mm_core_release(struct mm_core *);
 
+// The node of a cpu.
+int mm_cpu_nid(const struct mm_core *, int cpu);
+
+// A subscriber may get the end of an invalidation whose start came before it registered; after
+// unregister returned it gets nothing. Both may sleep; not from within start() or end().
+void mm_notifier_register(struct mm_core *, struct mm_notifier *);
+void mm_notifier_unregister(struct mm_core *, struct mm_notifier *);
+// Under any lock up to the rmap locks, never under a page-table lock.
 void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 void mm_notify_end(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
 

@@ -9,6 +9,8 @@
 
 struct task;
 struct pin;
+struct folio;
+struct mm_core;
 
 // Pin [addr,len): faults pages in, moves them out of where they may not stay. holder is copied.
 // -EFAULT, -ENOMEM, -EINVAL; nothing stays pinned on failure.

@@ -4,6 +4,7 @@
 //	none           0
 //	present        PRESENT | WRITE? | DIRTY? | YOUNG? | ZERO? | HINT? | HUGE? | pfn
 //	non-present    one of the swap-like kinds | DIRTY? | YOUNG? | HUGE? | pfn
+//	table          TABLE | address of the next table << 10 (above the PTE level only)
 //
 // A migration entry stands where a page is being moved: it keeps the source's pfn, so that a fault
 // finds the folio to wait for, and what must come back: writable, exclusive, young, dirty.
@@ -23,6 +24,7 @@ struct pte {
 #define PTE_HUGE (1ull << 4) // a leaf of the PMD level (or a PMD-sized migration entry)
 #define PTE_ZERO (1ull << 5) // maps the zero page: no rmap, no reference
 #define PTE_HINT (1ull << 6) // present, but made to fault once to learn who uses it
+#define PTE_TABLE (1ull << 7) // leads to a table of the next level: not present, of no kind
 // Kinds of entry that are not present.
 #define PTE_KIND_SHIFT 8
 #define PTE_KIND_MASK (7ull << PTE_KIND_SHIFT)

@@ -39,28 +39,32 @@ enum vm_flags {
 	VM_HEAP = 1 << 15,
 };
 
-// The host window of one mapping call; lives as long as a vma lies in it.
+// The host window of one mapping call; lives as long as a vma lies in it. Addresses and host
+// pointers run in parallel inside, and agree in their low 21 bits: a PMD of one is a PMD of the
+// other. Where an address asks for it the window begins before the mapping itself.
 struct region {
+	struct interval_node by_host; // in space->regions, the window's [start, last]     M
 	struct mmu_window *window;
-	uint64_t base;	  // space address of the window's start
-	unsigned nr_vmas; // M
+	uint64_t base;	       // space address of the window's start
+	unsigned nr_vmas;      // M
+	struct list_head dead; // in space->dead_regions                            M
 };
 
 struct vma {
-	struct it_node node; // in space->vmas, [start, end-1]                    M
+	struct interval_node node; // in space->vmas, [start, end-1]             M
 	struct space *space;
 	uint64_t start, end; // M (and the rmap lock: a walk may look)
 	uint64_t pgoff;	     // page offset in the object; of start/4K at creation when anonymous
-	unsigned flags;	     // enum vm_flags                                  M
+	_Atomic unsigned flags; // enum vm_flags; M to write, rmap walks may look
 	struct region *region;
 	uintptr_t host;		// host address of start
 	struct object *object;	// NULL: anonymous. Holds a reference
-	struct it_node i_mmap;	// in object->i_mmap                             R
+	struct interval_node i_mmap;   // in object->i_mmap                       R
 	struct list_head anon_chain;   // struct anon_vma_chain.same_vma         M + R
-	struct anon_vma *anon_vma;     // NULL before the first anonymous page    M
+	struct anon_vma *_Atomic anon_vma; // NULL before the first anonymous page; set under M read
 	struct mempolicy *policy;      // NULL: the task's                        M
 	uint64_t numa_next_scan_ns;    // balancing
-	void *numa_state;
+	void *numa_state; // balancing's; it hears of the end by mm->up.vma_gone
 };
 
 struct space {
@@ -69,10 +73,12 @@ struct space {
 	unsigned id;
 	_Atomic int users;
 	struct rwlock mmap_lock; // rank MMAP
-	struct it_root vmas;	 // M
-	unsigned nr_vmas;	 // M
+	struct interval_tree vmas;	 // M
+	unsigned nr_vmas;		 // M
+	struct interval_tree regions;	 // M
+	struct list_head dead_regions;	 // M; windows to close once mmap_lock is free
 	struct page_table *pgd;
-	struct mutex tables_lock;	 // guards free_tables, rank PAGE_TABLE
+	struct mutex tables_lock; // guards free_tables, publishing of anon_vmas; rank PAGE_TABLE
 	struct page_table *free_tables;
 	struct task *owner; // whose cpu and policy count when the accessing thread is unknown
 	_Atomic long rss_anon, rss_file, rss_shmem, locked_vm, pinned_vm; // pages
@@ -89,7 +95,7 @@ struct space {
 struct map_request {
 	uint64_t addr;	   // 0: wherever
 	bool fixed;	   // exactly at addr (-EEXIST when something is there), on pages
-	uint64_t len;	   // bytes, rounded up to pages
+	uint64_t len;	   // bytes, rounded up to pages (hugetlb: a multiple of align)
 	uint64_t align;	   // power of two, 0: 2 MiB when len allows, else a page
 	unsigned flags;	   // enum vm_flags
 	struct object *object; // NULL: private anonymous memory
@@ -99,14 +105,17 @@ struct map_request {
 
 int space_create(struct mm_core *, struct space **ret_space);
 void space_get(struct space *);
-void space_put(struct space *); // the last one unmaps everything
+bool space_tryget(struct space *); // false: it is being destroyed (found on mm->spaces)
+void space_put(struct space *);	   // the last one unmaps everything; no lock held
 
 // The system calls. All return 0 or a negative errno, with Linux's meaning; none changes anything
 // when it fails.
 int space_map(struct space *, const struct map_request *, uint64_t *ret_addr);
 int space_unmap(struct space *, uint64_t addr, uint64_t len);
 int space_protect(struct space *, uint64_t addr, uint64_t len, unsigned vm_rwx);
-// Moves [addr,len) to a new place: wherever, or exactly at new_addr when fixed.
+// mremap(MREMAP_MAYMOVE): moves [addr,len) to a new place: wherever, or exactly at new_addr when
+// fixed (-EEXIST when something is there). A smaller new_len not fixed shrinks in place, a larger
+// one grows in place when there is room in the window; an equal one moves.
 int space_remap(struct space *, uint64_t addr, uint64_t len, uint64_t new_len, uint64_t new_addr,
 	bool fixed, uint64_t *ret_addr);
 // madvise words that belong to plain memory: DONTNEED, FREE, PAGEOUT, DONTFORK, DOFORK, HUGEPAGE,
@@ -126,6 +135,20 @@ struct vma *vma_merge_around(struct vma *);
 
 // The vma may be moved at all (vma_migratable: not device memory, not hugetlb unless supported).
 bool vma_migratable(const struct vma *);
+
+// May a task do anything here (not PROT_NONE)?
+static inline bool vma_accessible(const struct vma *vma)
+{
+	return vma->flags & (VM_READ | VM_WRITE | VM_EXEC);
+}
+
+// What the host shall permit where this present entry stands.
+static inline enum mmu_prot vma_pte_prot(const struct vma *vma, struct pte e)
+{
+	if (!vma_accessible(vma) || (e.v & PTE_HINT))
+		return MMU_NONE;
+	return pte_writable(e) ? MMU_WRITE : MMU_READ;
+}
 
 static inline uintptr_t vma_host(const struct vma *vma, uint64_t addr)
 {
