@@ -2,8 +2,9 @@
 // Real files as objects: pages are read into frames with pread and written back with pwrite,
 // through the engine's own view of the frames (mmu->peek).
 //
-// The file has the size it had when it was opened, or grown to (object_resize()). The last page may be partial: what lies behind
-// the end reads as zeros and is not written. A file that shrinks meanwhile reads as zeros too.
+// The file has the size it had when it was opened, or was grown to (object_resize()). The last page
+// may be partial: what lies behind the end reads as zeros and is not written. A file that shrinks
+// meanwhile reads as zeros too.
 //
 // A write takes consecutive offsets in one call, whatever frames they lie in. On failure (-EIO for
 // any error) the pages are dirty again and the error is remembered for the next object_sync(): data
