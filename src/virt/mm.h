@@ -63,8 +63,18 @@ struct mm_upcalls {
 	void (*ksm_migrated)(struct folio *dst, struct folio *src);
 	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap held.
 	int (*split_huge_pmd)(struct vma *, uint64_t addr);
-	// Split a huge folio; locked, one caller reference. Tails are unlocked into `list` or the LRU.
-	int (*split_folio)(struct folio *, struct list_head *unused);
+	// Split a huge folio; locked, one caller reference. Tails are unlocked, and put on `tails` (with
+	// the head's isolation: a reference, counted) when the head is isolated, else on the LRU.
+	// -EBUSY: in use by others, -EAGAIN: something is locked.
+	int (*split_folio)(struct folio *, struct folio_list *tails);
+	// A folio of a pool: off its active list with a reference, or false; back on it, putting the
+	// reference; a folio to move src to (allowed empty: any node), or NULL; src became dst: pool
+	// counts and the temporary mark follow.
+	bool (*hugetlb_isolate)(struct folio *);
+	void (*hugetlb_putback)(struct folio *);
+	struct folio *(*hugetlb_target)(struct folio *src, int nid, struct nodemask allowed,
+		gfp_t gfp, int reason);
+	void (*hugetlb_moved)(struct folio *dst, struct folio *src, int reason);
 	// Words of madvise this layer does not serve.
 	int (*advise)(struct space *, struct task *, uint64_t addr, uint64_t len, int advice);
 	// fork and exit of a space, for scanners; a vma goes.
@@ -106,6 +116,8 @@ struct mm_core {
 	// that map it merge into one host mapping. One page to the engine.
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
+	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
+	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 };
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller

@@ -7,7 +7,6 @@
 #include "phys/folio.h"
 #include "virt/space.h"
 
-// The counter in which the pages of this folio are counted.
 static inline _Atomic long *space_rss(struct space *space, const struct folio *folio)
 {
 	if (folio_test_anon(folio))
