@@ -73,7 +73,5 @@ int fault_anonymous(struct fault *f)
 	err = fault_install(f, &in);
 	if (err)
 		folio_put(in.folio);
-	else
-		fault_lru_add(f, in.folio);
 	return err;
 }

@@ -85,10 +85,10 @@ static int shared_write_fault(struct fault *f, struct folio *folio, unsigned pag
 		.folio = folio,
 		.page = page,
 	};
-	int err = fault_install(f, &in);
+	int err;
 
-	if (!err)
-		folio_mark_dirty(folio);
+	folio_mark_dirty(folio);
+	err = fault_install(f, &in);
 	folio_unlock(folio);
 	if (err)
 		folio_put(folio);
@@ -110,8 +110,6 @@ static int private_write_fault(struct fault *f, struct folio *folio, unsigned pa
 		err = fault_install(f, &in);
 		if (err)
 			folio_put(in.folio);
-		else
-			fault_lru_add(f, in.folio);
 	}
 	folio_unlock(folio);
 	folio_put(folio);
