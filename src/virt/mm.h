@@ -43,12 +43,15 @@ enum mm_invalidate_reason {
 struct mm_notifier {
 	struct list_head node;
 	struct space *space;
-	void (*start)(struct mm_notifier *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
-	void (*end)(struct mm_notifier *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
+	void (*start)(struct mm_notifier *, uint64_t start, uint64_t end,
+		enum mm_invalidate_reason);
+	void (*end)(struct mm_notifier *, uint64_t start, uint64_t end,
+		enum mm_invalidate_reason);
 };
 
 struct mm_upcalls {
-	// A fault in an empty PMD range; >0 it mapped a huge page, 0 fall back to small pages, <0 errno.
+	// A fault in an empty PMD range; >0 it mapped a huge page, 0 fall back to small pages,
+	// <0 errno.
 	int (*huge_fault)(struct vma *, struct task *, uint64_t addr, bool write);
 	// A write to a read-only huge page; 0 served, 1 split, retry as small pages, <0 errno.
 	int (*huge_wp_fault)(struct vma *, struct task *, uint64_t addr);
@@ -59,9 +62,11 @@ struct mm_upcalls {
 	// A CPU access to device-private memory.
 	int (*device_fault)(struct vma *, struct task *, uint64_t addr, struct pte);
 	// Walk every mapping of a KSM folio (mapping type 3).
-	void (*ksm_rmap)(struct folio *, bool (*one)(struct vma *, uint64_t addr, void *), void *arg);
+	void (*ksm_rmap)(struct folio *, bool (*one)(struct vma *, uint64_t addr, void *),
+		void *arg);
 	void (*ksm_migrated)(struct folio *dst, struct folio *src);
-	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap held.
+	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap
+	// held.
 	int (*split_huge_pmd)(struct vma *, uint64_t addr);
 	// Split a huge folio; locked, one caller reference. Tails are unlocked, and put on `tails` (with
 	// the head's isolation: a reference, counted) when the head is isolated, else on the LRU.
