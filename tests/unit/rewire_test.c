@@ -636,7 +636,7 @@ static void moves_stop_at_the_budget(void)
 		*mini_byte(&mini, page) = (uint8_t)page;
 	}
 	mmu_stats(mini.mmu, &stats);
-	assert_int_equal(stats.counters.moves_refused, 1);
+	assert_int_equal(stats.moves_refused, 1);
 	assert_int_equal(stats.vma_limit, 20);
 }
 
