@@ -97,9 +97,9 @@ static bool engine_supports(struct lab_machine *machine, const struct command *c
 
 // ---- Setup --------------------------------------------------------------------------------------
 
-static int check_needs(struct engine_machine *m)
+static int engine_needs(struct lab_machine *machine, const struct story *story)
 {
-	const struct story_machine *want = &m->story->machine;
+	const struct story_machine *want = &story->machine;
 	static const char *const words[] = {
 #define X(kind, word) [NEED_##kind] = word,
 		STORY_NEEDS(X)
@@ -107,17 +107,17 @@ static int check_needs(struct engine_machine *m)
 	};
 
 	if (want->only_host)
-		return lab_machine_fail(&m->base, LAB_SKIP, "only host: this is the engine");
+		return lab_machine_fail(machine, LAB_SKIP, "only host: this is the engine");
 	for (unsigned need = 0; need < NEED_COUNT; need++)
 		if (want->needs & 1u << need && need != NEED_ROOT)
-			return lab_machine_fail(&m->base, LAB_SKIP, "needs %s: %s", words[need],
+			return lab_machine_fail(machine, LAB_SKIP, "needs %s: %s", words[need],
 				not_yet);
 	if (want->pool_count)
-		return lab_machine_fail(&m->base, LAB_SKIP, "machine hugepages=: %s", not_yet);
+		return lab_machine_fail(machine, LAB_SKIP, "machine hugepages=: %s", not_yet);
 	if (want->cma_count)
-		return lab_machine_fail(&m->base, LAB_SKIP, "machine cma=: %s", not_yet);
+		return lab_machine_fail(machine, LAB_SKIP, "machine cma=: %s", not_yet);
 	if (want->needs_nodes > want->nodes)
-		return lab_machine_fail(&m->base, LAB_SKIP, "needs nodes=%u: the story's machine has %u",
+		return lab_machine_fail(machine, LAB_SKIP, "needs nodes=%u: the story's machine has %u",
 			want->needs_nodes, want->nodes);
 	return 0;
 }
@@ -171,8 +171,8 @@ static int engine_setup(struct lab_machine *machine, const struct story *story)
 	m->objects = calloc(story->mapping_count + 1, sizeof *m->objects);
 	if (!m->tasks || !m->mappings || !m->loads || !m->objects)
 		return lab_machine_fail(machine, -ENOMEM, "out of memory");
-	err = check_needs(m);
-	if (!err && engine_signals_catch())
+	err = 0;
+	if (engine_signals_catch())
 		err = lab_machine_fail(machine, -errno, "cannot catch SIGSEGV");
 	return err ? err : build(m);
 }
@@ -212,6 +212,7 @@ static void engine_cancel(struct lab_machine *machine)
 const struct lab_machine_ops engine_machine_ops = {
 	.name = "engine",
 	.open = engine_open,
+	.needs = engine_needs,
 	.supports = engine_supports,
 	.setup = engine_setup,
 	.action = {

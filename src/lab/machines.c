@@ -6,6 +6,8 @@
 
 #include "lab/lab_machine.h"
 
+#include "lab/engine_machine.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +16,7 @@ static const struct {
 	const char *name;
 	const struct lab_machine_ops *ops;
 } machines[] = {
-	{"engine", NULL},
+	{"engine", &engine_machine_ops},
 	{"host", NULL},
 };
 

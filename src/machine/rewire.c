@@ -115,6 +115,20 @@ void rewire_leave(struct rewire_call *call maybe_unused)
 	fork_guard_leave();
 }
 
+// A huge page is one entry: tearing it down and faulting it in costs less than moving it twice.
+static bool worth_moving(const struct rewire_call *c, const struct arena *arena)
+{
+	return c->nr >= REWIRE_TABLES_MIN && arena && arena->tables &&
+	       (c->nr < PTRS_PER_TABLE || arena->page_shift == PAGE_SHIFT);
+}
+
+bool rewire_is_parked(const struct rewire_call *c, struct pfn first)
+{
+	const struct arena *arena = arena_of(first);
+
+	return worth_moving(c, arena) && arena_tables_ready(arena, first, c->nr);
+}
+
 int rewire_place(struct rewire_call *c, struct pfn first, bool *ret_filled)
 {
 	struct arena *arena = arena_of(first);
@@ -143,8 +157,7 @@ bool rewire_park(struct rewire_call *c, struct pfn first)
 	const struct window *w = c->window;
 
 	// One mapping, plainly writable, of the frames the caller says.
-	if (c->nr < REWIRE_TABLES_MIN || !arena || !arena->tables ||
-		!arena_has(arena, first, c->nr) ||
+	if (!worth_moving(c, arena) || !arena_has(arena, first, c->nr) ||
 		w->state[c->page] != page_state(PAGE_FRAME, first) ||
 		window_state_mapping(w, c->page, c->nr) != c->nr)
 		return false;
@@ -154,11 +167,6 @@ bool rewire_park(struct rewire_call *c, struct pfn first)
 	}
 	arena_tables_mark(arena, first, c->nr, true);
 	return true;
-}
-
-bool rewire_is_parked(const struct rewire_call *c, struct pfn first)
-{
-	return c->nr >= REWIRE_TABLES_MIN && arena_tables_ready(arena_of(first), first, c->nr);
 }
 
 bool rewire_has_hole(const struct rewire_call *c)

@@ -9,7 +9,7 @@
 
 // From this many pages on, moving host page tables is cheaper than rebuilding them
 // (bench/mmu_bench.c).
-#define REWIRE_TABLES_MIN 16
+#define REWIRE_TABLES_MIN 8
 
 struct uffd_pool;
 

@@ -66,8 +66,8 @@ void count_numa(struct alloc_context *ac, struct zone *zone, unsigned nr)
 }
 
 // A block from this zone, whatever its watermarks say.
-static struct frame *take_block(struct alloc_context *ac, struct zone *zone, unsigned order,
-	unsigned alloc_flags)
+static struct frame *take_block(
+	struct alloc_context *ac, struct zone *zone, unsigned order, unsigned alloc_flags)
 {
 	bool no_cma = ac->type == MIGRATE_MOVABLE && !(alloc_flags & ALLOC_CMA);
 	struct frame *head = NULL;
@@ -101,8 +101,8 @@ static bool zone_has_room(const struct alloc_context *ac, const struct zone *zon
 }
 
 // A backed block of the order from the first zone that has room; the zone in ret_zone.
-static struct frame *take_from_zone(struct alloc_context *ac, struct zone *zone, unsigned order,
-	unsigned alloc_flags)
+static struct frame *take_from_zone(
+	struct alloc_context *ac, struct zone *zone, unsigned order, unsigned alloc_flags)
 {
 	struct frame *head;
 
@@ -226,13 +226,13 @@ static void split_run(struct zone *zone, struct frame *head, unsigned order, uns
 		out[i] = prep_new_folio(head + i, 0, gfp);
 	if (nr < 1ul << order) {
 		mutex_lock(&zone->lock);
-		buddy_free_range(zone, frame_pfn(head).n + nr, (1ul << order) - nr);
+		buddy_free_range(zone, frame_pfn(head).n + nr, (1ul << order) - nr, false);
 		mutex_unlock(&zone->lock);
 	}
 }
 
-unsigned folio_alloc_run(struct phys *phys, gfp_t gfp, int nid, unsigned max_pages, int cpu,
-	struct folio **out)
+unsigned folio_alloc_run(
+	struct phys *phys, gfp_t gfp, int nid, unsigned max_pages, int cpu, struct folio **out)
 {
 	unsigned most = min(order_of(max_pages), (unsigned)MAX_PAGE_ORDER);
 	struct alloc_context ac;

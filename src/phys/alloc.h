@@ -17,12 +17,12 @@ struct folio *folio_alloc(struct phys *phys, gfp_t gfp, unsigned order, int pref
 // Up to max_pages order-0 folios with consecutive frames, each with one reference, on that node or
 // (without GFP_THISNODE) the first by distance that has any: the largest chunk that fits. Returns
 // how many are in out[], 0 when there is no page.
-unsigned folio_alloc_run(struct phys *phys, gfp_t gfp, int nid, unsigned max_pages, int cpu,
-	struct folio **out);
+unsigned folio_alloc_run(
+	struct phys *phys, gfp_t gfp, int nid, unsigned max_pages, int cpu, struct folio **out);
 
-// The frames [start, start + nr) as raw frames with refcount 1 each (no folio), all of which must be
-// free; whole MAX_ORDER blocks around it are split. For contiguous allocators that have isolated and
-// emptied the range. 0, -EBUSY, -ENOMEM (not backed).
+// The frames [start, start + nr) as raw frames with refcount 1 each (no folio), all of which must
+// be free; whole MAX_ORDER blocks around it are split. For contiguous allocators that have isolated
+// and emptied the range. 0, -EBUSY, -ENOMEM (not backed).
 must_check int alloc_free_range(struct phys *phys, struct pfn start, unsigned long nr);
 // Give such a range (or any part of it) back.
 void free_contig_range(struct pfn start, unsigned long nr);
@@ -41,14 +41,14 @@ must_check int folio_prep_isolated(struct frame *head, unsigned order, gfp_t gfp
 // Pageblocks of [start, end), both aligned to pageblocks, become ISOLATE: their free blocks cannot
 // be allocated and later frees stay. -EBUSY when one is isolated already or holds a page that can
 // never move (nothing changed then). `type`: CMA ranges are not searched for unmovable pages.
-must_check int start_isolate_page_range(struct phys *phys, struct pfn start, struct pfn end,
-	enum migratetype type);
-void undo_isolate_page_range(struct phys *phys, struct pfn start, struct pfn end,
-	enum migratetype type);
+must_check int start_isolate_page_range(
+	struct phys *phys, struct pfn start, struct pfn end, enum migratetype type);
+void undo_isolate_page_range(
+	struct phys *phys, struct pfn start, struct pfn end, enum migratetype type);
 // All of [start, end) is free in ISOLATE pageblocks (or poisoned): 0, else -EBUSY and the first pfn
 // that is not.
-must_check int test_pages_isolated(struct phys *phys, struct pfn start, struct pfn end,
-	struct pfn *ret_fail);
+must_check int test_pages_isolated(
+	struct phys *phys, struct pfn start, struct pfn end, struct pfn *ret_fail);
 // Turn free pageblocks into a CMA area (at set-up). -EINVAL, -EBUSY.
 must_check int phys_init_cma_range(struct phys *phys, struct pfn start, unsigned long nr);
 // The frame is of a kind that can never move (used, and neither LRU nor movable nor hugetlb).

@@ -11,7 +11,7 @@ struct alloc_context {
 	gfp_t gfp;
 	unsigned order;
 	unsigned cpu, cpu_node;
-	unsigned nid; // preferred
+	unsigned nid;			// preferred
 	const struct nodemask *allowed; // NULL: all
 	enum migratetype type;
 	enum zone_type highest;

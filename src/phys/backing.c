@@ -76,8 +76,8 @@ unsigned long node_quarantine_scan(struct node *node)
 		unsigned order = buddy_order(head);
 		atomic_store_explicit(&head->flags, 0, memory_order_relaxed);
 		atomic_store_explicit(&head->index, 0, memory_order_relaxed);
-		atomic_fetch_sub_explicit(&node->nr_quarantined, 1ul << order,
-			memory_order_relaxed);
+		atomic_fetch_sub_explicit(
+			&node->nr_quarantined, 1ul << order, memory_order_relaxed);
 		frames_release_block(frame_zone(head), head, order);
 	}
 	after = atomic_load(&node->nr_quarantined);

@@ -45,8 +45,8 @@ static void account_free(struct zone *zone, long nr, enum migratetype type)
 	}
 }
 
-static void list_block(struct zone *zone, struct frame *head, unsigned order, enum migratetype type,
-	bool to_tail)
+static void list_block(
+	struct zone *zone, struct frame *head, unsigned order, enum migratetype type, bool to_tail)
 {
 	struct free_area *area = &zone->free_area[order];
 
@@ -59,8 +59,8 @@ static void list_block(struct zone *zone, struct frame *head, unsigned order, en
 	count_add(&area->nr[type], 1);
 }
 
-static void unlist_block(struct zone *zone, struct frame *head, unsigned order,
-	enum migratetype type)
+static void unlist_block(
+	struct zone *zone, struct frame *head, unsigned order, enum migratetype type)
 {
 	struct free_area *area = &zone->free_area[order];
 
@@ -77,10 +77,10 @@ static bool block_in_zone(const struct zone *zone, uint64_t pfn, unsigned order)
 	return pfn >= zone->start_pfn && pfn + (1ul << order) <= zone_end_pfn(zone);
 }
 
-// The largest order of a block that begins at pfn and has at most nr pages.
+// The largest order within a pageblock of a block that begins at pfn and has at most nr pages.
 static unsigned fitting_order(uint64_t pfn, uint64_t nr)
 {
-	unsigned order = MAX_PAGE_ORDER;
+	unsigned order = PAGEBLOCK_ORDER;
 
 	while (!IS_ALIGNED(pfn, 1ul << order) || 1ul << order > nr)
 		order--;
@@ -138,28 +138,38 @@ static void free_block(struct zone *zone, struct frame *head, unsigned order, bo
 	list_block(zone, pfn_frame(pfn_of(pfn)), order, type, to_tail);
 }
 
+// A block larger than a pageblock comes by its pageblocks: their types may differ by now.
+static void free_parts(struct zone *zone, struct frame *head, unsigned order, bool to_tail)
+	REQUIRES(&zone->lock)
+{
+	unsigned part = min(order, (unsigned)PAGEBLOCK_ORDER);
+
+	for (unsigned long i = 0; i < 1ul << order; i += 1ul << part)
+		free_block(zone, head + i, part, to_tail);
+}
+
 void buddy_free(struct zone *zone, struct frame *head, unsigned order)
 {
-	free_block(zone, head, order, false);
+	free_parts(zone, head, order, false);
 }
 
 void buddy_free_tail(struct zone *zone, struct frame *head, unsigned order)
 {
-	free_block(zone, head, order, true);
+	free_parts(zone, head, order, true);
 }
 
-void buddy_free_range(struct zone *zone, uint64_t pfn, uint64_t nr)
+void buddy_free_range(struct zone *zone, uint64_t pfn, uint64_t nr, bool to_tail)
 {
 	while (nr) {
 		unsigned order = fitting_order(pfn, nr);
-		free_block(zone, pfn_frame(pfn_of(pfn)), order, true);
+		free_block(zone, pfn_frame(pfn_of(pfn)), order, to_tail);
 		pfn += 1ul << order;
 		nr -= 1ul << order;
 	}
 }
 
-struct frame *buddy_take_split(struct zone *zone, struct frame *head, unsigned order, unsigned high,
-	enum migratetype type)
+struct frame *buddy_take_split(
+	struct zone *zone, struct frame *head, unsigned order, unsigned high, enum migratetype type)
 {
 	unlist_block(zone, head, high, type);
 	while (high > order) {
@@ -188,8 +198,8 @@ static bool prefer_cma(const struct zone *zone)
 	       zone_nr_free(zone) / 2;
 }
 
-struct frame *buddy_alloc(struct zone *zone, unsigned order, enum migratetype type,
-	unsigned alloc_flags)
+struct frame *buddy_alloc(
+	struct zone *zone, unsigned order, enum migratetype type, unsigned alloc_flags)
 {
 	struct frame *head = NULL;
 

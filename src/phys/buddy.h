@@ -7,8 +7,8 @@
 
 #include "phys/zone.h"
 
-// The head frame of a block of the order for such a request, off the free areas, or NULL. Falls back
-// to other migratetypes by the kernel's rules; flags: ALLOC_CMA, ALLOC_NOFRAGMENT,
+// The head frame of a block of the order for such a request, off the free areas, or NULL. Falls
+// back to other migratetypes by the kernel's rules; flags: ALLOC_CMA, ALLOC_NOFRAGMENT,
 // ALLOC_HIGHATOMIC.
 struct frame *buddy_alloc(struct zone *zone, unsigned order, enum migratetype type,
 	unsigned alloc_flags) REQUIRES(&zone->lock);
@@ -16,10 +16,10 @@ struct frame *buddy_alloc(struct zone *zone, unsigned order, enum migratetype ty
 // A block comes back; it merges with its free buddies. Its type is its pageblock's.
 void buddy_free(struct zone *zone, struct frame *head, unsigned order) REQUIRES(&zone->lock);
 // The same, to be used last: its bytes are not backed.
-void buddy_free_tail(struct zone *zone, struct frame *head, unsigned order)
+void buddy_free_tail(struct zone *zone, struct frame *head, unsigned order) REQUIRES(&zone->lock);
+// A range of freed frames comes back as the largest blocks it holds; to_tail: to be used last.
+void buddy_free_range(struct zone *zone, uint64_t pfn, uint64_t nr, bool to_tail)
 	REQUIRES(&zone->lock);
-// A range of freed frames comes back as the largest blocks it holds.
-void buddy_free_range(struct zone *zone, uint64_t pfn, uint64_t nr) REQUIRES(&zone->lock);
 
 // Take this free block out of the areas (it keeps no state); `order` is what buddy_order() says.
 void buddy_remove(struct zone *zone, struct frame *head, unsigned order) REQUIRES(&zone->lock);

@@ -20,8 +20,8 @@ static const enum migratetype fallbacks[MIGRATE_PCPTYPES][MIGRATE_PCPTYPES - 1] 
 };
 
 // The first type after `type` that has a block of exactly this order: its head, or NULL.
-static struct frame *fallback_block(struct zone *zone, unsigned order, enum migratetype type,
-	enum migratetype *ret_type)
+static struct frame *fallback_block(
+	struct zone *zone, unsigned order, enum migratetype type, enum migratetype *ret_type)
 {
 	for (unsigned i = 0; i < MIGRATE_PCPTYPES - 1; i++) {
 		enum migratetype other = fallbacks[type][i];
@@ -47,8 +47,8 @@ static void boost_watermark(struct zone *zone)
 {
 	struct phys *phys = zone_phys(zone);
 	unsigned factor = atomic_load_explicit(&phys->watermark_boost_factor, memory_order_relaxed);
-	unsigned long high = atomic_load_explicit(&zone->watermark[WMARK_HIGH],
-		memory_order_relaxed);
+	unsigned long high =
+		atomic_load_explicit(&zone->watermark[WMARK_HIGH], memory_order_relaxed);
 	unsigned long boost, limit = high * factor / 10000;
 
 	if (!phys->up.wake_kswapd || !limit ||
@@ -114,8 +114,8 @@ static struct frame *claim_block(struct zone *zone, struct frame *head, unsigned
 static struct frame *claim(struct zone *zone, unsigned order, enum migratetype type,
 	unsigned alloc_flags) REQUIRES(&zone->lock)
 {
-	unsigned lowest = alloc_flags & ALLOC_NOFRAGMENT ? max(order, (unsigned)PAGEBLOCK_ORDER)
-							  : order;
+	unsigned lowest =
+		alloc_flags & ALLOC_NOFRAGMENT ? max(order, (unsigned)PAGEBLOCK_ORDER) : order;
 	enum migratetype other;
 
 	for (unsigned high = MAX_PAGE_ORDER + 1; high-- > lowest;) {
@@ -149,8 +149,8 @@ static struct frame *steal(struct zone *zone, unsigned order, enum migratetype t
 	return NULL;
 }
 
-struct frame *buddy_alloc_fallback(struct zone *zone, unsigned order, enum migratetype type,
-	unsigned alloc_flags)
+struct frame *buddy_alloc_fallback(
+	struct zone *zone, unsigned order, enum migratetype type, unsigned alloc_flags)
 {
 	struct frame *head;
 

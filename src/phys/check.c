@@ -205,9 +205,9 @@ static void check_zone_sums(struct books *books, struct zone *zone)
 		sum[MIGRATE_HIGHATOMIC] != value(&zone->nr_free_highatomic))
 		difference(books, NULL,
 			"node %u %s: %lu free, counted %lu; cma %lu, %lu; atomic %lu, %lu",
-			zone->node->nid, zone_type_name(zone->type), nr_free,
-			value(&zone->nr_free), sum[MIGRATE_CMA], value(&zone->nr_free_cma),
-			sum[MIGRATE_HIGHATOMIC], value(&zone->nr_free_highatomic));
+			zone->node->nid, zone_type_name(zone->type), nr_free, value(&zone->nr_free),
+			sum[MIGRATE_CMA], value(&zone->nr_free_cma), sum[MIGRATE_HIGHATOMIC],
+			value(&zone->nr_free_highatomic));
 	if (pcp_pages != books->pcp_pages[zone_number(zone)])
 		difference(books, NULL, "node %u %s: per-cpu lists count %lu pages, %lu found",
 			zone->node->nid, zone_type_name(zone->type), pcp_pages,
@@ -245,6 +245,29 @@ static void check_lru(struct books *books, struct node *node)
 	}
 }
 
+// The queue links both ways, and holds as many large folios in use as it says.
+static void check_deferred(struct books *books, struct node *node)
+{
+	unsigned long n = 0;
+	uint32_t prev = 0;
+
+	for (uint32_t link = node->deferred.first; link && !books->bad;) {
+		struct folio *folio = (struct folio *)link_frame(link);
+		const struct frame *tail = folio_frame(folio, 2);
+
+		if (folio_order(folio) < 2 || !folio_ref_count(folio) ||
+			atomic_load(&tail->deferred_prev) != prev)
+			difference(books, &folio->page, "on the deferred-split queue");
+		prev = link;
+		link = atomic_load(&tail->deferred_next);
+		n++;
+	}
+	if (prev != node->deferred.last || n != value(&node->deferred.nr))
+		difference(books, NULL,
+			"node %u: %lu folios on the deferred-split queue, %lu counted", node->nid,
+			n, value(&node->deferred.nr));
+}
+
 static void check_node_sums(struct books *books, struct node *node)
 {
 	struct vmstat *stat = node->phys->stat;
@@ -272,6 +295,7 @@ static void check_node(struct books *books, struct node *node)
 		if (zone_populated(&node->zone[i]))
 			check_zone_sums(books, &node->zone[i]);
 	check_lru(books, node);
+	check_deferred(books, node);
 	check_node_sums(books, node);
 }
 

@@ -39,9 +39,9 @@ static int take_range(struct zone *zone, uint64_t start, uint64_t end)
 
 			buddy_remove(zone, head, order);
 			if (first < start)
-				buddy_free_range(zone, first, start - first);
+				buddy_free_range(zone, first, start - first, false);
 			if (last > end)
-				buddy_free_range(zone, end, last - end);
+				buddy_free_range(zone, end, last - end, false);
 			pfn = last;
 		}
 		err = 0;
@@ -53,7 +53,7 @@ static int take_range(struct zone *zone, uint64_t start, uint64_t end)
 static void return_range(struct zone *zone, uint64_t start, uint64_t end)
 {
 	mutex_lock(&zone->lock);
-	buddy_free_range(zone, start, end - start);
+	buddy_free_range(zone, start, end - start, false);
 	mutex_unlock(&zone->lock);
 }
 

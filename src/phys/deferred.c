@@ -50,9 +50,8 @@ static void queue_unlink(struct deferred_split *queue, struct folio *folio)
 
 bool folio_deferred_queued(const struct folio *folio)
 {
-	return folio_order(folio) > 1 &&
-	       atomic_load_explicit(&tail2(folio)->deferred_prev, memory_order_relaxed) !=
-		       DEFERRED_NONE;
+	return folio_order(folio) > 1 && atomic_load_explicit(&tail2(folio)->deferred_prev,
+						 memory_order_relaxed) != DEFERRED_NONE;
 }
 
 bool folio_deferred_queue(struct folio *folio)
@@ -105,8 +104,8 @@ unsigned node_deferred_take(struct node *node, struct folio **ret_folios, unsign
 	mutex_lock(&queue->lock);
 	for (struct folio *folio = link_folio(queue->first), *next; folio && n < max;
 		folio = next) {
-		next = link_folio(atomic_load_explicit(&tail2(folio)->deferred_next,
-			memory_order_relaxed));
+		next = link_folio(
+			atomic_load_explicit(&tail2(folio)->deferred_next, memory_order_relaxed));
 		if (!folio_try_get(folio))
 			continue; // on its way out; it takes itself off
 		queue_unlink(queue, folio);

@@ -50,8 +50,8 @@ static bool ref_add_unless_zero(struct folio *folio, unsigned n)
 	do {
 		if (!old)
 			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&folio->page.refcount, &old, old + n,
-		memory_order_acq_rel, memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&folio->page.refcount, &old, old + n, memory_order_acq_rel, memory_order_relaxed));
 	return true;
 }
 
@@ -82,16 +82,16 @@ bool folio_ref_freeze(struct folio *folio, unsigned expected)
 	sched_point();
 	if (fault_should_fail(FI_FREEZE))
 		return false;
-	return atomic_compare_exchange_strong_explicit(&folio->page.refcount, &old, 0,
-		memory_order_acq_rel, memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(
+		&folio->page.refcount, &old, 0, memory_order_acq_rel, memory_order_relaxed);
 }
 
 void folio_ref_unfreeze(struct folio *folio, unsigned count)
 {
 	assert_that(!folio_ref_count(folio), "pfn %#lx is not frozen",
 		(unsigned long)folio_pfn(folio).n);
-	assert_that(count, "pfn %#lx unfrozen without a reference",
-		(unsigned long)folio_pfn(folio).n);
+	assert_that(
+		count, "pfn %#lx unfrozen without a reference", (unsigned long)folio_pfn(folio).n);
 	atomic_store_explicit(&folio->page.refcount, count, memory_order_release);
 }
 
@@ -102,8 +102,8 @@ bool folio_try_pin(struct folio *folio, unsigned n)
 		return ref_add_unless_zero(folio, n * GUP_PIN_COUNTING_BIAS);
 	if (!ref_add_unless_zero(folio, n))
 		return false;
-	atomic_fetch_add_explicit(&folio_frame(folio, 1)->pincount, (int32_t)n,
-		memory_order_acq_rel);
+	atomic_fetch_add_explicit(
+		&folio_frame(folio, 1)->pincount, (int32_t)n, memory_order_acq_rel);
 	return true;
 }
 
@@ -113,8 +113,8 @@ void folio_unpin(struct folio *folio, unsigned n)
 		folio_put_many(folio, n * GUP_PIN_COUNTING_BIAS);
 		return;
 	}
-	int32_t old = atomic_fetch_sub_explicit(&folio_frame(folio, 1)->pincount, (int32_t)n,
-		memory_order_acq_rel);
+	int32_t old = atomic_fetch_sub_explicit(
+		&folio_frame(folio, 1)->pincount, (int32_t)n, memory_order_acq_rel);
 	assert_that(old >= (int32_t)n, "pfn %#lx has %d pins, %u are dropped",
 		(unsigned long)folio_pfn(folio).n, old, n);
 	(void)old;
@@ -130,8 +130,8 @@ bool folio_maybe_pinned(const struct folio *folio)
 
 uint64_t folio_index(const struct folio *folio)
 {
-	uint64_t high = atomic_load_explicit(&folio->page.where, memory_order_relaxed) >>
-			WHERE_INDEX_SHIFT;
+	uint64_t high =
+		atomic_load_explicit(&folio->page.where, memory_order_relaxed) >> WHERE_INDEX_SHIFT;
 
 	return high << 32 | atomic_load_explicit(&folio->page.index, memory_order_relaxed);
 }
@@ -142,8 +142,8 @@ void folio_set_index(struct folio *folio, uint64_t index)
 	uint32_t old = atomic_load_explicit(&folio->page.where, memory_order_relaxed);
 	uint32_t high = (uint32_t)(index >> 32) << WHERE_INDEX_SHIFT;
 
-	assert_that(index <= FRAME_INDEX_MAX, "page offset %#lx does not fit",
-		(unsigned long)index);
+	assert_that(
+		index <= FRAME_INDEX_MAX, "page offset %#lx does not fit", (unsigned long)index);
 	atomic_store_explicit(&folio->page.index, (uint32_t)index, memory_order_relaxed);
 	while ((old & ~low_mask) != high &&
 		!atomic_compare_exchange_weak_explicit(&folio->page.where, &old,
@@ -189,8 +189,8 @@ static void set_order(struct frame *head, unsigned order)
 		new = old & ~(FRAME_ORDER_MASK | 1u << PG_HEAD);
 		if (order)
 			new |= 1u << PG_HEAD | order << FRAME_ORDER_SHIFT;
-	} while (!atomic_compare_exchange_weak_explicit(&head->flags, &old, new,
-		memory_order_acq_rel, memory_order_acquire));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&head->flags, &old, new, memory_order_acq_rel, memory_order_acquire));
 }
 
 void folio_prep_large(struct frame *head, unsigned order)

@@ -27,8 +27,8 @@ static bool must_wait_for(struct frame *frame, enum frame_flag flag)
 			return false;
 		if (old >> PG_WAITERS & 1)
 			return true;
-	} while (!atomic_compare_exchange_weak_explicit(&frame->flags, &old,
-		old | 1u << PG_WAITERS, memory_order_acq_rel, memory_order_acquire));
+	} while (!atomic_compare_exchange_weak_explicit(&frame->flags, &old, old | 1u << PG_WAITERS,
+		memory_order_acq_rel, memory_order_acquire));
 	return true;
 }
 

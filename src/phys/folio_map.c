@@ -48,8 +48,8 @@ unsigned folio_unmap_pages(struct folio *folio, unsigned long first, unsigned lo
 
 	for (unsigned long i = 0; i < nr; i++) {
 		int32_t old = add(&frame[i].mapcount, -1);
-		assert_that(old > 0, "pfn %#lx is not mapped",
-			(unsigned long)frame_pfn(frame + i).n);
+		assert_that(
+			old > 0, "pfn %#lx is not mapped", (unsigned long)frame_pfn(frame + i).n);
 		gone += old == 1;
 	}
 	if (!folio_large(folio))
@@ -69,8 +69,8 @@ static int32_t pair_mapped(const struct folio *folio)
 
 unsigned folio_map_entire(struct folio *folio)
 {
-	assert_that(folio_large(folio), "pfn %#lx is a small folio",
-		(unsigned long)folio_pfn(folio).n);
+	assert_that(
+		folio_large(folio), "pfn %#lx is a small folio", (unsigned long)folio_pfn(folio).n);
 	bool first = add(&folio_frame(folio, 1)->tail.entire_mapcount, 1) == 0;
 	int32_t old = 0;
 
@@ -89,8 +89,8 @@ unsigned folio_unmap_entire(struct folio *folio)
 	int32_t count = add(&folio_frame(folio, 1)->tail.entire_mapcount, -1);
 	int32_t left = 0;
 
-	assert_that(count > 0, "pfn %#lx is not mapped as a whole",
-		(unsigned long)folio_pfn(folio).n);
+	assert_that(
+		count > 0, "pfn %#lx is not mapped as a whole", (unsigned long)folio_pfn(folio).n);
 	add(&folio_frame(folio, 1)->large_mapcount, -1);
 	if (count != 1)
 		return 0;

@@ -54,7 +54,7 @@ enum frame_flag {
 #define X(name, lower, doc) PG_##name,
 	FRAME_FLAGS(X)
 #undef X
-	FRAME_FLAG_COUNT
+		FRAME_FLAG_COUNT
 };
 
 #define FRAME_ORDER_BITS 5
@@ -96,8 +96,9 @@ struct frame {
 		struct {
 			_Atomic uint32_t head; // every tail
 			union {
-				_Atomic int32_t entire_mapcount; // tail 1: mappings of the whole folio
-				_Atomic int32_t nr_mapped;	 // tail 2: see folio_map_pages()
+				_Atomic int32_t
+					entire_mapcount;   // tail 1: mappings of the whole folio
+				_Atomic int32_t nr_mapped; // tail 2: see folio_map_pages()
 			};
 		} tail;
 	};
@@ -107,8 +108,8 @@ struct frame {
 		_Atomic uint32_t deferred_next; // tail 2: deferred-split list
 	};
 	union {
-		_Atomic uint32_t index; // low bits of the page offset; free block: its order
-		_Atomic int32_t pincount;	// tail 1
+		_Atomic uint32_t index;	  // low bits of the page offset; free block: its order
+		_Atomic int32_t pincount; // tail 1
 		_Atomic uint32_t deferred_prev; // tail 2; DEFERRED_NONE: not queued
 	};
 };

@@ -119,3 +119,77 @@ void folio_free(struct folio *folio)
 	poisoned = wipe_frames(&folio->page, 1ul << order);
 	release_all(zone, &folio->page, order, poisoned);
 }
+
+// Frames released one after the other that lie one behind the other.
+struct run {
+	struct zone *zone;
+	uint64_t pfn, nr;
+};
+
+// Someone decides which frames may be used again: asked by blocks.
+static void run_release_blocks(struct run *run)
+{
+	while (run->nr) {
+		unsigned order = PAGEBLOCK_ORDER;
+		while (!IS_ALIGNED(run->pfn, 1ul << order) || 1ul << order > run->nr)
+			order--;
+		frames_release_block(run->zone, pfn_frame(pfn_of(run->pfn)), order);
+		run->pfn += 1ul << order;
+		run->nr -= 1ul << order;
+	}
+}
+
+static void run_flush(struct run *run)
+{
+	if (run->nr == 1 || (run->nr && zone_phys(run->zone)->up.reusable)) {
+		run_release_blocks(run);
+	} else if (run->nr) {
+		mutex_lock(&run->zone->lock);
+		buddy_free_range(run->zone, run->pfn, run->nr, false);
+		mutex_unlock(&run->zone->lock);
+		backing_trim_lazily(run->zone->node);
+	}
+	run->nr = 0;
+}
+
+// A small folio whose last reference went joins the run, if it may be freed with others.
+static bool run_add(struct run *run, struct folio *folio)
+{
+	struct zone *zone = folio_zone(folio);
+	uint64_t pfn = folio_pfn(folio).n;
+
+	if (folio_test_hugetlb(folio) || folio_test_hwpoison(folio))
+		return false;
+	if (run->nr && (run->zone != zone || run->pfn + run->nr != pfn))
+		run_flush(run);
+	check_free_folio(folio);
+	folio_release_lru(folio);
+	if (wipe_frames(&folio->page, 1)) { // damaged just now
+		free_around_poison(zone, &folio->page, 0);
+		return true;
+	}
+	if (!run->nr)
+		*run = (struct run){zone, pfn, 0};
+	run->nr++;
+	return true;
+}
+
+void folios_put(struct folio **folios, unsigned nr)
+{
+	struct run run = {0};
+	struct phys *phys = nr ? folio_phys(folios[0]) : NULL;
+	long freed = 0;
+
+	for (unsigned i = 0; i < nr; i++) {
+		struct folio *folio = folios[i];
+		if (atomic_fetch_sub_explicit(&folio->page.refcount, 1, memory_order_acq_rel) != 1)
+			continue;
+		if (folio_large(folio) || !run_add(&run, folio))
+			folio_free(folio);
+		else
+			freed++;
+	}
+	run_flush(&run);
+	if (freed)
+		vm_events(phys->stat, VM_PGFREE, freed);
+}

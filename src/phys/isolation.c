@@ -3,8 +3,8 @@
 //
 // An isolated pageblock has type ISOLATE. Its free blocks are on lists no request looks at and do
 // not count as free, and what is freed into it goes there too, past the per-cpu lists. The range
-// cannot be isolated twice at a time, nor while it holds a page that can never move: that page would
-// only be found after everything else had been moved away in vain.
+// cannot be isolated twice at a time, nor while it holds a page that can never move: that page
+// would only be found after everything else had been moved away in vain.
 //
 // Per-cpu lists may still hold blocks of the range; who needs every frame disables them around the
 // whole operation (zone_pcp_disable()). Pages that cannot move are judged without reference: the
@@ -85,8 +85,8 @@ static bool range_ok(const struct phys *phys, struct pfn start, struct pfn end)
 	return first && last && first->node == last->node && zone_phys(first) == phys;
 }
 
-int start_isolate_page_range(struct phys *phys, struct pfn start, struct pfn end,
-	enum migratetype type)
+int start_isolate_page_range(
+	struct phys *phys, struct pfn start, struct pfn end, enum migratetype type)
 {
 	if (!range_ok(phys, start, end))
 		return -EINVAL;
@@ -104,8 +104,8 @@ int start_isolate_page_range(struct phys *phys, struct pfn start, struct pfn end
 	return 0;
 }
 
-void undo_isolate_page_range(struct phys *phys, struct pfn start, struct pfn end,
-	enum migratetype type)
+void undo_isolate_page_range(
+	struct phys *phys, struct pfn start, struct pfn end, enum migratetype type)
 {
 	(void)phys;
 	for (uint64_t pfn = start.n; pfn < end.n; pfn += PAGEBLOCK_NR)

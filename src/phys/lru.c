@@ -105,15 +105,16 @@ void folio_add_lru_many(struct folio_list *list)
 	}
 }
 
-static void set_mlocked(struct folio *folio)
+static bool set_mlocked(struct folio *folio)
 {
 	struct vmstat *stat = folio_phys(folio)->stat;
 	long nr = (long)folio_nr(folio);
 
 	if (folio_test_set_mlocked(folio))
-		return;
+		return false;
 	vmstat_add(stat, folio_nid(folio), VM_NR_MLOCK, nr);
 	vm_events(stat, VM_UNEVICTABLE_PGS_MLOCKED, nr);
+	return true;
 }
 
 void folio_add_lru_mlocked(struct folio *folio)
@@ -142,13 +143,15 @@ unsigned long node_isolate_lru(struct node *node, enum lru_list lru, unsigned ma
 	struct frame *prev;
 
 	mutex_lock(&node->lru.lock);
-	for (struct frame *at = frame_list_last(&node->lru.list[lru]); at && max_folios; at = prev) {
+	for (struct frame *at = frame_list_last(&node->lru.list[lru]); at && max_folios;
+		at = prev) {
 		struct folio *folio = (struct folio *)at;
 		prev = frame_list_prev(at);
 		if ((want && !want(folio, arg)) || !folio_try_get(folio))
 			continue;
 		if (!folio_test_clear_lru(folio)) {
-			// Who isolates it waits for our lock, with a reference: this is not the last.
+			// Who isolates it waits for our lock, with a reference: this is not the
+			// last.
 			folio_put(folio);
 			continue;
 		}
@@ -256,8 +259,7 @@ static void relist(struct folio *folio)
 
 void folio_mlock(struct folio *folio)
 {
-	set_mlocked(folio);
-	if (!folio_test_unevictable(folio))
+	if (set_mlocked(folio))
 		relist(folio);
 }
 
@@ -273,8 +275,8 @@ void folio_munlock(struct folio *folio)
 	relist(folio);
 }
 
-void folio_add_split_tails(struct folio *head, struct folio **tails, unsigned nr,
-	struct folio_list *list)
+void folio_add_split_tails(
+	struct folio *head, struct folio **tails, unsigned nr, struct folio_list *list)
 {
 	struct node *node = folio_node(head);
 	struct frame *after = &head->page;
@@ -291,8 +293,8 @@ void folio_add_split_tails(struct folio *head, struct folio **tails, unsigned nr
 			continue;
 		}
 		// The list counts these pages already: they were the head's.
-		frame_list_insert_after(&node->lru.list[folio_lru_list(head)], after,
-			&tails[i]->page);
+		frame_list_insert_after(
+			&node->lru.list[folio_lru_list(head)], after, &tails[i]->page);
 		after = &tails[i]->page;
 		folio_set_lru(tails[i]);
 	}

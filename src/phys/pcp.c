@@ -40,8 +40,8 @@ static struct pcp *zone_pcp(struct zone *zone, unsigned cpu)
 	return &zone->pcp[cpu % zone_phys(zone)->nr_cpus];
 }
 
-static void push(struct pcp *pcp, struct frame *head, unsigned order, enum migratetype type,
-	bool to_tail)
+static void push(
+	struct pcp *pcp, struct frame *head, unsigned order, enum migratetype type, bool to_tail)
 {
 	struct frame_list *list = &pcp->list[list_index(order, type)];
 
@@ -116,8 +116,8 @@ static void give_back(struct zone *zone, struct pcp *pcp, unsigned nr)
 	mutex_unlock(&zone->lock);
 }
 
-bool pcp_free(struct zone *zone, unsigned cpu, struct frame *head, unsigned order,
-	enum migratetype type)
+bool pcp_free(
+	struct zone *zone, unsigned cpu, struct frame *head, unsigned order, enum migratetype type)
 {
 	struct pcp *pcp = zone_pcp(zone, cpu);
 

@@ -33,8 +33,8 @@ static bool cut_out(struct zone *zone, struct frame *frame)
 		buddy_remove(zone, head, order);
 		atomic_store_explicit(&frame->flags, 1u << PG_HWPOISON, memory_order_release);
 		atomic_fetch_add_explicit(&zone->node->nr_poisoned, 1, memory_order_relaxed);
-		buddy_free_range(zone, first, pfn - first);
-		buddy_free_range(zone, pfn + 1, end - pfn - 1);
+		buddy_free_range(zone, first, pfn - first, false);
+		buddy_free_range(zone, pfn + 1, end - pfn - 1, false);
 	}
 	mutex_unlock(&zone->lock);
 	return head != NULL;

@@ -89,8 +89,8 @@ static struct frame *try_compaction(struct alloc_context *ac, unsigned flags, st
 	if (!ac->order || !up->compact)
 		return NULL;
 	saved = memalloc_save();
-	effort->compacted = up->compact(up->arg, ac->gfp, ac->order, (int)ac->nid, ac->allowed,
-		effort->prio);
+	effort->compacted =
+		up->compact(up->arg, ac->gfp, ac->order, (int)ac->nid, ac->allowed, effort->prio);
 	memalloc_restore(saved);
 	if (effort->compacted <= COMPACT_SKIPPED)
 		return NULL;
@@ -98,8 +98,8 @@ static struct frame *try_compaction(struct alloc_context *ac, unsigned flags, st
 }
 
 // ret_progress: pages freed.
-static struct frame *try_reclaim(struct alloc_context *ac, unsigned flags,
-	unsigned long *ret_progress)
+static struct frame *try_reclaim(
+	struct alloc_context *ac, unsigned flags, unsigned long *ret_progress)
 {
 	struct phys_upcalls *up = &ac->phys->up;
 	struct frame *head = NULL;
@@ -107,8 +107,8 @@ static struct frame *try_reclaim(struct alloc_context *ac, unsigned flags,
 	*ret_progress = 0;
 	if (up->reclaim) {
 		unsigned saved = memalloc_save();
-		vm_event(ac->phys->stat, ac->highest == ZONE_MOVABLE ? VM_ALLOCSTALL_MOVABLE
-								     : VM_ALLOCSTALL_NORMAL);
+		vm_event(ac->phys->stat,
+			ac->highest == ZONE_MOVABLE ? VM_ALLOCSTALL_MOVABLE : VM_ALLOCSTALL_NORMAL);
 		*ret_progress = up->reclaim(up->arg, ac->gfp, ac->order, (int)ac->nid, ac->allowed);
 		memalloc_restore(saved);
 		head = alloc_from_zonelist(ac, flags);
@@ -137,8 +137,8 @@ static bool should_retry_compaction(const struct alloc_context *ac, struct effor
 	return true;
 }
 
-static bool should_retry(const struct alloc_context *ac, struct effort *effort,
-	unsigned long progress)
+static bool should_retry(
+	const struct alloc_context *ac, struct effort *effort, unsigned long progress)
 {
 	if (ac->gfp & GFP_NORETRY || (costly(ac) && !(ac->gfp & GFP_RETRY_MAYFAIL)))
 		return false;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Watermarks: how many free pages a zone keeps back, and from whom.
 //
-// min_free_kbytes is spread over the zones by their size and gives each its min; low, high and promo
-// lie one step apart above it, a step being the larger of min/4 and watermark_scale_factor/10000 of
-// the zone. ZONE_MOVABLE, which no reserve is needed for, gets a small fixed min. A request that
-// could have used a higher zone must in addition leave lowmem_reserve: 1/32 of the higher zones'
-// size in the same node.
+// min_free_kbytes is spread over the zones by their size and gives each its min; low, high and
+// promo lie one step apart above it, a step being the larger of min/4 and
+// watermark_scale_factor/10000 of the zone. ZONE_MOVABLE, which no reserve is needed for, gets a
+// small fixed min. A request that could have used a higher zone must in addition leave
+// lowmem_reserve: 1/32 of the higher zones' size in the same node.
 //
 // The same numbers size the per-cpu lists: a batch is about 1/4096 of the zone (63 at most), and
 // all cpus of a node together may hold about its low watermark.
@@ -58,8 +58,8 @@ static void set_zone_watermarks(struct zone *zone, unsigned long min_pages, unsi
 	unsigned long step = max(min_pages / 4, managed(zone) * factor / 10000);
 
 	for (unsigned w = 0; w < NR_WMARK; w++)
-		atomic_store_explicit(&zone->watermark[w], min_pages + w * step,
-			memory_order_relaxed);
+		atomic_store_explicit(
+			&zone->watermark[w], min_pages + w * step, memory_order_relaxed);
 	atomic_store_explicit(&zone->watermark_boost, 0, memory_order_relaxed);
 }
 
@@ -91,8 +91,8 @@ void phys_setup_watermarks(struct phys *phys)
 		struct zone *movable = node_zone(phys->node[nid], ZONE_MOVABLE);
 		unsigned long movable_min = min(max(managed(movable) / 1024, 32ul), 128ul);
 
-		set_zone_watermarks(normal, pages_min * managed(normal) / lowmem,
-			phys->watermark_scale_factor);
+		set_zone_watermarks(
+			normal, pages_min * managed(normal) / lowmem, phys->watermark_scale_factor);
 		set_zone_watermarks(movable, movable_min, phys->watermark_scale_factor);
 		atomic_store_explicit(&normal->lowmem_reserve[ZONE_MOVABLE - ZONE_NORMAL],
 			managed(movable) / LOWMEM_RESERVE_RATIO_NORMAL, memory_order_relaxed);
@@ -125,8 +125,8 @@ static long unusable_free(const struct zone *zone, unsigned order, unsigned allo
 	long pages = (1l << order) - 1;
 
 	if (!(alloc_flags & (ALLOC_MIN_RESERVE | ALLOC_HIGHATOMIC | ALLOC_NON_BLOCK)))
-		pages += (long)atomic_load_explicit(&zone->nr_free_highatomic,
-			memory_order_relaxed);
+		pages +=
+			(long)atomic_load_explicit(&zone->nr_free_highatomic, memory_order_relaxed);
 	if (!(alloc_flags & ALLOC_CMA))
 		pages += (long)atomic_load_explicit(&zone->nr_free_cma, memory_order_relaxed);
 	return pages;
@@ -137,12 +137,11 @@ static bool has_usable_block(const struct zone *zone, unsigned order, unsigned a
 	for (unsigned o = order; o < NR_PAGE_ORDERS; o++) {
 		const struct free_area *area = &zone->free_area[o];
 		for (unsigned type = 0; type < MIGRATE_TYPES; type++) {
-			bool usable = type < MIGRATE_PCPTYPES ||
-				      (type == MIGRATE_CMA && alloc_flags & ALLOC_CMA) ||
-				      (type == MIGRATE_HIGHATOMIC &&
-					      alloc_flags & ALLOC_HIGHATOMIC);
-			if (usable &&
-				atomic_load_explicit(&area->nr[type], memory_order_relaxed))
+			bool usable =
+				type < MIGRATE_PCPTYPES ||
+				(type == MIGRATE_CMA && alloc_flags & ALLOC_CMA) ||
+				(type == MIGRATE_HIGHATOMIC && alloc_flags & ALLOC_HIGHATOMIC);
+			if (usable && atomic_load_explicit(&area->nr[type], memory_order_relaxed))
 				return true;
 		}
 	}
@@ -160,8 +159,8 @@ bool zone_watermark_ok_free(const struct zone *zone, unsigned order, unsigned lo
 		if (alloc_flags & ALLOC_NON_BLOCK)
 			least -= least / 4;
 	}
-	least += (long)atomic_load_explicit(&zone->lowmem_reserve[highest - ZONE_NORMAL],
-		memory_order_relaxed);
+	least += (long)atomic_load_explicit(
+		&zone->lowmem_reserve[highest - ZONE_NORMAL], memory_order_relaxed);
 	if (free_pages <= least)
 		return false;
 	return !order || has_usable_block(zone, order, alloc_flags);
@@ -170,6 +169,6 @@ bool zone_watermark_ok_free(const struct zone *zone, unsigned order, unsigned lo
 bool zone_watermark_ok(const struct zone *zone, unsigned order, unsigned long mark,
 	enum zone_type highest, unsigned alloc_flags)
 {
-	return zone_watermark_ok_free(zone, order, mark, highest, alloc_flags,
-		(long)zone_nr_free(zone));
+	return zone_watermark_ok_free(
+		zone, order, mark, highest, alloc_flags, (long)zone_nr_free(zone));
 }

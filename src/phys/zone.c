@@ -224,7 +224,7 @@ int phys_init(struct phys *phys, const struct phys_config *config)
 		for (unsigned i = 0; i < ZONES_PER_NODE; i++) {
 			struct zone *zone = &phys->node[nid]->zone[i];
 			mutex_lock(&zone->lock);
-			buddy_free_range(zone, zone->start_pfn, zone->nr_present);
+			buddy_free_range(zone, zone->start_pfn, zone->nr_present, true);
 			mutex_unlock(&zone->lock);
 		}
 	}
@@ -258,8 +258,8 @@ void pageblock_set_skip(struct zone *zone, uint64_t pfn)
 
 void pageblock_clear_skip(struct zone *zone, uint64_t pfn)
 {
-	atomic_fetch_and_explicit(node_pageblock(zone->node, pfn), (uint8_t)~PB_SKIP,
-		memory_order_relaxed);
+	atomic_fetch_and_explicit(
+		node_pageblock(zone->node, pfn), (uint8_t)~PB_SKIP, memory_order_relaxed);
 }
 
 void zone_clear_skip(struct zone *zone)

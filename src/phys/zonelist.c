@@ -17,8 +17,8 @@ static void append_node(struct zonelist *list, struct node *node)
 }
 
 // The best of `left` after `nid`; NO_NODE when there is none.
-static int next_best_node(const struct phys *phys, unsigned nid, struct nodemask left,
-	const unsigned *load)
+static int next_best_node(
+	const struct phys *phys, unsigned nid, struct nodemask left, const unsigned *load)
 {
 	struct nodemask with_cpus = topology_cpu_nodes(phys->topology);
 	unsigned long best_value = ~0ul;

@@ -3,6 +3,7 @@
 #include "phys_fixture.h"
 
 #include "base/fault_inject.h"
+#include "base/mark.h"
 #include "base/sched.h"
 
 #include <pthread.h>
@@ -70,8 +71,8 @@ static void test_full_node(void **state)
 	memory_open(&m, &two_nodes);
 	n = fill(&m, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 0, &held);
 	// All but the minimum reserve.
-	assert_int_equal(node_nr_free(phys_node(&m.phys, 0)),
-		zone_wmark(memory_zone(&m, 0), WMARK_MIN));
+	assert_int_equal(
+		node_nr_free(phys_node(&m.phys, 0)), zone_wmark(memory_zone(&m, 0), WMARK_MIN));
 	assert_int_equal(n, 4096 - zone_wmark(memory_zone(&m, 0), WMARK_MIN));
 	assert_null(get(&m, GFP_USER | GFP_THISNODE, 9, 0));
 	folio = get(&m, GFP_HIGHUSER_MOVABLE, 0, 0); // elsewhere
@@ -154,8 +155,8 @@ static void test_run(void **state)
 	(void)state;
 	memory_open(&m, &two_nodes);
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-		unsigned n = folio_alloc_run(&m.phys, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 1,
-			rows[i].want, 0, out);
+		unsigned n = folio_alloc_run(
+			&m.phys, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 1, rows[i].want, 0, out);
 		assert_int_equal(n, rows[i].least);
 		for (unsigned j = 0; j < n; j++) {
 			assert_int_equal(folio_pfn(out[j]).n, folio_pfn(out[0]).n + j);
@@ -172,17 +173,64 @@ static void test_run(void **state)
 	fill(&m, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 0, &held);
 	memalloc_restore(saved);
 	struct folio *folio, *next;
-	for_each_folio_safe(folio, next, &held) {
+	for_each_folio_safe(folio, next, &held)
+	{
 		if (folio_pfn(folio).n & 1) {
 			folio_list_del(&held, folio);
 			folio_put(folio);
 		}
 	}
-	assert_int_equal(folio_alloc_run(&m.phys, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 0, 512, 0,
-				 out),
-		1);
+	assert_int_equal(
+		folio_alloc_run(&m.phys, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 0, 512, 0, out), 1);
 	folio_put(out[0]);
 	drop(&held);
+	memory_check_all_free(&m);
+	memory_close(&m);
+}
+
+// Batches of puts: consecutive small folios, large ones, some with another reference, some
+// poisoned.
+static void test_folios_put(void **state)
+{
+	uint64_t r = test_seed();
+	static struct folio *out[512], *kept[512];
+	struct memory m;
+
+	(void)state;
+	memory_open(&m, &two_nodes);
+	for (unsigned round = 0; round < 50; round++) {
+		unsigned nr_kept = 0, nr;
+		uint64_t freed = vmstat_read(&m.stat, VM_PGFREE), pages = 0;
+		nr = folio_alloc_run(
+			&m.phys, GFP_HIGHUSER_MOVABLE, 0, 1 + random_below(&r, 500), 0, out);
+		assert_true(nr > 0);
+		for (unsigned i = 0; i < 10 && nr < 512; i++) {
+			unsigned at = random_below(&r, nr);
+			out[nr++] = out[at];
+			out[at] = get(&m, GFP_HIGHUSER_MOVABLE, random_below(&r, 4), (int)i & 1);
+		}
+		for (unsigned i = 0; i < nr; i++) {
+			if (random_below(&r, 8) == 0) {
+				folio_get(out[i]);
+				kept[nr_kept++] = out[i];
+				continue;
+			}
+			pages += folio_nr(out[i]);
+			if (random_below(&r, 4) == 0)
+				folio_add_lru(out[i]);
+		}
+		folios_put(out, nr);
+		assert_int_equal(vmstat_read(&m.stat, VM_PGFREE) - freed, pages);
+		phys_check(&m.phys);
+		folios_put(kept, nr_kept);
+		memory_check_all_free(&m);
+	}
+	folios_put(out, 0);
+	assert_int_equal(folio_alloc_run(&m.phys, GFP_HIGHUSER_MOVABLE, 0, 8, 0, out), 8);
+	assert_false(frame_poison(&m.phys, &out[3]->page));
+	folios_put(out, 8);
+	assert_int_equal(phys_node(&m.phys, 0)->nr_poisoned, 1);
+	assert_int_equal(frame_unpoison(&m.phys, &out[3]->page), 0);
 	memory_check_all_free(&m);
 	memory_close(&m);
 }
@@ -279,11 +327,10 @@ static void test_ranges(void **state)
 	memory_open(&m, &two_nodes);
 	zone = memory_zone(&m, 1);
 	start = pfn_of(zone->start_pfn + 512);
-	assert_int_equal(start_isolate_page_range(&m.phys, start, pfn_add(start, 1024),
-				 MIGRATE_MOVABLE),
-		0);
-	assert_int_equal(start_isolate_page_range(&m.phys, start, pfn_add(start, 512),
-				 MIGRATE_MOVABLE),
+	assert_int_equal(
+		start_isolate_page_range(&m.phys, start, pfn_add(start, 1024), MIGRATE_MOVABLE), 0);
+	assert_int_equal(
+		start_isolate_page_range(&m.phys, start, pfn_add(start, 512), MIGRATE_MOVABLE),
 		-EBUSY);
 	assert_int_equal(zone_nr_free(zone), 4096 - 1024);
 	assert_int_equal(stat_of(&m, 1, VM_NR_FREE_PAGES), 4096 - 1024);
@@ -305,6 +352,17 @@ static void test_ranges(void **state)
 		-EBUSY);
 	assert_int_equal(pageblock_type(zone, zone->start_pfn), MIGRATE_MOVABLE);
 	free_contig_range(pfn_add(start, 3), 1000);
+	// A block of two pageblocks comes back when one of them is isolated.
+	folio = get(&m, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 10, 1);
+	folio_set_lru(folio); // not unmovable
+	start = pfn_add(folio_pfn(folio), 512);
+	assert_int_equal(
+		start_isolate_page_range(&m.phys, start, pfn_add(start, 512), MIGRATE_MOVABLE), 0);
+	folio_clear_lru(folio);
+	folio_put(folio);
+	phys_check(&m.phys);
+	assert_int_equal(test_pages_isolated(&m.phys, start, pfn_add(start, 512), &fail), 0);
+	undo_isolate_page_range(&m.phys, start, pfn_add(start, 512), MIGRATE_MOVABLE);
 	folio = get(&m, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 0, 1);
 	assert_true(frame_unmovable(&folio->page));
 	folio_add_lru(folio);
@@ -323,8 +381,8 @@ struct helper {
 	bool may_free;
 };
 
-static unsigned long reclaim(void *arg, gfp_t gfp, unsigned order, int nid,
-	const struct nodemask *allowed)
+static unsigned long reclaim(
+	void *arg, gfp_t gfp, unsigned order, int nid, const struct nodemask *allowed)
 {
 	struct helper *h = arg;
 	unsigned long freed = 0;
@@ -437,6 +495,15 @@ static void test_quarantine(void **state)
 	assert_null(folio_try_get_frame(pfn_frame(blocked)));
 	blocked = pfn_of(0);
 	assert_int_equal(phys_quarantine_scan(&m.phys), 512);
+	// A batch: only the block around the page waits.
+	static struct folio *out[64];
+	assert_int_equal(folio_alloc_run(&m.phys, GFP_HIGHUSER_MOVABLE, 0, 64, 0, out), 64);
+	blocked = folio_pfn(out[63]);
+	folios_put(out + 1, 63);
+	folio_put(out[0]);
+	assert_int_equal(phys_node(&m.phys, 0)->nr_quarantined, 32);
+	blocked = pfn_of(0);
+	assert_int_equal(phys_quarantine_scan(&m.phys), 32);
 	memory_check_all_free(&m);
 	memory_close(&m);
 }
@@ -515,8 +582,7 @@ static void test_poison(void **state)
 	struct folio_list held = {0};
 	fill(&m, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 0, &held);
 	struct folio *folio;
-	for_each_folio(folio, &held)
-		assert_false(folio_test_hwpoison(folio));
+	for_each_folio(folio, &held) assert_false(folio_test_hwpoison(folio));
 	drop(&held);
 	assert_int_equal(frame_unpoison(&m.phys, frame), 0);
 	assert_int_equal(frame_unpoison(&m.phys, frame), -ENOENT);
@@ -702,6 +768,18 @@ static void test_threads(void **state)
 	memory_close(&m);
 }
 
+// The rare branches this program is here for.
+static void test_marks(void **state)
+{
+	static const char *const names[] = {"alloc_not_backed", "alloc_slowpath", "quarantine",
+		"backing_trim", "isolate_page_range_busy", "poison_free_frame"};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (!mark_was_hit(names[i]))
+			fail_msg("the branch %s was never taken", names[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -710,6 +788,7 @@ int main(void)
 		cmocka_unit_test(test_numa_statistics),
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_run),
+		cmocka_unit_test(test_folios_put),
 		cmocka_unit_test(test_gigantic),
 		cmocka_unit_test(test_zones),
 		cmocka_unit_test(test_cma),
@@ -722,6 +801,7 @@ int main(void)
 		cmocka_unit_test(test_init_failure_sweep),
 		cmocka_unit_test(test_seeded),
 		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_marks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,8 @@
 // The buddy of one zone: splitting, merging, falling back, and random use against a slow model.
 #include "phys_fixture.h"
 
+#include "base/mark.h"
+
 static struct frame *take(struct zone *zone, unsigned order, enum migratetype type, unsigned flags)
 {
 	struct frame *head;
@@ -332,6 +334,18 @@ static void test_check_notices(void **state)
 	memory_close(&m);
 }
 
+// The rare branches this program is here for.
+static void test_marks(void **state)
+{
+	static const char *const names[] = {"buddy_merge_types", "highatomic_reserved",
+		"highatomic_unreserved", "buddy_claim", "buddy_steal"};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (!mark_was_hit(names[i]))
+			fail_msg("the branch %s was never taken", names[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -344,6 +358,7 @@ int main(void)
 		cmocka_unit_test(test_isolate_block),
 		cmocka_unit_test(test_random_against_model),
 		cmocka_unit_test(test_check_notices),
+		cmocka_unit_test(test_marks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

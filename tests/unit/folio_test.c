@@ -198,8 +198,8 @@ static void test_mapcounts_random(void **state)
 				for (unsigned i = first; i < first + can; i++)
 					expect += !--pages[i] && !entire;
 				if (can)
-					assert_int_equal(folio_unmap_pages(folio, first, can),
-						expect);
+					assert_int_equal(
+						folio_unmap_pages(folio, first, can), expect);
 			}
 			check_mapcounts(folio, pages, entire);
 		}
@@ -276,8 +276,8 @@ static void test_dissolve(void **state)
 				assert_int_equal(folio_ref_count(part), 0);
 				assert_int_equal(folio_mapcount(part), 0);
 				assert_int_equal(folio_test_dirty(part), i == 0);
-				assert_ptr_equal(frame_folio(folio_frame(part, folio_nr(part) - 1)),
-					part);
+				assert_ptr_equal(
+					frame_folio(folio_frame(part, folio_nr(part) - 1)), part);
 				folio_ref_unfreeze(part, 1);
 			}
 			assert_true(frame_test_anon_exclusive(folio_frame(folio, 1)));

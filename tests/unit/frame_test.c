@@ -82,7 +82,8 @@ static void test_texts(void **state)
 	assert_int_equal(vmemmap_init(), 0);
 	frame_flags_text(1u << PG_LOCKED | 1u << PG_LRU | 1u << PG_RESERVED, buf, sizeof(buf));
 	assert_string_equal(buf, "locked|lru|reserved");
-	assert_int_equal(frame_flags_text(1u << PG_LOCKED | 1u << PG_LRU, small, sizeof(small)), 10);
+	assert_int_equal(
+		frame_flags_text(1u << PG_LOCKED | 1u << PG_LRU, small, sizeof(small)), 10);
 	assert_string_equal(small, "locked|");
 	assert_int_equal(frame_flags_text(0, NULL, 0), 0);
 	assert_true(frame_dump(pfn_frame(pfn_of(7)), buf, sizeof(buf)) > 0);

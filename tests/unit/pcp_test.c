@@ -122,8 +122,8 @@ static void test_goes_round(void **state)
 	folio = alloc(&m, 0, 0);
 	folio_set_lru(folio); // movable in the eyes of isolation
 	block = pfn_of(ALIGN_DOWN(folio_pfn(folio).n, PAGEBLOCK_NR));
-	assert_int_equal(start_isolate_page_range(&m.phys, block, pfn_add(block, PAGEBLOCK_NR),
-				 MIGRATE_MOVABLE),
+	assert_int_equal(start_isolate_page_range(
+				 &m.phys, block, pfn_add(block, PAGEBLOCK_NR), MIGRATE_MOVABLE),
 		0);
 	folio_clear_lru(folio);
 	drain_all_pages(&m.phys);
@@ -164,8 +164,8 @@ static void work(void *arg, unsigned index)
 			continue;
 		}
 		gfp_t gfp = random_below(&r, 3) ? GFP_HIGHUSER_MOVABLE : GFP_USER;
-		held[n] = folio_alloc(&w->m->phys, gfp, orders[random_below(&r, 8)], 0, NULL,
-			(int)index);
+		held[n] = folio_alloc(
+			&w->m->phys, gfp, orders[random_below(&r, 8)], 0, NULL, (int)index);
 		if (held[n])
 			folio_set_index(held[n], index);
 	}

@@ -17,12 +17,12 @@ static void assert_order(struct memory *m, unsigned nid, unsigned n, const unsig
 static void test_by_distance(void **state)
 {
 	// A line of four nodes: 0-1-2-3.
-	static const uint16_t line[] = {10, 20, 30, 40, 20, 10, 20, 30, 30, 20, 10, 20, 40, 30, 20, 10};
+	static const uint16_t line[] = {
+		10, 20, 30, 40, 20, 10, 20, 30, 30, 20, 10, 20, 40, 30, 20, 10};
 	struct memory m;
 
 	(void)state;
-	memory_open(&m, &(struct memory_spec){
-				.nodes = 4, .mib = {4, 4, 4, 4}, .distance = line});
+	memory_open(&m, &(struct memory_spec){.nodes = 4, .mib = {4, 4, 4, 4}, .distance = line});
 	assert_order(&m, 0, 4, (unsigned[]){0, 1, 2, 3});
 	assert_order(&m, 3, 4, (unsigned[]){3, 2, 1, 0});
 	// Equals: the higher number first.
@@ -53,8 +53,8 @@ static void test_cpuless_and_memoryless(void **state)
 	struct memory m;
 
 	(void)state;
-	memory_open(&m, &(struct memory_spec){
-				.nodes = 3, .cpus = 2, .cpu_node = cpus, .mib = {4, 4, 4}});
+	memory_open(&m,
+		&(struct memory_spec){.nodes = 3, .cpus = 2, .cpu_node = cpus, .mib = {4, 4, 4}});
 	assert_order(&m, 0, 3, (unsigned[]){0, 2, 1});
 	memory_close(&m);
 	memory_open(&m, &(struct memory_spec){.nodes = 3, .mib = {4, 0, 4}});

@@ -1,0 +1,838 @@
+// SPDX-License-Identifier: MIT
+// Both blockers of the rewire backend, under real threads that use raw pointers and system calls.
+// What cannot be had here (userfaultfd) is skipped with the reason.
+#include "mini_engine.h"
+
+#include "base/mark.h"
+#include "machine/vma_budget.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define PAGES 2048ul
+#define MS 1000000ul
+
+static const char *blocker_name;
+static struct mmu_config config = {.backend = MMU_BACKEND_REWIRE};
+static struct mini mini;
+
+static bool syscall_safe(void)
+{
+	return mini.mmu->caps & MMU_SYSCALL_SAFE;
+}
+
+static void catcher(int sig, siginfo_t *info, void *context);
+
+// cmocka puts its own SIGSEGV handler before each function it calls, so the machine is opened and
+// closed inside of the test proper; and the program's handler, which the machine's chains to,
+// before it.
+static void run_with_machine(void **state)
+{
+	struct sigaction act = {.sa_sigaction = catcher, .sa_flags = SA_SIGINFO};
+	void (*test)(void) = *(void (**)(void))*state;
+
+	sigaction(SIGSEGV, &act, NULL);
+	sigaction(SIGBUS, &act, NULL);
+	assert_int_equal(mini_open(&mini, &config, PAGES << PAGE_SHIFT), 0);
+	test();
+	mini_close(&mini);
+}
+
+static int teardown(void **state maybe_unused)
+{
+	fault_disarm_all();
+	vma_budget_set_limit(0);
+	return 0;
+}
+
+static uint64_t now_ns(void)
+{
+	return wait_clock_ns();
+}
+
+static void sleep_ms(unsigned ms)
+{
+	struct timespec t = {.tv_nsec = (long)(ms * MS)};
+
+	nanosleep(&t, NULL);
+}
+
+static void first_touch(void)
+{
+	assert_int_equal(*mini_byte(&mini, 5), 0);
+	*mini_byte(&mini, 5) = 7;
+	*mini_byte(&mini, 9) = 9;
+	assert_int_equal(*mini_byte(&mini, 5), 7);
+	assert_int_equal(*(uint8_t *)mini.mmu->ops->peek(mini.mmu, mini_pfn(&mini, 5)), 7);
+	assert_int_equal(*(uint8_t *)mini.mmu->ops->peek(mini.mmu, mini_pfn(&mini, 9)), 9);
+	assert_int_equal(mini.faults, 2);
+}
+
+static void map_move_clear(void)
+{
+	static const unsigned sizes[] = {1, 3, 16, 100, 512};
+
+	for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++)
+		for (unsigned readers = 0; readers < 2; readers++) {
+			unsigned nr = sizes[s];
+			uint64_t faults = mini.faults;
+
+			mini_fill(&mini, 512, nr, 0, MMU_WRITE);
+			for (unsigned n = 1; n < 5; n++) {
+				assert_int_equal(mini_move(&mini, 512, nr, n & 1, readers), 0);
+				for (unsigned i = 0; i < nr; i++) {
+					volatile uint8_t *p = mini_byte(&mini, 512 + i);
+
+					assert_int_equal(p[n - 1], n > 1 ? 0x90 + n - 1 : i & 0xff);
+					p[n] = (uint8_t)(0x90 + n);
+				}
+			}
+			assert_int_equal(mini.faults, faults); // all served by the mapping itself
+			mini_clear(&mini, 512, nr);
+			assert_int_equal(*mini_byte(&mini, 512 + nr - 1), 0); // a new frame
+			assert_int_equal(mini.faults, faults + 1);
+			mini_clear(&mini, 512, nr);
+		}
+}
+
+static void unblock_restores(void)
+{
+	static const unsigned sizes[] = {1, 64, 512};
+
+	for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++) {
+		unsigned nr = sizes[s];
+
+		mini_fill(&mini, 0, nr, 0, MMU_WRITE);
+		for (unsigned round = 0; round < 3; round++) {
+			uint64_t faults = mini.faults;
+
+			assert_int_equal(mini_block(&mini, 0, nr, round & 1), 0);
+			mutex_lock(&mini.lock);
+			mini.mmu->ops->unblock(mini.mmu, mini_at(&mini, 0), mini.page[0].pfn, nr,
+				MMU_WRITE);
+			mini_moved(&mini, 0, nr);
+			mutex_unlock(&mini.lock);
+			for (unsigned i = 0; i < nr; i++) {
+				assert_int_equal(mini_byte(&mini, i)[1], i & 0xff);
+				mini_byte(&mini, i)[0] = 1;
+			}
+			assert_int_equal(mini.faults, faults);
+		}
+		mini_clear(&mini, 0, nr);
+	}
+}
+
+// --- threads that write while their pages move -------------------------------------------------
+
+#define WRITERS 3
+
+static atomic_bool stop;
+
+struct writer {
+	pthread_t thread;
+	unsigned id;
+	uint64_t stores; // of each page
+	unsigned long bad;
+};
+
+static volatile uint64_t *stamp(size_t page, unsigned id)
+{
+	return (volatile uint64_t *)(mini_at(&mini, page) + 64ul * (id + 1));
+}
+
+// Each writer has a word in each page and adds one to all of them, again and again: a store that
+// went to the old frame after the copy is missing at once.
+static void *writer_main(void *arg)
+{
+	struct writer *w = arg;
+
+	if (mmu_thread_enter(mini.mmu))
+		abort();
+	do {
+		for (size_t page = 0; page < 1024; page++) {
+			volatile uint64_t *p = stamp(page, w->id);
+
+			w->bad += *p != w->stores;
+			*p = w->stores + 1;
+		}
+		w->stores++;
+	} while (!stop);
+	mmu_thread_leave(mini.mmu);
+	return NULL;
+}
+
+static void moves_under_writers(void)
+{
+	static const unsigned sizes[] = {512, 512, 128, 16, 4, 1};
+	struct writer w[WRITERS] = {0};
+	uint64_t end = now_ns() + 700 * MS;
+	unsigned moves = 0, node = 0;
+
+	for (size_t page = 0; page < 1024; page += 512) {
+		mini_fill(&mini, page, 512, 0, MMU_WRITE);
+		memset(mini.mmu->ops->peek(mini.mmu, mini.page[page].pfn), 0, 512 * PAGE_SIZE);
+	}
+	stop = false;
+	for (unsigned i = 0; i < WRITERS; i++) {
+		w[i].id = i;
+		assert_int_equal(pthread_create(&w[i].thread, NULL, writer_main, &w[i]), 0);
+	}
+	while (now_ns() < end) {
+		node = !node;
+		for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++)
+			for (size_t page = 0; page < 1024; page += 512) {
+				assert_int_equal(mini_move(&mini, page, sizes[s], node, s & 1), 0);
+				moves++;
+			}
+		for (size_t page = 0; page < 1024; page += 512) // consecutive again
+			for (size_t i = 0; i < 512; i += 128)
+				for (unsigned one = 0; one < 128; one += 1 + moves % 127)
+					assert_int_equal(
+						mini_move(&mini, page + i + one, 1, node, false), 0);
+		for (size_t page = 0; page < 1024; page += 512) {
+			struct pfn to = mini_frames(&mini, !node, 512);
+
+			for (unsigned i = 0; i < 512; i++) { // gather into one run of frames
+				struct pfn from = mini.page[page + i].pfn;
+
+				assert_int_equal(mini_block(&mini, page + i, 1, true), 0);
+				memcpy(mini.mmu->ops->peek(mini.mmu, pfn_add(to, i)),
+					mini.mmu->ops->peek(mini.mmu, from), PAGE_SIZE);
+				assert_int_equal(mini_finish(&mini, page + i, 1, pfn_add(to, i)), 0);
+			}
+		}
+	}
+	stop = true;
+	for (unsigned i = 0; i < WRITERS; i++)
+		pthread_join(w[i].thread, NULL);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		assert_int_equal(w[i].bad, 0);
+		for (size_t page = 0; page < 1024; page++)
+			assert_int_equal(*stamp(page, i), w[i].stores);
+	}
+	print_message("%s: %u batches moved, %lu waits\n", blocker_name, moves, mini.waits);
+}
+
+// --- permissions --------------------------------------------------------------------------------
+
+static sigjmp_buf escape;
+static volatile sig_atomic_t expecting, caught, caught_code;
+static void *volatile caught_at;
+
+static void catcher(int sig, siginfo_t *info, void *context maybe_unused)
+{
+	if (!expecting) {
+		static const char text[] = "a signal nobody expected\n";
+
+		(void)!write(2, text, sizeof(text) - 1);
+		abort();
+	}
+	expecting = false;
+	caught = sig;
+	caught_code = info->si_code;
+	caught_at = info->si_addr;
+	siglongjmp(escape, 1);
+}
+
+// The signal that the access raised, 0 if none.
+static int signal_of(size_t page, bool write)
+{
+	caught = 0;
+	expecting = true;
+	if (!sigsetjmp(escape, 1)) {
+		if (write)
+			*mini_byte(&mini, page) = 1;
+		else
+			(void)*mini_byte(&mini, page);
+	}
+	expecting = false;
+	if (caught)
+		assert_ptr_equal(caught_at, (void *)mini_at(&mini, page));
+	return caught;
+}
+
+static void read_only_is_copied_on_write(void)
+{
+	static const unsigned sizes[] = {1, 64, 512};
+
+	for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++)
+		for (int in_place = 0; in_place < 2; in_place++) {
+			unsigned nr = sizes[s];
+			struct pfn old;
+
+			mini_fill(&mini, 1024, nr, 0, in_place ? MMU_WRITE : MMU_READ);
+			if (in_place)
+				assert_int_equal(mini_protect(&mini, 1024, nr, MMU_READ, true), 0);
+			old = mini.page[1024].pfn;
+			assert_int_equal(mini_move(&mini, 1024, nr, 1, false), 0);
+			assert_int_not_equal(old.n, mini.page[1024].pfn.n);
+			old = mini.page[1024 + nr - 1].pfn;
+			assert_int_equal(*mini_byte(&mini, 1024 + nr - 1), (nr - 1) & 0xff);
+			*mini_byte(&mini, 1024 + nr - 1) = 0xee;
+			assert_int_equal(*mini_byte(&mini, 1024 + nr - 1), 0xee);
+			assert_int_not_equal(old.n, mini_pfn(&mini, 1024 + nr - 1).n);
+			assert_int_equal(*(uint8_t *)mini.mmu->ops->peek(mini.mmu, old),
+				(nr - 1) & 0xff);
+			mini_clear(&mini, 1024, nr);
+		}
+}
+
+static void protect_back_and_forth(void)
+{
+	mini_fill(&mini, 0, 64, 0, MMU_WRITE);
+	for (int round = 0; round < 3; round++) {
+		assert_int_equal(mini_protect(&mini, 8, 16, MMU_READ, false), 0);
+		assert_int_equal(signal_of(10, false), 0);
+		assert_int_equal(signal_of(10, true), SIGSEGV);
+		assert_int_equal(signal_of(10, false), 0); // a refused store leaves it readable
+		assert_int_equal(signal_of(7, true), 0);
+		assert_int_equal(mini_protect(&mini, 8, 16, MMU_NONE, false), 0);
+		assert_int_equal(signal_of(10, false), SIGSEGV);
+		assert_int_equal(mini_protect(&mini, 8, 16, MMU_READ, false), 0);
+		assert_int_equal(signal_of(10, false), 0);
+		assert_int_equal(signal_of(12, true), SIGSEGV);
+		assert_int_equal(mini_protect(&mini, 8, 16, MMU_NONE, false), 0);
+		assert_int_equal(mini_protect(&mini, 8, 16, MMU_WRITE, false), 0);
+		assert_int_equal(signal_of(10, true), 0);
+		*mini_byte(&mini, 10) = 10;
+		assert_int_equal(*mini_byte(&mini, 9), 9);
+	}
+}
+
+static void refused_and_broken(void)
+{
+	mini.page[3].kind = MINI_NOTHING;
+	assert_int_equal(signal_of(3, false), SIGSEGV);
+	assert_int_equal(signal_of(3, true), SIGSEGV);
+	mini.page[3].kind = MINI_AREA; // an area begins to exist
+	mini_clear(&mini, 3, 1);
+	assert_int_equal(signal_of(3, true), 0);
+	mini.page[4].kind = MINI_BROKEN;
+	assert_int_equal(signal_of(4, true), SIGBUS);
+	assert_int_equal(caught_code, BUS_ADRERR);
+	assert_int_equal(signal_of(4, false), SIGBUS);
+	mini.page[4].kind = MINI_AREA;
+	mini_clear(&mini, 4, 1);
+	assert_int_equal(signal_of(4, true), 0);
+}
+
+static void foreign_faults_reach_the_program(void)
+{
+	volatile uint8_t *p = mmap(NULL, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (int round = 0; round < 2; round++) {
+		caught = 0;
+		expecting = true;
+		if (!sigsetjmp(escape, 1))
+			*p = 1;
+		assert_int_equal(caught, SIGSEGV);
+		assert_ptr_equal(caught_at, (void *)p);
+		assert_int_equal(caught_code, SEGV_ACCERR);
+	}
+	munmap((void *)p, PAGE_SIZE);
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void on_usr1(int sig maybe_unused)
+{
+	interrupted = *mini_byte(&mini, 20) + 1; // moving: waits inside the handler
+}
+
+static void *mover_main(void *arg maybe_unused)
+{
+	sleep_ms(30);
+	return (void *)(intptr_t)mini_finish(&mini, 20, 1, mini.page[20].pfn);
+}
+
+static void handler_that_touches_a_moving_page(void)
+{
+	struct sigaction act = {.sa_handler = on_usr1, .sa_flags = SA_ONSTACK}, old;
+	pthread_t mover;
+	void *err;
+
+	sigaction(SIGUSR1, &act, &old);
+	mini_fill(&mini, 20, 1, 0, MMU_WRITE);
+	interrupted = 0;
+	assert_int_equal(mini_block(&mini, 20, 1, true), 0);
+	pthread_create(&mover, NULL, mover_main, NULL);
+	raise(SIGUSR1);
+	assert_int_equal(interrupted, 21);
+	pthread_join(mover, &err);
+	assert_null(err);
+	sigaction(SIGUSR1, &old, NULL);
+}
+
+// --- system calls -------------------------------------------------------------------------------
+
+static void read_into_untouched(void)
+{
+	int fd[2];
+	ssize_t n;
+
+	assert_int_equal(pipe(fd), 0);
+	assert_int_equal(write(fd[1], "abcd", 4), 4);
+	n = read(fd[0], (void *)mini_at(&mini, 30), 4);
+	if (syscall_safe()) {
+		assert_int_equal(n, 4);
+		assert_memory_equal((void *)mini_at(&mini, 30), "abcd", 4);
+	} else { // what docs say of signals: fails, unless touched first
+		assert_int_equal(n, -1);
+		assert_int_equal(errno, EFAULT);
+		*mini_byte(&mini, 30) = 0;
+		assert_int_equal(write(fd[1], "abcd", 4), 4);
+		assert_true(read(fd[0], (void *)mini_at(&mini, 30), 4) > 0);
+	}
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void recv_into_moving(void)
+{
+	pthread_t mover;
+	int fd[2];
+	ssize_t n;
+
+	mini_fill(&mini, 20, 1, 0, MMU_WRITE);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
+	assert_int_equal(send(fd[1], "datagram", 8, 0), 8);
+	assert_int_equal(mini_block(&mini, 20, 1, true), 0);
+	pthread_create(&mover, NULL, mover_main, NULL);
+	n = recv(fd[0], (void *)mini_at(&mini, 20), 8, 0);
+	if (syscall_safe()) {
+		assert_int_equal(n, 8);
+		assert_false(mini.page[20].moving);
+	} else {
+		assert_int_equal(n, -1);
+		assert_int_equal(errno, EFAULT);
+	}
+	pthread_join(mover, NULL);
+	if (syscall_safe())
+		assert_memory_equal((void *)mini_at(&mini, 20), "datagram", 8);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+struct reader {
+	pthread_t thread;
+	unsigned long calls, failed;
+};
+
+// Stores through system calls, into a page that is made read-only again and again.
+static void *reader_main(void *arg)
+{
+	struct reader *r = arg;
+	int fd[2];
+
+	if (pipe(fd))
+		abort();
+	while (!stop) {
+		if (write(fd[1], "stamp", 5) != 5)
+			abort();
+		r->calls++;
+		r->failed += read(fd[0], (void *)(mini_at(&mini, 40) + 256), 5) != 5;
+		r->failed += write(fd[1], (void *)mini_at(&mini, 40), 5) != 5;
+		r->failed += read(fd[0], (void *)(mini_at(&mini, 40) + 512), 5) != 5;
+	}
+	close(fd[0]);
+	close(fd[1]);
+	return NULL;
+}
+
+// The frame is mapped read-only, watched for 20 us, and must not change: the store has to become a
+// fault, never go through, and never fail with EFAULT.
+static void read_only_has_no_gap(void)
+{
+	uint64_t end = now_ns() + 500 * MS;
+	static uint8_t before[PAGE_SIZE];
+	struct reader r = {0};
+	unsigned rounds = 0;
+
+	if (!syscall_safe()) {
+		print_message("%s is not syscall-safe\n", blocker_name);
+		return;
+	}
+	mini_fill(&mini, 40, 1, 0, MMU_WRITE);
+	stop = false;
+	pthread_create(&r.thread, NULL, reader_main, &r);
+	for (; now_ns() < end; rounds++) {
+		struct pfn to = mini_frames(&mini, rounds & 1, 1);
+		uint8_t *frame = mini.mmu->ops->peek(mini.mmu, to);
+		unsigned spin = 0;
+
+		assert_int_equal(mini_block(&mini, 40, 1, true), 0);
+		memcpy(frame, mini.mmu->ops->peek(mini.mmu, mini.page[40].pfn), PAGE_SIZE);
+		memcpy(before, frame, PAGE_SIZE);
+		mini.page[40].prot = MMU_READ;
+		mini.page[40].shared = true;
+		assert_int_equal(mini_finish(&mini, 40, 1, to), 0);
+		while (spin++ < 30)
+			assert_memory_equal(frame, before, PAGE_SIZE);
+		mutex_lock(&mini.lock); // wait for its copy, or make it writable
+		if (mini.page[40].shared) {
+			mini.page[40].shared = false;
+			mini.page[40].prot = MMU_WRITE;
+			assert_int_equal(mini.mmu->ops->protect(mini.mmu, mini_at(&mini, 40),
+						 mini.page[40].pfn, 1, MMU_WRITE),
+				0);
+		}
+		mutex_unlock(&mini.lock);
+		if (rounds % 4 == 0)
+			sleep_ms(1);
+	}
+	stop = true;
+	pthread_join(r.thread, NULL);
+	print_message("%s: %u rounds, %lu calls, %lu copies\n", blocker_name, rounds, r.calls,
+		mini.copies);
+	assert_true(r.calls > 0);
+	assert_int_equal(r.failed, 0);
+	assert_true(mini.copies > 0);
+}
+
+static void aliases_are_coherent(void)
+{
+	struct mmu_window *other;
+	struct pfn frame, to;
+
+	if (!(mini.mmu->caps & MMU_ALIAS))
+		return;
+	mini_fill(&mini, 0, 1, 0, MMU_WRITE);
+	frame = mini.page[0].pfn;
+	assert_int_equal(mini.mmu->ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, NULL, &mini,
+				 &other),
+		0);
+	assert_int_equal(mini.mmu->ops->map(mini.mmu, other->start, frame, 1, MMU_WRITE), 0);
+	*(volatile uint8_t *)other->start = 77;
+	assert_int_equal(*mini_byte(&mini, 0), 77);
+	assert_int_equal(mini.mmu->ops->block(mini.mmu, other->start, frame, 1, true), 0);
+	assert_int_equal(mini_block(&mini, 0, 1, true), 0);
+	to = mini_frames(&mini, 1, 1);
+	memcpy(mini.mmu->ops->peek(mini.mmu, to), mini.mmu->ops->peek(mini.mmu, frame), PAGE_SIZE);
+	assert_int_equal(mini.mmu->ops->map(mini.mmu, other->start, to, 1, MMU_WRITE), 0);
+	assert_int_equal(mini_finish(&mini, 0, 1, to), 0);
+	*mini_byte(&mini, 0) = 78;
+	assert_int_equal(*(volatile uint8_t *)other->start, 78);
+	mini.mmu->ops->window_close(mini.mmu, other);
+}
+
+// --- windows, budget, failures ------------------------------------------------------------------
+
+static void windows_do_not_nest(void)
+{
+	const struct mmu_ops *ops = mini.mmu->ops;
+	struct mmu_window *w = NULL;
+	void *hint = (void *)mini_at(&mini, 16);
+
+	assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE, 0, hint, &mini, &w), -EEXIST);
+	hint = (void *)(mini_at(&mini, 0) - PAGE_SIZE);
+	assert_int_equal(ops->window_open(mini.mmu, 2 * PAGE_SIZE, 0, hint, &mini, &w), -EEXIST);
+	assert_null(w);
+	assert_int_equal(ops->window_open(mini.mmu, 0, 0, NULL, &mini, &w), -EINVAL);
+	assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE + 1, 0, NULL, &mini, &w), -EINVAL);
+	assert_int_equal(ops->map(mini.mmu, mini_at(&mini, PAGES), pfn_of(1), 1, MMU_WRITE), -EFAULT);
+	assert_int_equal(ops->map(mini.mmu, mini_at(&mini, 0), pfn_of(1), 1, MMU_WRITE), -EINVAL);
+	*mini_byte(&mini, 16) = 3;
+	assert_int_equal(*mini_byte(&mini, 16), 3);
+	for (int round = 0; round < 2; round++) { // at an address that has just been given back
+		assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, round ? hint : NULL,
+					 &mini, &w),
+			0);
+		hint = (void *)w->start;
+		assert_int_equal(w->start % PMD_SIZE, 0);
+		ops->window_close(mini.mmu, w);
+	}
+}
+
+static size_t host_vmas(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	uintptr_t start, end;
+	char line[512];
+	size_t n = 0;
+
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2)
+			n += start < mini_at(&mini, PAGES) && end > mini_at(&mini, 0);
+	fclose(f);
+	return n;
+}
+
+static void mappings_are_counted(void)
+{
+	uint64_t seed = 88172645463325252ull;
+
+	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
+	mini_fill(&mini, 512, 512, 1, MMU_WRITE);
+	for (int step = 0; step < 300; step++) {
+		size_t page, nr;
+
+		seed ^= seed << 13;
+		seed ^= seed >> 7;
+		seed ^= seed << 17;
+		page = seed % 1024;
+		nr = 1 + (seed >> 20) % 4;
+		if (page + nr > 1024 || page / 512 != (page + nr - 1) / 512)
+			continue;
+		switch ((seed >> 40) % 5) {
+		case 0:
+			mini_fill(&mini, page, (unsigned)nr, seed >> 50 & 1, MMU_WRITE);
+			break;
+		case 1:
+			mini_fill(&mini, page, (unsigned)nr, seed >> 50 & 1, MMU_READ);
+			break;
+		case 2:
+			assert_int_equal(mini_move(&mini, page, 1, seed >> 50 & 1, seed >> 51 & 1), 0);
+			break;
+		case 3:
+			assert_int_equal(mini_protect(&mini, page, 1,
+						 (enum mmu_prot)((seed >> 50) % 3), false),
+				0);
+			break;
+		default:
+			mini_clear(&mini, page, (unsigned)nr);
+			mini_fill(&mini, page, (unsigned)nr, 0, MMU_WRITE);
+		}
+		assert_in_range(vma_budget_used(), host_vmas(), host_vmas() + 1);
+	}
+	mini_clear(&mini, 0, 512);
+	mini_clear(&mini, 512, 512);
+	assert_in_range(host_vmas(), 1, 6); // leftovers are put together again
+}
+
+static void moves_stop_at_the_budget(void)
+{
+	struct mmu_stats stats;
+	unsigned moved = 0;
+	int err = 0;
+
+	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
+	vma_budget_set_limit(20);
+	for (size_t page = 1; page < 511 && !err; page += 2) {
+		err = mini_move(&mini, page, 1, 1, false);
+		moved += !err;
+	}
+	assert_int_equal(err, -ENOMEM);
+	assert_in_range(moved, 5, 9);
+	assert_true(vma_budget_used() <= 18);
+	assert_int_equal(mini_move(&mini, 1, 1, 0, false), 0); // needs no mapping more
+	*mini_byte(&mini, 700) = 1;			       // a fault may use the rest
+	for (size_t page = 0; page < 512; page++) {
+		assert_int_equal(*mini_byte(&mini, page), page & 0xff);
+		*mini_byte(&mini, page) = (uint8_t)page;
+	}
+	mmu_stats(mini.mmu, &stats);
+	assert_int_equal(stats.counters.moves_refused, 1);
+	assert_int_equal(stats.vma_limit, 20);
+}
+
+static void check_pages(size_t first, size_t nr)
+{
+	for (size_t page = first; page < first + nr; page++) {
+		assert_int_equal(mini_byte(&mini, page)[9], page & 0xff);
+		mini_byte(&mini, page)[8] = 1;
+	}
+}
+
+static int inject_move(unsigned nr)
+{
+	return mini_move(&mini, 512, nr, 1, true);
+}
+
+static int inject_protect(unsigned nr)
+{
+	int err = mini_protect(&mini, 512, nr, MMU_READ, true);
+
+	return err ? err : mini_protect(&mini, 512, nr, MMU_WRITE, false);
+}
+
+static int inject_map_read(unsigned nr)
+{
+	int err;
+
+	mutex_lock(&mini.lock);
+	err = mini.mmu->ops->map(mini.mmu, mini_at(&mini, 512), mini.page[512].pfn, nr, MMU_READ);
+	mutex_unlock(&mini.lock);
+	return err ? err : mini_protect(&mini, 512, nr, MMU_WRITE, false);
+}
+
+static int inject_block_unblock(unsigned nr)
+{
+	int err = mini_block(&mini, 512, nr, false);
+
+	if (err)
+		return err;
+	mutex_lock(&mini.lock);
+	mini.mmu->ops->unblock(mini.mmu, mini_at(&mini, 512), mini.page[512].pfn, nr, MMU_WRITE);
+	mini_moved(&mini, 512, nr);
+	mutex_unlock(&mini.lock);
+	return 0;
+}
+
+static int inject_clear(unsigned nr)
+{
+	struct pfn first = mini.page[512].pfn;
+	int err;
+
+	mini_clear(&mini, 512, nr);
+	mutex_lock(&mini.lock);
+	for (unsigned i = 0; i < nr; i++)
+		mini.page[512 + i].pfn = pfn_add(first, i);
+	err = mini.mmu->ops->map(mini.mmu, mini_at(&mini, 512), first, nr, MMU_WRITE);
+	mutex_unlock(&mini.lock);
+	return err;
+}
+
+static int inject_window(unsigned nr)
+{
+	struct mmu_window *w;
+	int err = mini.mmu->ops->window_open(mini.mmu, nr * PAGE_SIZE, PMD_SIZE, NULL, &mini, &w);
+
+	if (!err)
+		mini.mmu->ops->window_close(mini.mmu, w);
+	return err;
+}
+
+// Host call 0, 1, 2... of an operation fails; whatever it says, every page is what it was, and
+// reachable, after it.
+static void failures_leave_everything(void)
+{
+	static int (*const op[])(unsigned) = {inject_move, inject_protect, inject_map_read,
+		inject_block_unblock, inject_clear, inject_window};
+	static const unsigned sizes[] = {1, 16, 512};
+
+	if (!GODWIT_DEBUG)
+		skip();
+	for (unsigned o = 0; o < ARRAY_SIZE(op); o++)
+		for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++) {
+			uint64_t n = 0;
+			bool hit = true;
+
+			mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+			for (; hit; n++) {
+				fault_arm(FI_SYSCALL, FI_THREAD, n, 1);
+				int err = op[o](sizes[s]);
+
+				hit = fault_disarm(FI_SYSCALL);
+				assert_true(!err || hit);
+				if (err)
+					assert_int_equal(err, -ENOMEM);
+				check_pages(512, 512);
+			}
+			assert_in_range(n, 2, 12);
+		}
+}
+
+static void failures_of_many(void)
+{
+	if (!GODWIT_DEBUG)
+		skip();
+	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+	for (uint64_t n = 0; n < 8; n++) {
+		struct mmu_stats stats;
+
+		fault_arm(FI_SYSCALL, FI_THREAD, n, 3);
+		(void)!inject_clear(16);
+		(void)!inject_move(16);
+		(void)!inject_block_unblock(16);
+		fault_disarm(FI_SYSCALL);
+		check_pages(512, 512);
+		mmu_stats(mini.mmu, &stats);
+	}
+}
+
+static int can_open(const struct mmu_config *c)
+{
+	struct mmu *mmu;
+	int err = mmu_open(c, mini_fault, &mmu);
+
+	if (!err)
+		mmu->ops->close(mmu);
+	return err;
+}
+
+#define ALL_TESTS(X)                                                                               \
+	X(first_touch) \
+	X(map_move_clear) \
+	X(unblock_restores) \
+	X(moves_under_writers) \
+	X(read_only_is_copied_on_write) \
+	X(protect_back_and_forth) \
+	X(refused_and_broken) \
+	X(foreign_faults_reach_the_program) \
+	X(handler_that_touches_a_moving_page) \
+	X(read_into_untouched) \
+	X(recv_into_moving) \
+	X(read_only_has_no_gap) \
+	X(aliases_are_coherent) \
+	X(windows_do_not_nest) \
+	X(mappings_are_counted) \
+	X(moves_stop_at_the_budget) \
+	X(failures_leave_everything) \
+	X(failures_of_many)
+
+static int run_all(enum mmu_blocker blocker, const char *name)
+{
+	static void (*const functions[])(void) = {
+#define X(name) name,
+		ALL_TESTS(X)
+#undef X
+	};
+	static const char *const names[] = {
+#define X(name) #name,
+		ALL_TESTS(X)
+#undef X
+	};
+	struct CMUnitTest tests[ARRAY_SIZE(functions)];
+
+	for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
+		tests[i] = (struct CMUnitTest){names[i], run_with_machine, NULL, teardown,
+			(void *)(uintptr_t)&functions[i]};
+	blocker_name = name;
+	config.blocker = blocker;
+	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+// As an ordinary user, in a child: signals must work; userfaultfd for user mode always does, and
+// says that it is not syscall-safe unless the host lets everybody have the full one.
+static int run_unprivileged(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
+			_exit(77);
+		int failed = run_all(MMU_BLOCKER_SIGNAL, "rewire/signal as nobody");
+
+		config.user_mode_only = true;
+		config.blocker = MMU_BLOCKER_USERFAULTFD;
+		if (!can_open(&config))
+			failed += run_all(MMU_BLOCKER_USERFAULTFD, "rewire/userfaultfd as nobody");
+		_exit(failed ? 1 : 0);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return 1;
+	return WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 77) ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+	int failed, err;
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	failed = run_all(MMU_BLOCKER_SIGNAL, "rewire/signal");
+	config.blocker = MMU_BLOCKER_USERFAULTFD;
+	err = can_open(&config);
+	if (!err)
+		failed += run_all(MMU_BLOCKER_USERFAULTFD, "rewire/userfaultfd");
+	else
+		print_message("userfaultfd skipped: %s\n", strerror(-err));
+	failed += run_unprivileged();
+	return failed;
+}
