@@ -113,7 +113,7 @@ static int swap_entry(struct fault *f, struct pte seen, struct folio *old, struc
 	err = mmu->ops->map(mmu, vma_host(f->vma, f->addr), folio_pfn(new), 1,
 		pte_writable(entry) ? MMU_WRITE : MMU_READ);
 	if (!err) {
-		folio_add_new_anon_rmap(new, f->vma, f->addr);
+		fault_add_new_anon(f, new);
 		table_set_entry(table, i, entry);
 		atomic_fetch_add(space_rss(f->space, new), 1);
 		if (old) {
@@ -149,6 +149,5 @@ static int replace_by_copy(struct fault *f, struct pte seen, struct folio *old)
 	}
 	if (old && folio_test_ksm(old))
 		vm_event(f->mm->stat, VM_COW_KSM);
-	fault_lru_add(f, new);
 	return 0;
 }

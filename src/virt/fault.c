@@ -215,7 +215,7 @@ int fault_install(struct fault *f, const struct fault_install *in)
 		pte_writable(in->new) ? MMU_WRITE : MMU_READ);
 	if (!err) {
 		if (in->is_new_anon)
-			folio_add_new_anon_rmap(in->folio, f->vma, f->addr);
+			fault_add_new_anon(f, in->folio);
 		else if (in->folio && folio_test_anon(in->folio))
 			folio_add_anon_rmap(in->folio, in->page, 1, in->exclusive);
 		else if (in->folio)

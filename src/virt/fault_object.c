@@ -109,8 +109,6 @@ static int private_write_fault(struct fault *f, struct folio *folio, unsigned pa
 		err = fault_install(f, &in);
 		if (err)
 			folio_put(in.folio);
-		else
-			fault_lru_add(f, in.folio);
 	}
 	folio_unlock(folio);
 	folio_put(folio);
