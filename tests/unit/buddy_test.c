@@ -134,7 +134,7 @@ static void test_claim_half_and_steal(void **state)
 {
 	struct memory m;
 	struct zone *zone;
-	struct frame *big[64], *a;
+	struct frame *big[65], *a;
 	unsigned n = 0;
 
 	(void)state;
