@@ -15,6 +15,7 @@
 #include "machine/soft.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #define FAULT_THREADS 3
 
@@ -23,6 +24,8 @@ static int open_rewire(const struct mmu_config *config, mmu_fault_fn *fault, str
 	unsigned threads = config->fault_threads ? config->fault_threads : FAULT_THREADS;
 	int err = -ENOSYS;
 
+	if (sysconf(_SC_PAGESIZE) != PAGE_SIZE) // the engine's pages are 4 KiB
+		return -ENOSYS;
 	if (config->blocker != MMU_BLOCKER_SIGNAL)
 		err = rewire_uffd_open(threads,
 			config->user_mode_only && config->blocker == MMU_BLOCKER_USERFAULTFD, fault,
@@ -61,6 +64,9 @@ void mmu_stats(struct mmu *mmu, struct mmu_stats *ret_stats)
 		.vmas = vma_budget_used(),
 		.vma_limit = vma_budget_limit(),
 	};
-	if (mmu->caps & MMU_REAL)
-		ret_stats->counters = rewire_of(mmu)->counters;
+	if (!(mmu->caps & MMU_REAL))
+		return;
+#define X(name) ret_stats->name = atomic_load(&rewire_of(mmu)->counters.name);
+	GODWIT_MMU_COUNTERS(X)
+#undef X
 }

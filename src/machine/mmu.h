@@ -126,19 +126,26 @@ must_check int mmu_open(const struct mmu_config *config,
 must_check int mmu_thread_enter(struct mmu *mmu);
 void mmu_thread_leave(struct mmu *mmu);
 
-// What happened so far, of one machine; vmas and vma_limit are of the process.
+// What happened so far, of one machine.
+#define GODWIT_MMU_COUNTERS(X)                                                                     \
+	X(faults)	  /* that the host reported */                                             \
+	X(moves_refused)  /* block() at 90% of the host mappings */                                \
+	X(tables_moved)	  /* map() that took filled page tables along */                           \
+	X(widened)	  /* clear() that had to take a whole window */                            \
+	X(unblock_failed) /* the accessor's next fault repairs it */                               \
+	X(mended)	  /* mappings that the host lost in a failed call */
+
 struct mmu_counters {
-	_Atomic uint64_t faults;	 // that came from the host
-	_Atomic uint64_t moves_refused;	 // block() at 90% of the host mappings
-	_Atomic uint64_t tables_moved;	 // map() that took filled page tables along
-	_Atomic uint64_t widened;	 // clear() that had to take a whole window
-	_Atomic uint64_t unblock_failed; // the accessor's next fault repairs it
-	_Atomic uint64_t mended;	 // mappings the host lost in a failed call
+#define X(name) _Atomic uint64_t name;
+	GODWIT_MMU_COUNTERS(X)
+#undef X
 };
 
 struct mmu_stats {
-	struct mmu_counters counters;
-	size_t vmas;
+#define X(name) uint64_t name;
+	GODWIT_MMU_COUNTERS(X)
+#undef X
+	size_t vmas; // of the process: all machines
 	size_t vma_limit;
 };
 

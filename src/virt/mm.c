@@ -41,6 +41,7 @@ int mm_core_init(struct mm_core *mm)
 	list_init(&mm->notifiers);
 	list_init(&mm->pins);
 	histogram_reset(&mm->migration_waits);
+	mutex_init(&mm->host_waits.lock, RANK_WAIT_TABLE);
 	mm->nr_notifiers = 0;
 	mm->next_pid = 1;
 	atomic_store(&mm->tunables.fault_around_bytes, 64ul << 10);
@@ -56,6 +57,7 @@ void mm_core_release(struct mm_core *mm)
 		folio_put(mm->zero_page);
 		mm->zero_page = NULL;
 	}
+	mutex_destroy(&mm->host_waits.lock);
 	mutex_destroy(&mm->objects_lock);
 	mutex_destroy(&mm->tasks_lock);
 	mutex_destroy(&mm->cpuset_lock);

@@ -43,12 +43,15 @@ enum mm_invalidate_reason {
 struct mm_notifier {
 	struct list_head node;
 	struct space *space;
-	void (*start)(struct mm_notifier *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
-	void (*end)(struct mm_notifier *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
+	void (*start)(struct mm_notifier *, uint64_t start, uint64_t end,
+		enum mm_invalidate_reason);
+	void (*end)(struct mm_notifier *, uint64_t start, uint64_t end,
+		enum mm_invalidate_reason);
 };
 
 struct mm_upcalls {
-	// A fault in an empty PMD range; >0 it mapped a huge page, 0 fall back to small pages, <0 errno.
+	// A fault in an empty PMD range; >0 it mapped a huge page, 0 fall back to small pages,
+	// <0 errno.
 	int (*huge_fault)(struct vma *, struct task *, uint64_t addr, bool write);
 	// A write to a read-only huge page; 0 served, 1 split, retry as small pages, <0 errno.
 	int (*huge_wp_fault)(struct vma *, struct task *, uint64_t addr);
@@ -59,9 +62,11 @@ struct mm_upcalls {
 	// A CPU access to device-private memory.
 	int (*device_fault)(struct vma *, struct task *, uint64_t addr, struct pte);
 	// Walk every mapping of a KSM folio (mapping type 3).
-	void (*ksm_rmap)(struct folio *, bool (*one)(struct vma *, uint64_t addr, void *), void *arg);
+	void (*ksm_rmap)(struct folio *, bool (*one)(struct vma *, uint64_t addr, void *),
+		void *arg);
 	void (*ksm_migrated)(struct folio *dst, struct folio *src);
-	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap held.
+	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap
+	// held.
 	int (*split_huge_pmd)(struct vma *, uint64_t addr);
 	// Split a huge folio; locked, one caller reference. Tails are unlocked, and put on `tails` (with
 	// the head's isolation: a reference, counted) when the head is isolated, else on the LRU.
@@ -92,6 +97,18 @@ struct mm_tunables {
 	_Atomic bool numa_demotion;
 };
 
+// Accessors that sleep in the host (userfaultfd) while the engine knows of them only by address:
+// when their access came, for the histogram. src/virt/migration_wait.c.
+#define HOST_WAITS_MAX 64
+struct host_waits {
+	struct mutex lock; // rank WAIT_TABLE
+	_Atomic unsigned nr;
+	struct {
+		uintptr_t at; // host page
+		uint64_t since_ns;
+	} slot[HOST_WAITS_MAX];
+};
+
 struct mm_core {
 	struct phys *phys;
 	struct mmu *mmu;
@@ -116,9 +133,16 @@ struct mm_core {
 	// that map it merge into one host mapping. One page to the engine.
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
+	struct host_waits host_waits;
 	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
 	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 };
+
+// An access arrived that will sleep in the host if its page is moving; it did not sleep after all;
+// pages got a translation, which wakes who sleeps on them.
+void host_wait_begin(struct mm_core *, uintptr_t at);
+void host_wait_cancel(struct mm_core *, uintptr_t at);
+void host_wait_end(struct mm_core *, uintptr_t at, unsigned nr);
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
 void mm_core_release(struct mm_core *);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Objects: the life of memory that is found by page offset, whatever is behind it.
 //
-//	absent --object_get_folio--> in the index, locked, not uptodate --read_folio--> uptodate, LRU
-//	   ^                                                                               |
-//	   +---- object_remove_folio (nobody maps it; reclaim, truncation, the last put) --+
-//	                       object_replace_folio: another folio takes its slots (migration)
+//	absent --object_get_folio--> in the index, locked --read_folio--> uptodate, on the LRU
+//	   ^                                                                      |
+//	   +- object_remove_folio (nobody maps it; reclaim, truncation, last put) +
+//	                          object_replace_folio: another folio takes its slots (migration)
 //
 // Who finds a folio holds a reference, but the folio may leave the index before it is locked; so
 // everybody locks it and asks again whether it is still the object's (object_find_lock()). Two who

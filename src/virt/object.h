@@ -26,8 +26,8 @@ struct object_ops {
 	bool migrate_plain;
 	// Fill a new folio (zero, or read from the file). 0, -EIO.
 	int (*read_folio)(struct object *, struct folio *);
-	// Write a dirty folio back: waits for an earlier write, sets WRITEBACK, clears it when done.
-	// -EIO: it is dirty again. NULL: nothing to write to.
+	// Write a dirty folio back: waits for an earlier write, sets WRITEBACK, clears it at the
+	// end. -EIO: it is dirty again. NULL: nothing to write to.
 	int (*write_folio)(struct object *, struct folio *);
 	// Move the folio's identity and contents to dst, where migrate_plain does not do. NULL and
 	// not plain: only by writing it out first.

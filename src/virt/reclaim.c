@@ -10,7 +10,7 @@
 //	clean, unused            dropped                         dropped
 //
 // Folios are looked at isolated (off the LRU, a reference), locked by trylock, and put back when
-// they stay. Unmapping passes an entry's dirty bit on to the folio, so nothing unwritten is dropped.
+// they stay. Unmapping passes an entry's dirty bit on to the folio: nothing unwritten is dropped.
 // Pages in locked memory (VM_LOCKED) and large folios are not unmapped.
 //
 // Held: reclaim_direct() may be called with mmap_lock and folio locks held (they are only tried

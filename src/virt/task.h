@@ -42,7 +42,7 @@ struct task {
 
 int task_create(struct mm_core *, uid_t, int cpu, struct task **ret_task); // with a new space
 int task_fork(struct task *parent, int cpu, struct task **ret_child);	   // copies the space
-void task_exit(struct task *);						   // and drops the caller's ref
+void task_exit(struct task *); // and drops the caller's reference
 void task_get(struct task *);
 void task_put(struct task *);
 struct task *task_find(struct mm_core *, int pid); // a reference, or NULL

@@ -7,8 +7,8 @@
 //
 // A store must never be lost: either it is in what is written, or the page is dirty afterwards.
 // A fault makes the entry writable (with PTE_DIRTY, which whoever unmaps it passes on) first and
-// marks the page second. Here DIRTY is taken away first and the entries are made read-only second: a
-// store that slips in between is seen by the write that follows, one that comes after it faults
+// marks the page second. Here DIRTY is taken away first and the entries are made read-only second:
+// a store that slips in between is seen by the write that follows, one that comes after it faults
 // and marks the page again.
 //
 // Tags in the index say the same as the flags: DIRTY is set with the flag and cleared when the

@@ -185,8 +185,8 @@ static void many_runs(void **state)
 	for (unsigned i = 0; i < PAGES; i++)
 		assert_int_equal(on_disk(&c, i), i % 36 != 35 ? 'm' : page_mark(i));
 	soft_fill(c.task, page_addr(&c, 7), 1, 'p');
+	object_put(c.object); // the vma has the last reference
 	task_exit(c.task);
-	object_put(c.object);
 	assert_int_equal(on_disk(&c, 7), 'p');
 	close(c.fd);
 	unlink(c.path);

@@ -105,12 +105,14 @@ static enum mmu_fault_result mini_present(struct mini *m, struct mini_page *p, s
 static enum mmu_fault_result mini_fault(void *owner, const struct mmu_fault *f)
 {
 	struct mini *m = owner;
-	size_t i = (f->at - m->window->start) >> PAGE_SHIFT;
-	struct mini_page *p = &m->page[i];
 	enum mmu_fault_result result;
+	struct mini_page *p;
+	size_t i;
 
 	m->faults++;
 	mutex_lock(&m->lock);
+	i = (f->at - m->window->start) >> PAGE_SHIFT;
+	p = &m->page[i];
 	while (p->moving) {
 		m->waits++;
 		mutex_unlock(&m->lock);
@@ -154,10 +156,11 @@ static void mini_moved(struct mini *m, size_t page, unsigned nr)
 
 static int mini_finish(struct mini *m, size_t page, unsigned nr, struct pfn to)
 {
-	enum mmu_prot prot = m->page[page].prot;
+	enum mmu_prot prot;
 	int err;
 
 	mutex_lock(&m->lock);
+	prot = m->page[page].prot;
 	err = m->mmu->ops->map(m->mmu, mini_at(m, page), to, nr, prot);
 	if (err)
 		m->mmu->ops->unblock(m->mmu, mini_at(m, page), m->page[page].pfn, nr, prot);
@@ -170,10 +173,11 @@ static int mini_finish(struct mini *m, size_t page, unsigned nr, struct pfn to)
 
 static int mini_move(struct mini *m, size_t page, unsigned nr, unsigned node, bool readers)
 {
-	struct pfn from = m->page[page].pfn, to;
+	struct pfn from, to;
 	int err;
 
 	mutex_lock(&m->lock);
+	from = m->page[page].pfn;
 	to = mini_frames(m, node, nr);
 	mutex_unlock(&m->lock);
 	err = to.n ? mini_block(m, page, nr, readers) : -ENOMEM;
@@ -187,9 +191,10 @@ static int mini_move(struct mini *m, size_t page, unsigned nr, unsigned node, bo
 // nr pages of one prot, with consecutive frames of a node, each page filled with its number.
 static void mini_fill(struct mini *m, size_t page, unsigned nr, unsigned node, enum mmu_prot prot)
 {
-	struct pfn to = mini_frames(m, node, nr);
+	struct pfn to;
 
 	mutex_lock(&m->lock);
+	to = mini_frames(m, node, nr);
 	for (unsigned i = 0; i < nr; i++) {
 		memset(m->mmu->ops->peek(m->mmu, pfn_add(to, i)), (int)((page + i) & 0xff), PAGE_SIZE);
 		m->page[page + i].pfn = pfn_add(to, i);
@@ -246,9 +251,10 @@ static int mini_open(struct mini *m, const struct mmu_config *config, size_t win
 	}
 	m->nr_pages = window_bytes >> PAGE_SHIFT;
 	m->page = calloc(m->nr_pages, sizeof(*m->page));
-	assert_int_equal(m->mmu->ops->window_open(m->mmu, window_bytes, PMD_SIZE, NULL, m,
-				 &m->window),
-		0);
+	mutex_lock(&m->lock);
+	err = m->mmu->ops->window_open(m->mmu, window_bytes, PMD_SIZE, NULL, m, &m->window);
+	mutex_unlock(&m->lock);
+	assert_int_equal(err, 0);
 	assert_int_equal(mmu_thread_enter(m->mmu), 0);
 	return 0;
 }
@@ -256,6 +262,8 @@ static int mini_open(struct mini *m, const struct mmu_config *config, size_t win
 static void mini_close(struct mini *m)
 {
 	mmu_thread_leave(m->mmu);
+	mutex_lock(&m->lock); // the threads that booked the last faults are done
+	mutex_unlock(&m->lock);
 	m->mmu->ops->window_close(m->mmu, m->window);
 	m->mmu->ops->close(m->mmu);
 	for (unsigned node = 0; node < 2; node++)

@@ -3,6 +3,7 @@
 #include "soft_machine.h"
 
 #include "base/fault_inject.h"
+#include "base/sched.h"
 #include "phys/lru.h"
 #include "virt/mempolicy.h"
 #include "virt/mempolicy_calls.h"
@@ -210,6 +211,58 @@ static void pageout(void **state)
 	object_put(shm);
 }
 
+// One stores and reads back, one syncs, one pages out: nothing stored is ever lost.
+struct race {
+	struct soft_machine *m;
+	struct object *object;
+	struct task *task;
+	uint64_t addr;
+};
+
+static void store_sync_pageout(void *arg, unsigned index)
+{
+	struct race *race = arg;
+	struct task *task = race->task;
+
+	for (uint64_t i = 1; i <= 8; i++) {
+		uint64_t at = race->addr + (i % 2) * PAGE_SIZE, value = 1000 + i, seen = 0;
+
+		switch (index) {
+		case 0:
+			if (space_write(task->space, task, at, &value, 8) != 8 ||
+				space_read(task->space, task, at, &seen, 8) != 8 || seen != value)
+				abort();
+			break;
+		case 1:
+			if (object_sync(race->object, 0, 2))
+				abort();
+			break;
+		default:
+			(void)!space_advise(task->space, task, race->addr, 2 * PAGE_SIZE,
+				MADV_PAGEOUT);
+			reclaim_direct(&race->m->mm, GFP_USER, 0, 0, NULL);
+		}
+	}
+}
+
+static void races(void **state)
+{
+	struct soft_machine *m = *state;
+	uint64_t seed = test_seed();
+
+	for (unsigned i = 0; i < 100; i++) {
+		struct race race = {m, open_file(m, 2), new_task(m, 0), 0};
+
+		race.addr = soft_map(race.task, 2, RW | VM_SHARED, race.object, 0);
+		sched_run(seed + i, 3, store_sync_pageout, &race);
+		assert_int_equal(number_at(race.task, race.addr), 1008);
+		assert_int_equal(number_at(race.task, race.addr + PAGE_SIZE), 1007);
+		mm_check(&m->mm);
+		task_exit(race.task);
+		object_put(race.object);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -218,6 +271,7 @@ int main(void)
 		cmocka_unit_test(active_pages),
 		cmocka_unit_test(full_node),
 		cmocka_unit_test(pageout),
+		cmocka_unit_test(races),
 	};
 	return cmocka_run_group_tests(tests, soft_setup, soft_teardown);
 }

