@@ -32,7 +32,7 @@ def first_sentence(path):
             break
         lines.append(line[2:].strip())
     text = " ".join(lines)
-    end = re.search(r"[.:](\s|$)", text)
+    end = re.search(r"\.(\s|$)", text)
     return text[: end.start()] if end else text
 
 
