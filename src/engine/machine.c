@@ -170,6 +170,12 @@ static int build_phys(struct gw_machine *m, const struct gw_machine_config *conf
 	return err ? refuse(err, "no memory for the frames' data") : 0;
 }
 
+static unsigned long reclaim(void *mm, gfp_t gfp, unsigned order, int nid,
+	const struct nodemask *allowed)
+{
+	return reclaim_direct(mm, gfp, order, nid, allowed);
+}
+
 static int build_mm(struct gw_machine *m)
 {
 	int err;
@@ -181,7 +187,11 @@ static int build_mm(struct gw_machine *m)
 	m->mm.stat = &m->stat;
 	m->mm.trace = &m->trace;
 	err = mm_core_init(&m->mm);
-	return err ? refuse(err, "no memory for the zero page") : 0;
+	if (err)
+		return refuse(err, "no memory for the zero page");
+	m->phys.up.arg = &m->mm;
+	m->phys.up.reclaim = reclaim;
+	return 0;
 }
 
 static uint64_t clock_of(void *clock)

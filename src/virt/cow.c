@@ -109,8 +109,7 @@ static int swap_entry(struct fault *f, struct pte seen, struct folio *old, struc
 	if (f->vma->flags & VM_WRITE)
 		entry = pte_set(entry, PTE_WRITE);
 	// Complete before the host's translation lets the accessor run; see fault_install().
-	folio_add_new_anon_rmap(new, f->vma, f->addr);
-	fault_lru_add(f, new);
+	fault_add_new_anon(f, new);
 	table_set_entry(table, i, entry);
 	atomic_fetch_add(space_rss(f->space, new), 1);
 	err = mmu->ops->map(mmu, vma_host(f->vma, f->addr), folio_pfn(new), 1,

@@ -213,14 +213,12 @@ int fault_install(struct fault *f, const struct fault_install *in)
 	}
 	// Everything before the host's translation: with it the accessor runs, and what it does next
 	// (ask for a move, say) must find the page complete.
-	if (in->is_new_anon) {
-		folio_add_new_anon_rmap(in->folio, f->vma, f->addr);
-		fault_lru_add(f, in->folio);
-	} else if (in->folio && folio_test_anon(in->folio)) {
+	if (in->is_new_anon)
+		fault_add_new_anon(f, in->folio);
+	else if (in->folio && folio_test_anon(in->folio))
 		folio_add_anon_rmap(in->folio, in->page, 1, in->exclusive);
-	} else if (in->folio) {
+	else if (in->folio)
 		folio_add_file_rmap(in->folio, in->page, 1);
-	}
 	table_set_entry(table, pte_index(addr), in->new);
 	if (in->folio)
 		atomic_fetch_add(space_rss(f->space, in->folio), 1);

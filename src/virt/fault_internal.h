@@ -56,8 +56,8 @@ int fault_install(struct fault *, const struct fault_install *);
 struct pfn zero_pfn(struct mm_core *, uint64_t addr);
 // A frame for this address by policy, zeroed or not; NULL and the reason counted when there is none.
 struct folio *fault_alloc(struct fault *, bool zeroed);
-// Make a new anonymous folio known to the LRU (and mlock).
-void fault_lru_add(struct fault *, struct folio *);
+// The new folio of this address gets its rmap and its place on the LRU. Page-table lock held.
+void fault_add_new_anon(struct fault *, struct folio *);
 // Bytes of one page from one frame to another, through the direct map.
 void copy_frame(struct mm_core *, struct pfn dst, struct pfn src);
 

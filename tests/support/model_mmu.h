@@ -2,7 +2,7 @@
 // An mmu for tests: the soft backend's windows, and a model of what a host would show at each page
 // of them. Loads and stores of the test go through the model and fault to the engine as those of a
 // real host would; calls that break the seam's rules abort; map() and block() can be made to fail
-// (FI_SYSCALL); calls are counted.
+// (refuse_*, FI_SYSCALL); calls are counted.
 #ifndef GODWIT_TESTS_MODEL_MMU_H
 #define GODWIT_TESTS_MODEL_MMU_H
 
@@ -36,6 +36,7 @@ struct model_mmu {
 	struct model_window *windows;
 	unsigned long nr_map, nr_protect, nr_clear, nr_block, nr_unblock, nr_wake; // calls
 	unsigned long nr_mapped, nr_blocked; // pages
+	bool refuse_block, refuse_map;
 	void (*on_block)(void *arg); // for tests that act while pages are blocked
 	void *on_block_arg;
 };
@@ -119,7 +120,7 @@ static int model_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned n
 
 	model_check_range(at, nr);
 	must_hold(first.n, "map of no frame at %#lx", (unsigned long)at);
-	if (fault_should_fail(FI_SYSCALL))
+	if (m->refuse_map || fault_should_fail(FI_SYSCALL))
 		return -ENOMEM;
 	pthread_mutex_lock(&m->lock);
 	model_set(m, at, first, nr, prot);
@@ -166,7 +167,7 @@ static int model_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned
 	struct model_mmu *m = model_of(mmu);
 
 	model_check_range(at, nr);
-	if (fault_should_fail(FI_SYSCALL))
+	if (m->refuse_block || fault_should_fail(FI_SYSCALL))
 		return -ENOMEM;
 	pthread_mutex_lock(&m->lock);
 	for (unsigned i = 0; i < nr; i++) {
