@@ -247,7 +247,7 @@ static void poisoned_line(const struct meminfo *mi)
 
 	for (unsigned nid = 0; nid < phys->nr_nodes; nid++)
 		pages += phys_node(phys, nid)->nr_poisoned;
-	line(mi, "HardwareCorrupted", KB(pages));
+	text_printf(mi->text, "HardwareCorrupted: %5lu kB\n", KB(pages));
 }
 
 int file_meminfo(struct gw_machine *machine, const struct tunable *t maybe_unused,

@@ -152,7 +152,15 @@ int text_read_number(struct gw_machine *machine, const char *path, unsigned long
 static int write_row(struct gw_machine *machine, const struct tunable *row, const unsigned *index,
 	void *arg)
 {
-	return row->set ? row->set(machine, row, index, arg) : -EACCES;
+	struct text_buf text = {0};
+	int err;
+
+	if (row->set)
+		return row->set(machine, row, index, arg);
+	// Whether there is such a file comes first.
+	err = row->get(machine, row, index, &text);
+	text_discard(&text);
+	return err == -ENOENT ? err : -EACCES;
 }
 
 int text_write(struct gw_machine *machine, const char *path, const char *value)
