@@ -124,12 +124,87 @@ static void test_nodes(void **state maybe_unused)
 	gw_machine_destroy(machine);
 }
 
+// A page on the move counts on no node, and its status says so.
+static void test_on_the_move(void **state maybe_unused)
+{
+	struct cases c = {.machine = small_machine()};
+	struct pte old;
+	int32_t node[3];
+	uint64_t p;
+	char *text;
+
+	assert_int_equal(gw_task_create(c.machine, NULL, &c.task), 0);
+	p = case_anon(&c, 3);
+	case_put(c.task, p, 0, 3);
+	old = case_to_migration(c.task, p + CASE_PAGE);
+	assert_int_equal(range_text(task_of(c.task), RANGE_NUMA_MAPS, p, 1, &text), 0);
+	assert_string_equal(text, "201000000000 default anon=2 dirty=2 active=0 N0=2 "
+				  "kernelpagesize_kB=4\n");
+	free(text);
+	range_nodes(task_of(c.task), p, 3, node);
+	assert_memory_equal(node, ((int32_t[]){0, -ENOENT, 0}), sizeof node);
+	case_replace(c.task, p + CASE_PAGE, old);
+	gw_machine_check(c.machine);
+	gw_task_exit(c.task);
+	gw_machine_destroy(c.machine);
+}
+
+// Pages of a huge entry, also those asked for from its middle.
+static void test_nodes_of_huge(void **state maybe_unused)
+{
+	struct cases c = {.machine = small_machine()};
+	int32_t node[700];
+	struct folio *folio;
+	uint64_t p;
+
+	assert_int_equal(gw_task_create(c.machine, NULL, &c.task), 0);
+	p = case_anon(&c, 1024);
+	folio = case_put_huge(c.task, p);
+	range_nodes(task_of(c.task), p + 5 * CASE_PAGE, 700, node);
+	for (unsigned i = 0; i < 700; i++)
+		assert_int_equal(node[i], i < 507 ? 0 : -ENOENT);
+	case_drop_huge(c.task, p, folio);
+	gw_task_exit(c.task);
+	gw_machine_destroy(c.machine);
+}
+
+// A task that has exited has no lines, and nothing is where it was.
+static void test_exited(void **state maybe_unused)
+{
+	struct cases c = {.machine = small_machine()};
+	struct task *task;
+	int32_t node;
+	uint64_t p;
+	char *text;
+
+	assert_int_equal(gw_task_create(c.machine, NULL, &c.task), 0);
+	p = case_anon(&c, 1);
+	case_put(c.task, p, 0, 1);
+	task = task_of(c.task);
+	task_get(task);
+	gw_task_exit(c.task);
+	assert_int_equal(range_text(task, RANGE_NUMA_MAPS, 0, UINT64_MAX, &text), 0);
+	assert_string_equal(text, "");
+	free(text);
+	assert_int_equal(range_text(task, RANGE_SMAPS, 0, UINT64_MAX, &text), 0);
+	assert_string_equal(text, "");
+	free(text);
+	range_nodes(task, p, 1, &node);
+	assert_int_equal(node, -EFAULT);
+	assert_int_equal(range_huge(task, p, CASE_PAGE), 0);
+	task_put(task);
+	gw_machine_destroy(c.machine);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_as_linux),
 		cmocka_unit_test(test_by_pid),
 		cmocka_unit_test(test_nodes),
+		cmocka_unit_test(test_on_the_move),
+		cmocka_unit_test(test_nodes_of_huge),
+		cmocka_unit_test(test_exited),
 	};
 	int failed;
 
