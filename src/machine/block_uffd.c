@@ -345,9 +345,11 @@ static void clear_part(struct rewire_call *c)
 	uint64_t state = c->window->state[c->page];
 
 	if ((state & PAGE_KIND) == PAGE_FRAME) {
+		const struct arena *arena = arena_of(page_state_pfn(state));
+
 		clear_frames(c);
 		// Nothing smaller could be mapped into a mapping of the hugetlb pool.
-		if (arena_of(page_state_pfn(state))->kind == ARENA_HUGETLB && place_void(c))
+		if (arena && arena->kind == ARENA_HUGETLB && place_void(c))
 			mend(c);
 	} else if ((state & PAGE_KIND) == PAGE_BUS) {
 		if (place_void(c)) {
