@@ -175,8 +175,8 @@ static void file(void **state maybe_unused)
 
 	close(mkstemp(path));
 	for (int round = 0; round < 2; round++) { // the bytes outlive the arena
-		a = open_arena((struct arena_config){
-			.bytes = 2 * MIB, .kind = ARENA_FILE, .path = path});
+		a = open_arena(
+			(struct arena_config){.bytes = 2 * MIB, .kind = ARENA_FILE, .path = path});
 		assert_int_equal(arena_back(a, pfn_of(a->first), 1), 0);
 		assert_int_equal(*(char *)arena_direct(a, pfn_of(a->first)), round ? 'g' : 0);
 		*(char *)arena_direct(a, pfn_of(a->first)) = 'g';
