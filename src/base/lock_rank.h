@@ -16,8 +16,10 @@
 	X(FOLIO, 1)	    /* the lock bit of a folio */                                          \
 	X(I_MMAP, 0)	    /* struct object: who maps it */                                       \
 	X(ANON_VMA, 0)	    /* struct anon_vma: who maps its folios */                             \
+	X(NOTIFIER, 0)	    /* who is told of translations that go */                              \
 	X(PAGE_TABLE, 1)    /* one page table page */                                              \
 	X(I_PAGES, 0)	    /* struct object: page index */                                        \
+	X(POLICY, 0)	    /* which policy a task has, and its interleave counter */              \
 	X(HUGETLB, 0)	    /* hugetlb pools */                                                    \
 	X(DEFERRED_SPLIT, 0)                                                                       \
 	X(LRU, 0)	    /* a node's LRU lists */                                               \

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+// Moving pages between nodes: move_pages(2), migrate_pages(2), and what they do not tell.
+#ifndef GODWIT_MIGRATE_H
+#define GODWIT_MIGRATE_H
+
+#include <godwit/machine.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GW_MPOL_MF_STRICT 1u
+#define GW_MPOL_MF_MOVE 2u
+#define GW_MPOL_MF_MOVE_ALL 4u // also pages that several tasks map; needs GW_CAP_SYS_NICE
+
+// Why a page moved or did not. gw_why_text() says it in words.
+enum gw_why {
+	GW_WHY_MOVED,
+	GW_WHY_NO_VMA,
+	GW_WHY_NOT_MIGRATABLE,
+	GW_WHY_NOT_PRESENT,
+	GW_WHY_MIGRATING,
+	GW_WHY_ZERO_PAGE,
+	GW_WHY_DEVICE,
+	GW_WHY_ALREADY_THERE,
+	GW_WHY_SHARED,
+	GW_WHY_NOT_ON_LRU,
+	GW_WHY_ISOLATION_REFUSED,
+	GW_WHY_NO_TARGET,
+	GW_WHY_LOCKED,
+	GW_WHY_WRITEBACK,
+	GW_WHY_PINNED,
+	GW_WHY_EXTRA_REFERENCE,
+	GW_WHY_STILL_MAPPED,
+	GW_WHY_DIRTY_NO_METHOD,
+	GW_WHY_PRIVATE_DATA,
+	GW_WHY_DRIVER_FAILED,
+	GW_WHY_SPLIT_FAILED,
+	GW_WHY_POISONED,
+	GW_WHY_HOST_MAPPINGS,
+	GW_WHY_ABORTED,
+	GW_WHY_NO_PERMISSION,
+	GW_WHY_COUNT
+};
+
+struct gw_explanation {
+	enum gw_why why;
+	char detail[60]; // who: "mapped by 2 spaces", "pinned by io_uring ring 3"; may be empty
+};
+
+GW_EXPORT const char *gw_why_text(enum gw_why why);
+
+struct gw_move_options {
+	size_t size;		  // sizeof(struct gw_move_options)
+	unsigned pause_budget_us; // bound on the engine's own work while accessors are stopped, per
+				  // block; batches adapt to hold it. 0: none
+	struct gw_explanation *explain; // one for each page asked for, or NULL
+	int keep_huge;			// never split a transparent huge page: -ENOMEM instead
+};
+
+// move_pages(2) of the task with that pid (0: the caller), by the caller: for each of `count`
+// addresses the node it shall move to, and in `status` the node it is on now or a negative errno.
+// nodes NULL: only ask. Return value, errors, statuses and what is left unwritten are Linux's:
+// 0; a positive number of pages not moved; -E2BIG never; -EACCES node not allowed; -EFAULT;
+// -EINVAL flags; -ENODEV no such node or without memory; -EPERM; -ESRCH.
+GW_EXPORT long gw_move_pages(struct gw_task *caller, int pid, unsigned long count,
+	const uint64_t *pages, const int *nodes, int *status, unsigned flags) GW_CHECK;
+GW_EXPORT long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long count,
+	const uint64_t *pages, const int *nodes, int *status, unsigned flags,
+	const struct gw_move_options *options) GW_CHECK;
+
+// migrate_pages(2): pages of the task on nodes `from` go to nodes `to`, keeping their relative
+// place. Bit masks of nodes (bit i of word i/64); maxnode as the system call takes it: the highest
+// bit that counts is maxnode - 2. Returns pages that could not be moved, or a negative errno.
+GW_EXPORT long gw_migrate_pages(struct gw_task *caller, int pid, unsigned long maxnode,
+	const unsigned long *from, const unsigned long *to) GW_CHECK;
+
+// How long accessors waited for pages on the move, since the machine was made.
+struct gw_waits {
+	uint64_t count;
+	uint64_t p50_ns, p99_ns, max_ns; // upper bounds of their power-of-two buckets; max exact
+	uint64_t overruns; // blocks that took longer than the pause budget they were given
+};
+GW_EXPORT void gw_migration_waits(struct gw_machine *machine, struct gw_waits *ret_waits);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

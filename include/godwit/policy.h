@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+// Memory policies and cpusets: set_mempolicy(2), get_mempolicy(2), mbind(2), cpuset.mems.
+#ifndef GODWIT_POLICY_H
+#define GODWIT_POLICY_H
+
+#include <godwit/migrate.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum gw_mpol { // Linux's numbers
+	GW_MPOL_DEFAULT = 0,
+	GW_MPOL_PREFERRED = 1,
+	GW_MPOL_BIND = 2,
+	GW_MPOL_INTERLEAVE = 3,
+	GW_MPOL_LOCAL = 4,
+	GW_MPOL_PREFERRED_MANY = 5,
+	GW_MPOL_WEIGHTED_INTERLEAVE = 6,
+};
+#define GW_MPOL_F_NUMA_BALANCING (1 << 13)
+#define GW_MPOL_F_RELATIVE_NODES (1 << 14)
+#define GW_MPOL_F_STATIC_NODES (1 << 15)
+
+#define GW_MPOL_F_NODE 1u
+#define GW_MPOL_F_ADDR 2u
+#define GW_MPOL_F_MEMS_ALLOWED 4u
+
+// mode: enum gw_mpol, with GW_MPOL_F_* flags. nodes and maxnode as the system calls take them.
+GW_EXPORT int gw_set_mempolicy(struct gw_task *task, int mode, const unsigned long *nodes,
+	unsigned long maxnode) GW_CHECK;
+GW_EXPORT int gw_get_mempolicy(struct gw_task *task, int *ret_mode, unsigned long *ret_nodes,
+	unsigned long maxnode, uint64_t address, unsigned long flags) GW_CHECK;
+// flags: GW_MPOL_MF_*. -EIO with STRICT when pages could not be (or with STRICT alone: are not)
+// where the policy wants them; -EFAULT for a hole; -EINVAL; -EPERM.
+GW_EXPORT int gw_mbind(struct gw_task *task, uint64_t address, uint64_t length, int mode,
+	const unsigned long *nodes, unsigned long maxnode, unsigned flags) GW_CHECK;
+
+// cpuset.mems of the task (bit i: node i); its pages follow, as in cgroup v2. -EINVAL when empty or
+// without memory. `move` 0: policies and new pages follow, present pages stay (v1's default).
+GW_EXPORT int gw_set_mems(struct gw_task *task, uint64_t nodes, int move) GW_CHECK;
+GW_EXPORT uint64_t gw_get_mems(const struct gw_task *task);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+// Memory of a task: mapping, protecting, locking and pinning it. The calls are Linux's mmap(2) and
+// its family, with their errors; none changes anything when it fails.
+#ifndef GODWIT_SPACE_H
+#define GODWIT_SPACE_H
+
+#include <godwit/machine.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Shared memory with a name, or a file's pages: what several tasks may map.
+struct gw_object;
+
+// An object in memory, `bytes` long, all zeros. The caller owns one reference.
+GW_EXPORT int gw_object_create(struct gw_machine *machine, const char *name, uint64_t bytes,
+	struct gw_object **ret_object) GW_CHECK;
+// The pages of a regular file (fd is duplicated): read on first touch, written back by gw_sync()
+// and when the object goes. -EINVAL: not a regular file.
+GW_EXPORT int gw_object_open(struct gw_machine *machine, int fd, struct gw_object **ret_object)
+	GW_CHECK;
+GW_EXPORT int gw_object_resize(struct gw_object *object, uint64_t bytes) GW_CHECK; // grow only
+GW_EXPORT void gw_object_put(struct gw_object *object);
+
+#define GW_PROT_NONE 0u
+#define GW_PROT_READ 1u
+#define GW_PROT_WRITE 2u
+#define GW_PROT_EXEC 4u
+
+#define GW_MAP_SHARED 1u // with an object: writes are seen by all; else private
+#define GW_MAP_HUGETLB 2u
+#define GW_MAP_STACK 4u
+#define GW_MAP_HEAP 8u
+
+struct gw_mapping {
+	size_t size;	// sizeof(struct gw_mapping)
+	uint64_t length; // bytes, rounded up to pages
+	uint64_t address; // exactly there (-EEXIST when taken); 0: anywhere, number == pointer
+	uint64_t align;	  // power of two; 0: 2 MiB from 2 MiB on
+	unsigned prot;	  // GW_PROT_*
+	unsigned flags;	  // GW_MAP_*
+	struct gw_object *object; // NULL: anonymous memory, zeros
+	uint64_t offset;	  // in the object, a multiple of the page size
+	unsigned huge_shift;	  // with GW_MAP_HUGETLB: 21 (default) or 30
+};
+
+GW_EXPORT int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret_address)
+	GW_CHECK;
+// The common case: private anonymous memory to read and write; the number is the pointer.
+GW_EXPORT int gw_alloc(struct gw_task *task, uint64_t length, void **ret_pointer) GW_CHECK;
+GW_EXPORT int gw_unmap(struct gw_task *task, uint64_t address, uint64_t length) GW_CHECK;
+GW_EXPORT int gw_protect(struct gw_task *task, uint64_t address, uint64_t length, unsigned prot)
+	GW_CHECK;
+// mremap(2) to a new place: anywhere, or exactly at new_address when that is not 0.
+GW_EXPORT int gw_remap(struct gw_task *task, uint64_t address, uint64_t length, uint64_t new_length,
+	uint64_t new_address, uint64_t *ret_address) GW_CHECK;
+// madvise(2); advice as in <sys/mman.h>. -EOPNOTSUPP: a word this build does not serve.
+GW_EXPORT int gw_advise(struct gw_task *task, uint64_t address, uint64_t length, int advice) GW_CHECK;
+GW_EXPORT int gw_lock(struct gw_task *task, uint64_t address, uint64_t length) GW_CHECK;
+GW_EXPORT int gw_unlock(struct gw_task *task, uint64_t address, uint64_t length) GW_CHECK;
+// Dirty pages of a file mapping reach the file. -EIO.
+GW_EXPORT int gw_sync(struct gw_task *task, uint64_t address, uint64_t length) GW_CHECK;
+
+// The pointer behind an address of the task; NULL when nothing is mapped there, or when the
+// backend has no pointers. It stays good until the mapping goes, whatever moves.
+GW_EXPORT void *gw_pointer(struct gw_task *task, uint64_t address);
+
+// Copy from or to a task's memory, as the task itself would access it (faults included), on every
+// backend. Returns bytes copied, or the errno of the first.
+GW_EXPORT int64_t gw_read(struct gw_task *task, uint64_t address, void *buffer, uint64_t length)
+	GW_CHECK;
+GW_EXPORT int64_t gw_write(struct gw_task *task, uint64_t address, const void *buffer,
+	uint64_t length) GW_CHECK;
+
+// A long-term pin: the pages are touched (written, where that is allowed) and do not move until
+// gw_unpin(). Memory that the host's kernel itself holds on to while the program runs (O_DIRECT,
+// io_uring, vmsplice, RDMA) must be pinned: without it a move loses the data silently. `holder` is
+// who explanations name. -EFAULT, -ENOMEM; nothing stays pinned on failure.
+struct gw_pin;
+GW_EXPORT int gw_pin(struct gw_task *task, uint64_t address, uint64_t length, const char *holder,
+	struct gw_pin **ret_pin) GW_CHECK;
+GW_EXPORT void gw_unpin(struct gw_pin *pin);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

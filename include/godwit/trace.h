@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// Events of a machine, with the kernel's names and fields, newest kept.
+#ifndef GODWIT_TRACE_H
+#define GODWIT_TRACE_H
+
+#include <godwit/machine.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Where the trace stands now: events from here on have this sequence number and above.
+GW_EXPORT uint64_t gw_trace_mark(struct gw_machine *machine);
+// The events from `since` on, one line each ("mm_migrate_pages: nr_succeeded=8 ..."), as far as the
+// ring still has them. *ret_text is the caller's to free().
+GW_EXPORT int gw_trace_text(struct gw_machine *machine, uint64_t since, char **ret_text) GW_CHECK;
+GW_EXPORT void gw_trace_enable(struct gw_machine *machine, int enable); // on by default
+
+#ifdef __cplusplus
+}
+#endif
+#endif

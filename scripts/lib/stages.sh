@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+# Sourced by scripts/test: one function a stage. Each counts what passed, failed and was skipped.
+
+all_stages=(style unit asan tsan user install kernel)
+passed=0 failed=0 skipped=0
+failures=()
+: "${GODWIT_STRESS_SECONDS:=60}"
+
+list_stages() {
+	cat <<'TEXT'
+style     layers, licence lines, lengths
+unit      gcc build: unit tests, stories, failure sweeps, seeded races, a short stress
+asan      AddressSanitizer and UndefinedBehaviorSanitizer: the same, and a minute of stress
+tsan      ThreadSanitizer (clang, with its thread-safety analysis): the same, and a minute of stress
+user      as an ordinary user: stories on the engine with the signal blocker
+install   meson install into a scratch folder, and a program built against what it installed
+kernel    the same stories on real Linux kernels in QEMU, compared with the engine
+TEXT
+}
+
+# count WHAT NAME [WHY]: passed, failed or skipped, and a line for the reader.
+count() {
+	case $1 in
+	passed) passed=$((passed + 1)) ;;
+	failed)
+		failed=$((failed + 1))
+		failures+=("$2")
+		printf '  FAILED   %s%s\n' "$2" "${3:+: $3}"
+		;;
+	skipped)
+		skipped=$((skipped + 1))
+		printf '  skipped  %s%s\n' "$2" "${3:+: $3}"
+		;;
+	esac
+}
+
+# check NAME COMMAND...: one test by its exit status (77: skipped).
+check() {
+	local name=$1 log status
+	shift
+	log=$(mktemp)
+	"$@" >"$log" 2>&1
+	status=$?
+	case $status in
+	0) count passed "$name" ;;
+	77) count skipped "$name" "$(tail -n 1 "$log")" ;;
+	*)
+		count failed "$name" "exit status $status"
+		tail -n 40 "$log" | sed 's/^/    | /'
+		;;
+	esac
+	rm -f "$log"
+	return $status
+}
+
+run_stage() {
+	local name=$1 since=$SECONDS before=$((passed + failed + skipped))
+	if ! declare -F "stage_$name" >/dev/null; then
+		echo "error: no stage '$name'; there are: ${all_stages[*]}" >&2
+		exit 2
+	fi
+	printf '== %s: %s\n' "$name" "$(list_stages | sed -n "s/^$name  *//p")"
+	"stage_$name"
+	printf '   %s: %d tests in %d s\n' "$name" $((passed + failed + skipped - before)) \
+		$((SECONDS - since))
+}
+
+# build DIR OPTION...: configure and compile; a failure counts as one.
+build() {
+	local dir=$1 log
+	log=$(mktemp)
+	if configure "$@" && ninja -C "$dir" >"$log" 2>&1; then
+		rm -f "$log"
+		return 0
+	fi
+	count failed "build $dir"
+	grep -E -A6 'error|FAILED' "$log" | head -n 40 | sed 's/^/    | /'
+	rm -f "$log"
+	return 1
+}
+
+# meson_tests DIR ARGS...: run them and read each result from meson's own log.
+meson_tests() {
+	local dir=$1 line name result
+	shift
+	meson test -C "$dir" --no-rebuild --num-processes 2 "$@" >"$dir/test-output.txt" 2>&1
+	while IFS=$'\t' read -r result name; do
+		case $result in
+		OK | EXPECTEDFAIL) count passed "$name" ;;
+		SKIP) count skipped "$dir $name" ;;
+		*)
+			count failed "$dir $name" "$result"
+			;;
+		esac
+	done < <(python3 - "$dir/meson-logs/testlog.json" <<'PY'
+import json, sys
+for line in open(sys.argv[1]):
+    test = json.loads(line)
+    print(test["result"], test["name"], sep="\t")
+    if test["result"] not in ("OK", "SKIP", "EXPECTEDFAIL"):
+        tail = ((test.get("stdout") or "") + (test.get("stderr") or "")).splitlines()[-40:]
+        print(*("    | " + l for l in tail), sep="\n", file=sys.stderr)
+PY
+	)
+}
+
+stage_style() {
+	check "layers, licences, lengths" scripts/check-layers
+}
+
+stage_unit() {
+	build build && meson_tests build
+}
+
+stage_asan() {
+	build build-asan -Db_sanitize=address,undefined -Db_lundef=false &&
+		ASAN_OPTIONS=detect_leaks=1 meson_tests build-asan --timeout-multiplier 4
+}
+
+stage_tsan() {
+	CC=clang build build-tsan -Db_sanitize=thread -Db_lundef=false &&
+		TSAN_OPTIONS=halt_on_error=1 meson_tests build-tsan --timeout-multiplier 8
+}
+
+summary() {
+	local name
+	echo
+	for name in "${failures[@]}"; do
+		echo "failed: $name"
+	done
+	printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+	[ "$failed" -eq 0 ]
+}

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: MIT
+// godwit lab run, check, compare: stories from the command line.
+//
+//   run      parses every file, asks the machine whether it can play them, and only then plays
+//   check    parses, says nothing when all is well
+//   compare  plays on both machines (the real kernel in a virtual machine if this host does not
+//            have the nodes), or takes two reports that run --json wrote, and shows what differs
+//
+// Before anything runs every mistake in every file is on stderr and the exit status is 2. The
+// status of several stories is the gravest: 2, then 1, then 0; 77 only when all were skipped.
+
+#include "cli/cli.h"
+#include "lab/compare.h"
+#include "lab/player.h"
+#include "lab/real_kernel.h"
+#include "lab/report.h"
+#include "lab/watch.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIMIT_S_DEFAULT 600
+
+struct stories {
+	struct story **v;
+	const char *const *files;
+	size_t count;
+};
+
+struct run_options {
+	const char *machine;
+	struct lab_options lab;
+	struct play_options play;
+	bool json;
+	bool check_only;
+	bool results; // compare: the files are reports
+	const char *kernel; // compare: auto, here or vm
+};
+
+// ---- Stories ------------------------------------------------------------------------------------
+
+static void release_stories(struct stories *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		story_free(s->v[i]);
+	free(s->v);
+}
+
+static bool load_story(const char *file, struct story **ret_story)
+{
+	struct story_errors errors;
+	int err = story_load(file, ret_story, &errors);
+	if (err == -EINVAL && errors.count)
+		print_errors(stderr, file, &errors);
+	else if (err)
+		fprintf(stderr, "godwit: cannot read %s: %s\n", file, strerror(-err));
+	return !err;
+}
+
+// False: some file is bad, and all that is wrong with all of them has been printed.
+static bool load_stories(int argc, char **argv, struct stories *ret_stories)
+{
+	size_t count = argc > 0 ? (size_t)argc : 0;
+	struct stories s = {.v = calloc(count + 1, sizeof(*s.v)),
+		.files = (const char *const *)argv,
+		.count = count};
+	bool good = s.v;
+	for (size_t i = 0; s.v && i < s.count; i++)
+		good &= load_story(argv[i], &s.v[i]);
+	if (good)
+		*ret_stories = s;
+	else if (s.v)
+		release_stories(&s);
+	return good;
+}
+
+static struct lab_machine *open_machine(const char *name, const struct lab_options *options)
+{
+	char failure[256] = "";
+	struct lab_machine *m = NULL;
+	int err = lab_machine_open(name, options, &m, failure, sizeof(failure));
+	if (!err)
+		return m;
+	fprintf(stderr, "godwit: %s\n", failure[0] ? failure : strerror(-err));
+	return NULL;
+}
+
+// Opens the machine once, only to ask; nothing is built.
+static bool all_supported(const struct stories *s, const char *name,
+	const struct lab_options *options)
+{
+	struct lab_machine *m = open_machine(name, options);
+	char reason[256];
+	bool good = m;
+	for (size_t i = 0; m && i < s->count; i++) {
+		struct story_errors errors;
+		if (play_skips(s->v[i], m, reason, sizeof(reason)) ||
+			play_supported(s->v[i], m, &errors))
+			continue;
+		print_errors(stderr, s->files[i], &errors);
+		good = false;
+	}
+	if (m)
+		m->ops->teardown(m);
+	return good;
+}
+
+// ---- run ----------------------------------------------------------------------------------------
+
+static int gravest(int before, int now)
+{
+	static const int order[] = {CLI_SKIPPED, CLI_OK, CLI_FAILED, CLI_USAGE};
+	for (size_t i = sizeof(order) / sizeof(order[0]); i-- > 0;)
+		if (before == order[i] || now == order[i])
+			return order[i];
+	return CLI_FAILED;
+}
+
+static int play_all(const struct stories *s, const char *machine, struct reporter *reporter,
+	const struct run_options *o)
+{
+	int status = CLI_SKIPPED;
+	bool interrupted = false;
+	for (size_t i = 0; i < s->count && !interrupted; i++) {
+		struct lab_machine *m = open_machine(machine, &o->lab);
+		struct play_totals totals;
+		if (!m)
+			return CLI_USAGE;
+		int played = play_story(s->v[i], m, reporter, &o->play, &totals);
+		interrupted = totals.interrupted;
+		if (played == PLAY_FAILED && !strcmp(machine, "engine"))
+			fprintf(stderr, "godwit: %s failed with --seed %llu\n", s->files[i],
+				(unsigned long long)o->lab.seed);
+		play_totals_release(&totals);
+		status = gravest(status, played);
+	}
+	return status;
+}
+
+static int run_stories(const struct stories *s, const struct run_options *o)
+{
+	struct text_report text;
+	struct json_report json;
+	if (!all_supported(s, o->machine, &o->lab))
+		return CLI_USAGE;
+	watch_block_signals();
+	text_report_init(&text, stdout, wants_colour(stdout));
+	json_report_init(&json, stdout);
+	return play_all(s, o->machine, o->json ? &json.reporter : &text.reporter, o);
+}
+
+// ---- compare ------------------------------------------------------------------------------------
+
+static bool read_report(const char *file, struct results *ret_results)
+{
+	FILE *f = fopen(file, "re");
+	int err = f ? results_read(f, ret_results) : -errno;
+	if (f)
+		fclose(f);
+	if (err)
+		fprintf(stderr, "godwit: cannot read the report %s: %s\n", file, strerror(-err));
+	return !err;
+}
+
+static bool results_here(const struct stories *s, const char *machine,
+	const struct run_options *o, struct results *ret_results)
+{
+	struct json_report json;
+	FILE *f = tmpfile();
+	if (!f) {
+		fprintf(stderr, "godwit: no temporary file: %s\n", strerror(errno));
+		return false;
+	}
+	json_report_init(&json, f);
+	bool good = all_supported(s, machine, &o->lab) &&
+		play_all(s, machine, &json.reporter, o) != CLI_USAGE;
+	rewind(f);
+	int err = good ? results_read(f, ret_results) : 0;
+	fclose(f);
+	if (err)
+		fprintf(stderr, "godwit: cannot read the results of the %s: %s\n", machine,
+			strerror(-err));
+	return good && !err;
+}
+
+static bool all_fit_here(const struct stories *s)
+{
+	for (size_t i = 0; i < s->count; i++)
+		if (!host_has_nodes(s->v[i]))
+			return false;
+	return true;
+}
+
+// CLI_OK, or the exit status after a message.
+static int results_of_host(const struct stories *s, const struct run_options *o,
+	struct results *ret_results)
+{
+	char failure[256] = "";
+	bool here = !strcmp(o->kernel, "here") || (!strcmp(o->kernel, "auto") && all_fit_here(s));
+	if (here)
+		return results_here(s, "host", o, ret_results) ? CLI_OK : CLI_USAGE;
+	fprintf(stderr, "godwit: this host lacks the nodes, booting a kernel that has them\n");
+	int err = play_on_real_kernel(s->files, s->count, ret_results, failure, sizeof(failure));
+	if (err)
+		fprintf(stderr, "godwit: %s\n", failure);
+	return !err ? CLI_OK : err > 0 ? CLI_SKIPPED : CLI_USAGE;
+}
+
+static int print_comparisons(const struct results *left, const struct results *right,
+	const struct stories *s, bool json)
+{
+	struct comparison *v;
+	size_t count;
+	if (compare_results(left, right, &v, &count)) {
+		fprintf(stderr, "godwit: no memory to compare\n");
+		return CLI_FAILED;
+	}
+	for (size_t i = 0; i < count; i++) {
+		struct story *read = NULL;
+		struct story_errors errors;
+		if (!s && story_load(v[i].story, &read, &errors))
+			read = NULL; // the report stands without its story
+		if (json)
+			print_comparison_json(stdout, &v[i]);
+		else
+			print_comparison(stdout, &v[i], s && i < s->count ? s->v[i] : read,
+				wants_colour(stdout));
+		story_free(read);
+	}
+	int status = comparisons_exit(v, count);
+	comparisons_release(v, count);
+	return status;
+}
+
+static int compare_reports(int argc, char **argv, bool json)
+{
+	struct results left = {0}, right = {0};
+	int status = CLI_USAGE;
+	if (argc != 2)
+		return cli_usage_error("godwit lab compare", "--results takes two reports");
+	if (read_report(argv[0], &left) && read_report(argv[1], &right))
+		status = print_comparisons(&left, &right, NULL, json);
+	results_release(&left);
+	results_release(&right);
+	return status;
+}
+
+static int compare_stories(const struct stories *s, const struct run_options *o)
+{
+	struct results left = {0}, right = {0};
+	watch_block_signals();
+	if (!results_here(s, "engine", o, &left))
+		return CLI_USAGE;
+	int status = results_of_host(s, o, &right);
+	if (!status)
+		status = print_comparisons(&left, &right, s, o->json);
+	results_release(&left);
+	results_release(&right);
+	return status;
+}
+
+// ---- Options ------------------------------------------------------------------------------------
+
+enum { OPT_ON = 256, OPT_BACKEND, OPT_SEED, OPT_JSON, OPT_KEEP_GOING, OPT_TIMEOUT, OPT_RESULTS,
+	OPT_KERNEL };
+
+static bool read_number(const char *text, unsigned long long max, unsigned long long *ret_number)
+{
+	char *end;
+	errno = 0;
+	*ret_number = strtoull(text, &end, 0);
+	return *text >= '0' && *text <= '9' && !*end && !errno && *ret_number <= max;
+}
+
+static bool apply_option(struct run_options *o, int option, const char *prefix)
+{
+	unsigned long long n = 0;
+	switch (option) {
+	case OPT_ON:
+		o->machine = optarg;
+		return true;
+	case OPT_BACKEND:
+		o->lab.backend = optarg;
+		return true;
+	case OPT_SEED:
+		if (!read_number(optarg, UINT64_MAX, &n))
+			return !cli_usage_error(prefix, "--seed takes a number, not '%s'", optarg);
+		o->lab.seed = n;
+		return true;
+	case OPT_JSON:
+		o->json = true;
+		return true;
+	case OPT_KEEP_GOING:
+		o->play.keep_going = true;
+		return true;
+	case OPT_TIMEOUT:
+		if (!read_number(optarg, 1000000, &n))
+			return !cli_usage_error(prefix, "--timeout takes seconds, not '%s'",
+				optarg);
+		o->play.limit_s = (unsigned)n;
+		return true;
+	case OPT_RESULTS:
+		o->results = true;
+		return true;
+	case OPT_KERNEL:
+		o->kernel = optarg;
+		if (!strcmp(optarg, "auto") || !strcmp(optarg, "here") || !strcmp(optarg, "vm"))
+			return true;
+		return !cli_usage_error(prefix, "--kernel is auto, here or vm, not '%s'", optarg);
+	}
+	return false;
+}
+
+static int help(const char *text)
+{
+	fputs(text, stdout);
+	return CLI_OK;
+}
+
+// 0: argv[optind..] are the files; else -1 with the exit status in *ret_status.
+static int read_options(int argc, char **argv, const char *prefix, const struct option *known,
+	const char *help_text, struct run_options *ret_options, int *ret_status)
+{
+	*ret_options = (struct run_options){.machine = "engine",
+		.lab = {.seed = 1},
+		.play = {.limit_s = LIMIT_S_DEFAULT, .progress = true},
+		.kernel = "auto"};
+	*ret_status = CLI_USAGE;
+	optind = 1;
+	opterr = 0;
+	for (int option; (option = getopt_long(argc, argv, ":h", known, NULL)) >= 0;) {
+		if (option == 'h') {
+			*ret_status = help(help_text);
+			return -1;
+		}
+		if (option == '?' || option == ':') {
+			cli_usage_error(prefix, option == ':' ? "no value for %s" : "bad option %s",
+				argv[optind - 1]);
+			return -1;
+		}
+		if (!apply_option(ret_options, option, prefix))
+			return -1;
+	}
+	if (optind < argc)
+		return 0;
+	cli_usage_error(prefix, "no file given");
+	return -1;
+}
+
+// ---- Commands -----------------------------------------------------------------------------------
+
+static int cmd_run(int argc, char **argv)
+{
+	static const struct option known[] = {
+		{"on", required_argument, NULL, OPT_ON},
+		{"backend", required_argument, NULL, OPT_BACKEND},
+		{"seed", required_argument, NULL, OPT_SEED},
+		{"json", no_argument, NULL, OPT_JSON},
+		{"keep-going", no_argument, NULL, OPT_KEEP_GOING},
+		{"timeout", required_argument, NULL, OPT_TIMEOUT},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	struct run_options o;
+	struct stories s;
+	int status;
+	if (read_options(argc, argv, "godwit lab run", known,
+		    "godwit lab run [--on engine|host] [--backend NAME] [--seed N] [--json]\n"
+		    "               [--keep-going] [--timeout SECONDS] FILE...\n",
+		    &o, &status))
+		return status;
+	if (!load_stories(argc - optind, argv + optind, &s))
+		return CLI_USAGE;
+	status = run_stories(&s, &o);
+	release_stories(&s);
+	return status;
+}
+
+static int lab_check(int argc, char **argv)
+{
+	static const struct option known[] = {{"help", no_argument, NULL, 'h'}, {0}};
+	struct run_options o;
+	struct stories s;
+	int status;
+	if (read_options(argc, argv, "godwit lab check", known, "godwit lab check FILE...\n", &o,
+		    &status))
+		return status;
+	if (!load_stories(argc - optind, argv + optind, &s))
+		return CLI_USAGE;
+	release_stories(&s);
+	return CLI_OK;
+}
+
+static int cmd_compare(int argc, char **argv)
+{
+	static const struct option known[] = {
+		{"backend", required_argument, NULL, OPT_BACKEND},
+		{"seed", required_argument, NULL, OPT_SEED},
+		{"json", no_argument, NULL, OPT_JSON},
+		{"timeout", required_argument, NULL, OPT_TIMEOUT},
+		{"results", no_argument, NULL, OPT_RESULTS},
+		{"kernel", required_argument, NULL, OPT_KERNEL},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	struct run_options o;
+	struct stories s;
+	int status;
+	if (read_options(argc, argv, "godwit lab compare", known,
+		    "godwit lab compare [--backend NAME] [--seed N] [--json] [--timeout SECONDS]\n"
+		    "                   [--kernel auto|here|vm] FILE...\n"
+		    "godwit lab compare --results [--json] REPORT REPORT\n",
+		    &o, &status))
+		return status;
+	o.play.keep_going = true; // what comes after a failure may differ too
+	if (o.results)
+		return compare_reports(argc - optind, argv + optind, o.json);
+	if (!load_stories(argc - optind, argv + optind, &s))
+		return CLI_USAGE;
+	status = compare_stories(&s, &o);
+	release_stories(&s);
+	return status;
+}
+
+int cmd_lab(int argc, char **argv)
+{
+	static const struct cli_command commands[] = {
+		{"run", "[--on engine|host] [--json] FILE...", "play stories", cmd_run},
+		{"check", "FILE...", "parse stories, play nothing", lab_check},
+		{"compare", "FILE...", "play stories on both machines and show what differs",
+			cmd_compare},
+	};
+	return cli_dispatch("godwit lab", commands, sizeof(commands) / sizeof(commands[0]), argc,
+		argv);
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// godwit: the command.
+//
+// One table of commands, one file cmd_NAME.c each; a command may have a table of its own (lab run,
+// lab check, lab compare). Exit status everywhere: 0 done or held, 1 not, 2 bad usage or input,
+// 77 skipped. Results go to stdout, everything else to stderr. godwit(1) is the manual.
+
+#include "cli/cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifndef GODWIT_VERSION
+#define GODWIT_VERSION "unknown"
+#endif
+
+static int cmd_help(int argc, char **argv);
+
+static const struct cli_command commands[] = {
+	{"lab", "run|check|compare ...", "play stories about memory on the engine or the host",
+		cmd_lab},
+	{"check", "[--json]", "what this host gives the engine, what is unsafe, how to get better",
+		cmd_check},
+	{"help", "", "this text", cmd_help},
+};
+
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static int cmd_help(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	cli_print_commands("godwit", commands, COMMANDS);
+	printf("\nSee godwit(1), and 'godwit COMMAND --help'.\n");
+	return CLI_OK;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
+		printf("godwit %s\n", GODWIT_VERSION);
+		return CLI_OK;
+	}
+	return cli_dispatch("godwit", commands, COMMANDS, argc, argv);
+}
+
+// ---- Tables of commands -------------------------------------------------------------------------
+
+int cli_dispatch(const char *prefix, const struct cli_command *table, size_t count, int argc,
+	char **argv)
+{
+	if (argc < 2)
+		return cli_usage_error(prefix, "no command given");
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+		cli_print_commands(prefix, table, count);
+		return CLI_OK;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (!strcmp(argv[1], table[i].name))
+			return table[i].run(argc - 1, argv + 1);
+	return cli_usage_error(prefix, "unknown command '%s'", argv[1]);
+}
+
+void cli_print_commands(const char *prefix, const struct cli_command *table, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		printf("%s %s%s%s\n        %s\n", prefix, table[i].name,
+			*table[i].operands ? " " : "", table[i].operands, table[i].summary);
+}
+
+int cli_usage_error(const char *prefix, const char *format, ...)
+{
+	va_list args;
+	fprintf(stderr, "%s: ", prefix);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "; see '%s --help'\n", prefix);
+	return CLI_USAGE;
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// A machine, assembled: the only place where the layers are put together. The public functions of
+// include/godwit/ are thin doors to the layers below; they live in this folder, a file for each
+// header, and in src/text/ for what is read as text.
+#ifndef GODWIT_ENGINE_ENGINE_H
+#define GODWIT_ENGINE_ENGINE_H
+
+#include <godwit/machine.h>
+
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/trace.h"
+#include "base/vmstat.h"
+#include "engine/tunable.h"
+#include "machine/arena.h"
+#include "machine/clock.h"
+#include "machine/copier.h"
+#include "machine/topology.h"
+#include "phys/zone.h"
+#include "virt/mm.h"
+#include "virt/task.h"
+
+struct gw_machine {
+	struct mm_core mm;
+	struct phys phys;
+	struct topology topology;
+	struct vmstat stat;
+	struct trace_ring trace;
+	struct clock clock;
+	struct copier *copier;
+	struct mmu *mmu;
+	struct arena *arena[GW_MAX_NODES];
+	struct mutex fill_lock;	   // rank SUBSYSTEM
+	struct folio_list filled[GW_MAX_NODES]; // gw_node_fill(): pages taken
+	struct list_head drivers;  // struct gw_driver.node, fill_lock
+	struct tunables tunables;  // rows and values of src/text/ and of subsystems
+	unsigned built;		   // how far machine.c got: what to undo
+};
+
+// The public handle of a task is the task itself.
+static inline struct task *task_of(struct gw_task *task)
+{
+	return (struct task *)task;
+}
+
+static inline const struct task *task_of_const(const struct gw_task *task)
+{
+	return (const struct task *)task;
+}
+
+static inline struct gw_machine *machine_of(const struct task *task)
+{
+	return container_of(task->mm, struct gw_machine, mm);
+}
+
+#endif

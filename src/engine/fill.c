@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// gw_node_fill(): take a node's free memory with pages that nobody can move or reclaim, so that a
+// story or a test meets a full node. The pages are unmovable ones of this file's own, on a list a
+// node; the largest blocks are taken first.
+#include "engine/engine.h"
+
+#include "phys/alloc.h"
+
+#include <errno.h>
+
+static struct folio *take_block(struct gw_machine *machine, unsigned node, uint64_t pages)
+{
+	struct folio *folio = NULL;
+
+	for (int order = MAX_PAGE_ORDER; order >= 0 && !folio; order--)
+		if (1ul << order <= pages)
+			folio = folio_alloc(&machine->phys,
+				GFP_THISNODE | GFP_NOWARN | GFP_MEMALLOC | GFP_HIGHUSER_MOVABLE,
+				(unsigned)order, (int)node, NULL, 0);
+	return folio;
+}
+
+int64_t gw_node_fill(struct gw_machine *machine, unsigned node, uint64_t leave)
+{
+	uint64_t free_pages, taken = 0;
+
+	if (node >= machine->phys.nr_nodes)
+		return -EINVAL;
+	mutex_lock(&machine->fill_lock);
+	while ((free_pages = node_nr_free(phys_node(&machine->phys, node))) > leave >> PAGE_SHIFT) {
+		struct folio *folio = take_block(machine, node, free_pages - (leave >> PAGE_SHIFT));
+
+		if (!folio)
+			break;
+		taken += folio_nr(folio);
+		folio_list_add(&machine->filled[node], folio);
+	}
+	mutex_unlock(&machine->fill_lock);
+	return (int64_t)(taken << PAGE_SHIFT);
+}
+
+int64_t gw_node_unfill(struct gw_machine *machine, unsigned node)
+{
+	struct folio *folio;
+	uint64_t given = 0;
+
+	if (node >= machine->phys.nr_nodes)
+		return -EINVAL;
+	mutex_lock(&machine->fill_lock);
+	while ((folio = folio_list_pop(&machine->filled[node]))) {
+		given += folio_nr(folio);
+		folio_put(folio);
+	}
+	mutex_unlock(&machine->fill_lock);
+	return (int64_t)(given << PAGE_SHIFT);
+}

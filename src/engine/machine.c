@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: MIT
+// Building a machine from its configuration, layer by layer, and taking it down again.
+//
+//	topology -> counters, trace, clock -> mmu backend -> arenas -> frames and zones -> spaces
+//
+// A failure at any step undoes the steps before it, in reverse; gw_machine_error() keeps the reason
+// in words for the thread that asked. Building needs no lock: nobody else has the machine yet.
+#include "engine/engine.h"
+
+#include "base/assert.h"
+#include "phys/alloc.h"
+#include "virt/fault.h"
+#include "virt/reclaim.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NODE_BYTES_DEFAULT (256ul << 20)
+#define TRACE_EVENTS 65536
+
+static _Thread_local char last_error[256];
+
+const char *gw_machine_error(void)
+{
+	return last_error;
+}
+
+__attribute__((format(printf, 2, 3))) static int refuse(int err, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(last_error, sizeof last_error, format, args);
+	va_end(args);
+	return err;
+}
+
+static int build(struct gw_machine *m, const struct gw_machine_config *config);
+static void take_down(struct gw_machine *m);
+
+int gw_machine_create(const struct gw_machine_config *config, struct gw_machine **ret_machine)
+{
+	const struct gw_machine_config one_node = {.size = sizeof one_node};
+	struct gw_machine *m;
+	int err;
+
+	last_error[0] = '\0';
+	if (!config)
+		config = &one_node;
+	if (config->size != sizeof *config)
+		return refuse(-EINVAL, "struct gw_machine_config has %zu bytes, expected %zu",
+			config->size, sizeof *config);
+	m = calloc(1, sizeof *m);
+	if (!m)
+		return refuse(-ENOMEM, "no memory for the machine itself");
+	err = build(m, config);
+	if (err) {
+		take_down(m);
+		return err;
+	}
+	*ret_machine = m;
+	return 0;
+}
+
+void gw_machine_destroy(struct gw_machine *machine)
+{
+	if (machine)
+		take_down(machine);
+}
+
+// ---- The steps ----------------------------------------------------------------------------------
+
+enum built { BUILT_NOTHING, BUILT_STAT, BUILT_TRACE, BUILT_COPIER, BUILT_MMU, BUILT_PHYS, BUILT_MM };
+
+static int build_topology(struct gw_machine *m, const struct gw_machine_config *config)
+{
+	uint16_t distance[GW_MAX_NODES * GW_MAX_NODES];
+	struct topology_config tc = {
+		.nr_nodes = config->nr_nodes ? config->nr_nodes : 1,
+		.nr_cpus = config->nr_cpus,
+		.cpu_node = config->cpu_node,
+	};
+	char error[TOPOLOGY_ERROR_MAX];
+	int err;
+
+	if (tc.nr_nodes > GW_MAX_NODES)
+		return refuse(-EINVAL, "%u nodes; expected 1 to %d", tc.nr_nodes, GW_MAX_NODES);
+	if (tc.nr_cpus > GW_MAX_CPUS)
+		return refuse(-EINVAL, "%u cpus; expected 1 to %d", tc.nr_cpus, GW_MAX_CPUS);
+	if (config->distance) {
+		for (unsigned i = 0; i < tc.nr_nodes * tc.nr_nodes; i++)
+			distance[i] = config->distance[i];
+		tc.distance = distance;
+	}
+	err = topology_init(&m->topology, &tc, error);
+	return err ? refuse(err, "%s", error) : 0;
+}
+
+static int build_mmu(struct gw_machine *m, const struct gw_machine_config *config)
+{
+	struct mmu_config mc = {
+		.backend = (enum mmu_backend)config->backend,
+		.blocker = (enum mmu_blocker)config->blocker,
+	};
+	int err;
+
+	if (config->backend > GW_BACKEND_SOFT || config->blocker > GW_BLOCKER_USERFAULTFD)
+		return refuse(-EINVAL, "unknown backend %d or blocker %d", config->backend,
+			config->blocker);
+	err = mmu_open(&mc, mm_host_fault, &m->mmu);
+	if (err)
+		return refuse(err, "this host does not give the backend asked for: %s",
+			strerror(-err));
+	return 0;
+}
+
+static int build_arena(struct gw_machine *m, const struct gw_machine_config *config, unsigned nid)
+{
+	uint64_t bytes = config->node_bytes ? config->node_bytes[nid] : NODE_BYTES_DEFAULT;
+	struct arena_config ac = {
+		.node = nid,
+		.bytes = bytes,
+		.host_node = config->host_node ? config->host_node[nid] : -1,
+		.huge = config->flags & GW_MACHINE_HUGE,
+		.keep_tables = m->mmu->caps & MMU_REAL,
+	};
+	int err;
+
+	if (bytes & (PMD_SIZE - 1))
+		return refuse(-EINVAL, "node %u has %llu bytes; expected a multiple of 2 MiB", nid,
+			(unsigned long long)bytes);
+	if (!bytes)
+		return 0;
+	if (config->path && config->path[nid]) {
+		ac.kind = ARENA_FILE;
+		ac.path = config->path[nid];
+	}
+	err = arena_open(&ac, &m->arena[nid]);
+	if (err)
+		return refuse(err, "node %u, %llu MiB: %s", nid, (unsigned long long)bytes >> 20,
+			strerror(-err));
+	return 0;
+}
+
+static int build_phys(struct gw_machine *m, const struct gw_machine_config *config)
+{
+	struct phys_node_config node[GW_MAX_NODES] = {0};
+	struct phys_config pc = {
+		.topology = &m->topology,
+		.nr_nodes = m->topology.nr_nodes,
+		.node = node,
+		.stat = &m->stat,
+		.trace = &m->trace,
+		.copier = m->copier,
+	};
+	int err;
+
+	for (unsigned i = 0; i < pc.nr_nodes; i++) {
+		err = build_arena(m, config, i);
+		if (err)
+			return err;
+		node[i].arena = m->arena[i];
+	}
+	err = phys_init(&m->phys, &pc);
+	if (err == -EINVAL)
+		return refuse(err, "no node has memory");
+	return err ? refuse(err, "no memory for the frames' data") : 0;
+}
+
+static unsigned long reclaim(void *mm, gfp_t gfp, unsigned order, int nid,
+	const struct nodemask *allowed)
+{
+	return reclaim_direct(mm, gfp, order, nid, allowed);
+}
+
+static int build_mm(struct gw_machine *m)
+{
+	int err;
+
+	m->mm.phys = &m->phys;
+	m->mm.mmu = m->mmu;
+	m->mm.copier = m->copier;
+	m->mm.clock = &m->clock;
+	m->mm.stat = &m->stat;
+	m->mm.trace = &m->trace;
+	err = mm_core_init(&m->mm);
+	if (err)
+		return refuse(err, "no memory for the zero page");
+	m->phys.up.arg = &m->mm;
+	m->phys.up.reclaim = reclaim;
+	return 0;
+}
+
+static uint64_t clock_of(void *clock)
+{
+	return clock_now_ns(clock);
+}
+
+static int build(struct gw_machine *m, const struct gw_machine_config *config)
+{
+	int err = build_topology(m, config);
+
+	if (err)
+		return err;
+	mutex_init(&m->fill_lock, RANK_SUBSYSTEM);
+	list_init(&m->drivers);
+	if (config->flags & GW_MACHINE_MANUAL_CLOCK)
+		clock_init_manual(&m->clock, 0);
+	else
+		clock_init_monotonic(&m->clock);
+	if (vmstat_init(&m->stat, m->topology.nr_nodes))
+		return refuse(-ENOMEM, "no memory for the counters");
+	m->built = BUILT_STAT;
+	err = trace_init(&m->trace, TRACE_EVENTS, clock_of, &m->clock);
+	if (err)
+		return refuse(err, "no memory for the trace");
+	m->built = BUILT_TRACE;
+	trace_switch(&m->trace, true);
+	err = copier_open(config->copy_threads > 1 ? COPIER_PARALLEL : COPIER_AUTO,
+		config->copy_threads, &m->copier);
+	if (err)
+		return refuse(err, "%u copy threads: %s", config->copy_threads, strerror(-err));
+	m->built = BUILT_COPIER;
+	err = build_mmu(m, config);
+	if (err)
+		return err;
+	m->built = BUILT_MMU;
+	err = build_phys(m, config);
+	if (err)
+		return err;
+	m->built = BUILT_PHYS;
+	err = build_mm(m);
+	if (err)
+		return err;
+	m->built = BUILT_MM;
+	return 0;
+}
+
+static void take_down(struct gw_machine *m)
+{
+	if (m->built >= BUILT_MM) {
+		for (unsigned i = 0; i < m->topology.nr_nodes; i++)
+			(void)gw_node_unfill(m, i);
+		mm_core_release(&m->mm);
+	}
+	if (m->built >= BUILT_PHYS)
+		phys_destroy(&m->phys);
+	if (m->built >= BUILT_MMU)
+		m->mmu->ops->close(m->mmu);
+	for (unsigned i = 0; i < GW_MAX_NODES; i++)
+		if (m->arena[i])
+			arena_close(m->arena[i]);
+	if (m->built >= BUILT_COPIER)
+		copier_close(m->copier);
+	if (m->built >= BUILT_TRACE)
+		trace_destroy(&m->trace);
+	if (m->built >= BUILT_STAT)
+		vmstat_destroy(&m->stat);
+	free(m);
+}
+
+// ---- Looking ------------------------------------------------------------------------------------
+
+const char *gw_machine_backend(const struct gw_machine *machine)
+{
+	return machine->mmu->ops->name;
+}
+
+const char *gw_machine_blocker(const struct gw_machine *machine)
+{
+	return machine->mmu->ops->blocker;
+}
+
+int gw_machine_syscall_safe(const struct gw_machine *machine)
+{
+	return (machine->mmu->caps & MMU_SYSCALL_SAFE) != 0;
+}
+
+unsigned gw_machine_nodes(const struct gw_machine *machine)
+{
+	return machine->phys.nr_nodes;
+}
+
+unsigned gw_machine_cpus(const struct gw_machine *machine)
+{
+	return machine->phys.nr_cpus;
+}
+
+void gw_machine_check(struct gw_machine *machine)
+{
+	mm_check(&machine->mm);
+}
+
+int gw_clock_advance(struct gw_machine *machine, uint64_t ns)
+{
+	if (!machine->clock.manual)
+		return -EINVAL;
+	clock_advance(&machine->clock, ns);
+	return 0;
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// include/godwit/migrate.h: moving pages by hand, with explanations and a bound on pauses.
+#include <godwit/migrate.h>
+
+#include "base/histogram.h"
+#include "engine/engine.h"
+#include "migrate/move_pages.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert((int)GW_WHY_COUNT == (int)WHY_COUNT, "the public reasons are the engine's");
+_Static_assert((int)GW_WHY_NO_PERMISSION == (int)WHY_NO_PERMISSION, "in the same order");
+
+const char *gw_why_text(enum gw_why why)
+{
+	if (why >= GW_WHY_COUNT)
+		return "unknown";
+	return migrate_why_text((enum migrate_why)why);
+}
+
+static void note_detail(uint64_t index, enum migrate_why why, const char *text, void *arg)
+{
+	struct gw_explanation *explain = arg;
+
+	(void)why;
+	snprintf(explain[index].detail, sizeof explain[index].detail, "%s", text);
+}
+
+static void explain_from(const enum migrate_why *why, unsigned long count,
+	struct gw_explanation *explain)
+{
+	for (unsigned long i = 0; i < count; i++)
+		explain[i].why = (enum gw_why)why[i];
+}
+
+long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long count,
+	const uint64_t *pages, const int *nodes, int *status, unsigned flags,
+	const struct gw_move_options *options)
+{
+	struct move_request request = {
+		.caller = task_of(caller),
+		.pid = pid,
+		.count = count,
+		.pages = pages,
+		.nodes = nodes,
+		.status = status,
+		.flags = flags,
+	};
+	struct gw_explanation *explain = NULL;
+	long ret;
+
+	if (options && options->size != sizeof *options)
+		return -EINVAL;
+	if (options) {
+		request.pause_budget_us = options->pause_budget_us;
+		request.keep_huge = options->keep_huge;
+		explain = options->explain;
+	}
+	if (explain && count) {
+		request.why = calloc(count, sizeof *request.why);
+		if (!request.why)
+			return -ENOMEM;
+		memset(explain, 0, count * sizeof *explain);
+		request.detail = note_detail;
+		request.detail_arg = explain;
+	}
+	ret = move_pages(&request);
+	if (request.why)
+		explain_from(request.why, count, explain);
+	free(request.why);
+	return ret;
+}
+
+long gw_move_pages(struct gw_task *caller, int pid, unsigned long count, const uint64_t *pages,
+	const int *nodes, int *status, unsigned flags)
+{
+	return gw_move_pages_explained(caller, pid, count, pages, nodes, status, flags, NULL);
+}
+
+long gw_migrate_pages(struct gw_task *caller, int pid, unsigned long maxnode,
+	const unsigned long *from, const unsigned long *to)
+{
+	return migrate_range(task_of(caller), pid, maxnode, from, to);
+}
+
+void gw_migration_waits(struct gw_machine *machine, struct gw_waits *ret_waits)
+{
+	const struct histogram *h = migrate_wait_histogram(&machine->mm);
+
+	ret_waits->count = histogram_count(h);
+	ret_waits->p50_ns = histogram_percentile(h, 500);
+	ret_waits->p99_ns = histogram_percentile(h, 990);
+	ret_waits->max_ns = histogram_max(h);
+	ret_waits->overruns = atomic_load(&machine->mm.migrate_overruns);
+}

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: MIT
+// The player: one story, one machine, one report.
+//
+//   needs -> setup -> for each command { act | mark | show | judge } -> teardown
+//
+// What each command did goes to the reporter at once. A story fails
+//   - at an expectation that does not hold; it goes on after it, as later lines still tell
+//     something;
+//   - at a system call that returned -1, or a signal, when no expectation follows before the next
+//     action (struct command.expected); there the story ends, since what follows would not mean
+//     what it says, unless options->keep_going;
+//   - at a check that found another byte, and at a load that lost values: likewise;
+//   - when the machine itself cannot go on: always ends.
+// marks and shows may stand between a command and the expectations about it.
+//
+// `expect moved` compares with where the pages were at the mark, so a mark looks ahead for the
+// expectations up to the next mark and asks only about their ranges. Everything that a machine
+// reports is owned by struct play until the next command of its kind.
+
+#include "lab/outcome.h"
+#include "lab/play.h"
+#include "lab/watch.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- Before -------------------------------------------------------------------------------------
+
+static bool is_played_here(enum command_kind kind)
+{
+	return kind == CMD_MARK || kind == CMD_SHOW || kind == CMD_EXPECT;
+}
+
+static void not_supported(struct story_errors *errors, const struct command *c, const char *reason)
+{
+	if (errors->count == STORY_ERRORS_MAX) {
+		errors->more = true;
+		return;
+	}
+	struct story_error *e = &errors->v[errors->count++];
+	e->line = c->line;
+	e->column = c->column;
+	snprintf(e->text, sizeof(e->text),
+		"'%s' is not in this build%s%s, expected another command", command_word(c->kind),
+		reason ? ": " : "", reason ? reason : "");
+}
+
+bool play_skips(const struct story *story, struct lab_machine *machine, char *reason,
+	size_t reason_size)
+{
+	const struct story_machine *m = &story->machine;
+	const char *name = machine->ops->name;
+	const char *only = m->only_engine ? "engine" : m->only_host ? "host" : name;
+	if (strcmp(only, name)) {
+		snprintf(reason, reason_size, "only %s", only);
+		return true;
+	}
+	if (!machine->ops->needs || machine->ops->needs(machine, story) != LAB_SKIP)
+		return false;
+	snprintf(reason, reason_size, "%s", machine->failure);
+	return true;
+}
+
+bool play_supported(const struct story *story, struct lab_machine *machine,
+	struct story_errors *errors)
+{
+	memset(errors, 0, sizeof(*errors));
+	for (size_t i = 0; i < story->command_count; i++) {
+		const struct command *c = story->commands[i];
+		const char *reason = NULL;
+		if (!is_played_here(c->kind) && !machine->ops->action[c->kind])
+			not_supported(errors, c, NULL);
+		else if (machine->ops->supports && !machine->ops->supports(machine, c, &reason))
+			not_supported(errors, c, reason);
+	}
+	return !errors->count;
+}
+
+// ---- Reporting ----------------------------------------------------------------------------------
+
+static void report(struct play *play, struct play_event *event)
+{
+	event->story = play->story;
+	event->command = play->story->commands[play->at];
+	if (event->failure)
+		play->totals->failed++;
+	play->reporter->event(play->reporter, event);
+}
+
+// The machine cannot go on; err is not 0.
+static void stop(struct play *play, int err)
+{
+	struct play_totals *t = play->totals;
+	const char *why = play->machine->failure[0] ? play->machine->failure : strerror(-err);
+	if (t->interrupted)
+		why = "interrupted";
+	if (!t->reason[0])
+		snprintf(t->reason, sizeof(t->reason), "line %u: %s",
+			play->story->commands[play->at]->line, why);
+	t->failed++;
+	play->ended = true;
+}
+
+// ---- Actions ------------------------------------------------------------------------------------
+
+// Why the story fails at this result; NULL: it does not.
+static const char *failure_of(const struct command *c, const struct lab_result *r)
+{
+	if (r->mismatch)
+		return "another byte";
+	if (r->has_load && r->lost)
+		return "lost values";
+	if (c->expected)
+		return NULL;
+	if (r->signal)
+		return "a signal that the story does not expect";
+	return r->ret == -1 ? "an error that the story does not expect" : NULL;
+}
+
+static void keep_result(struct play *play, const struct command *c, struct lab_result *result)
+{
+	if (c->kind == CMD_WHERE || c->kind == CMD_MOVE) {
+		free(play->status);
+		play->status = result->status;
+		play->status_count = result->status_count;
+		result->status = NULL;
+	}
+	lab_result_release(&play->last);
+	play->last = *result;
+}
+
+static int act(struct play *play, const struct command *c)
+{
+	struct lab_machine *m = play->machine;
+	struct lab_result result = {0};
+	int err = m->ops->action[c->kind](m, c, &result);
+	if (err) {
+		lab_result_release(&result);
+		return err;
+	}
+	if (c->kind == CMD_TASK || c->kind == CMD_FORK)
+		play->alive[c->create.task->index] = result.ret != -1;
+	if (c->kind == CMD_EXIT)
+		play->alive[c->create.task->index] = false;
+	struct play_event event = {.result = &result, .failure = failure_of(c, &result)};
+	report(play, &event);
+	if (event.failure && !play->options->keep_going)
+		play->ended = true;
+	keep_result(play, c, &result);
+	return 0;
+}
+
+// ---- mark ---------------------------------------------------------------------------------------
+
+static void forget_placements(struct play *play)
+{
+	for (size_t i = 0; i < play->placement_count; i++)
+		free(play->placements[i].nodes);
+	free(play->placements);
+	play->placements = NULL;
+	play->placement_count = 0;
+}
+
+static int place(struct play *play, const struct command *expectation)
+{
+	const struct story_range *range = &expectation->expect.range;
+	struct placement *grown = reallocarray(play->placements, play->placement_count + 1,
+		sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	play->placements = grown;
+	struct placement *p = &grown[play->placement_count];
+	*p = (struct placement){.expectation = expectation};
+	int err = play->alive[range->map->task->index]
+		? query_nodes(play, range, &p->nodes, &p->count)
+		: 0;
+	play->placement_count += !err;
+	return err;
+}
+
+static int remember_placements(struct play *play)
+{
+	const struct story *s = play->story;
+	forget_placements(play);
+	for (size_t i = play->at + 1; i < s->command_count; i++) {
+		const struct command *c = s->commands[i];
+		if (c->kind == CMD_MARK)
+			break;
+		if (c->kind != CMD_EXPECT || c->expect.what != EXPECT_MOVED)
+			continue;
+		int err = place(play, c);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int mark(struct play *play)
+{
+	struct lab_machine *m = play->machine;
+	struct lab_counters now = {0};
+	int err = remember_placements(play);
+	if (!err && m->ops->mark)
+		err = m->ops->mark(m);
+	if (!err)
+		err = m->ops->vmstat(m, &now);
+	if (err) {
+		lab_counters_release(&now);
+		return err;
+	}
+	lab_counters_release(&play->mark);
+	play->mark = now;
+	struct play_event event = {0};
+	report(play, &event);
+	return 0;
+}
+
+// ---- show ---------------------------------------------------------------------------------------
+
+static int show_vmstat(struct play *play, const struct operand_show *s)
+{
+	struct lab_machine *m = play->machine;
+	struct lab_counters now = {0}, changes = {0};
+	int err = m->ops->vmstat(m, &now);
+	for (size_t i = 0; !err && i < s->count; i++) {
+		int64_t change;
+		if (counter_change(&play->mark, &now, s->names[i], &change))
+			err = lab_counters_add(&changes, s->names[i], change);
+	}
+	struct play_event event = {.values = &changes};
+	if (!err)
+		report(play, &event);
+	lab_counters_release(&now);
+	lab_counters_release(&changes);
+	return err;
+}
+
+static int print_pool(struct play *play, FILE *out, unsigned node, uint64_t page_size)
+{
+	struct lab_machine *m = play->machine;
+	struct lab_pool pool;
+	int err = m->ops->pool(m, node, page_size, &pool);
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	if (page_size == 2 << 20 || pool.total || pool.surplus)
+		fprintf(out, "node %u %s total %" PRIu64 " free %" PRIu64 " surplus %" PRIu64 "\n",
+			node, page_size == 2 << 20 ? "2M" : "1G", pool.total, pool.free,
+			pool.surplus);
+	return 0;
+}
+
+static int pools_text(struct play *play, char **ret_text)
+{
+	size_t size;
+	char *text = NULL;
+	FILE *out = open_memstream(&text, &size);
+	int err = out ? 0 : -ENOMEM;
+	for (unsigned n = 0; !err && n < play->story->machine.nodes; n++) {
+		err = print_pool(play, out, n, 2 << 20);
+		if (!err)
+			err = print_pool(play, out, n, 1 << 30);
+	}
+	if (out && fclose(out) && !err)
+		err = -ENOMEM;
+	if (err)
+		free(text);
+	else
+		*ret_text = text;
+	return err;
+}
+
+static int show_text(struct play *play, const struct operand_show *s)
+{
+	static const enum lab_text texts[] = {
+		[SHOW_NUMA_MAPS] = TEXT_NUMA_MAPS,
+		[SHOW_SMAPS] = TEXT_SMAPS,
+		[SHOW_BUDDYINFO] = TEXT_BUDDYINFO,
+		[SHOW_NUMASTAT] = TEXT_NUMASTAT,
+		[SHOW_TRACE] = TEXT_TRACE,
+	};
+	struct lab_machine *m = play->machine;
+	const struct story_range *range = s->range.map ? &s->range : NULL;
+	char *text;
+	int err = s->what == SHOW_HUGEPAGES ? pools_text(play, &text)
+					    : m->ops->text(m, texts[s->what], range, &text);
+	if (err)
+		return err;
+	struct play_event event = {.text = text};
+	report(play, &event);
+	free(text);
+	return 0;
+}
+
+// ---- expect -------------------------------------------------------------------------------------
+
+static int expect(struct play *play, const struct command *c)
+{
+	struct verdict v;
+	int err = judge_expectation(play, c, &v);
+	if (err)
+		return err;
+	struct play_event event = {.wanted = v.wanted,
+		.found = v.found,
+		.held = v.held,
+		.failure = v.held ? NULL : "the expectation does not hold"};
+	report(play, &event);
+	free(v.wanted);
+	free(v.found);
+	return 0;
+}
+
+// ---- All ----------------------------------------------------------------------------------------
+
+static int play_command(struct play *play, const struct command *c)
+{
+	if (c->kind == CMD_EXPECT) {
+		play->totals->expectations++;
+		return expect(play, c);
+	}
+	play->totals->commands++;
+	if (c->kind == CMD_MARK)
+		return mark(play);
+	if (c->kind == CMD_SHOW)
+		return c->show.what == SHOW_VMSTAT ? show_vmstat(play, &c->show)
+						   : show_text(play, &c->show);
+	return act(play, c);
+}
+
+static void play_commands(struct play *play)
+{
+	const struct story *s = play->story;
+	struct watch *watch = watch_start(play->machine, play->options->limit_s,
+		play->options->progress);
+	for (play->at = 0; play->at < s->command_count && !play->ended; play->at++) {
+		watch_begin(watch, s->commands[play->at]);
+		int err = play_command(play, s->commands[play->at]);
+		watch_end(watch);
+		play->totals->interrupted = watch_interrupted(watch);
+		if (!err && play->totals->interrupted)
+			err = -EINTR;
+		if (err)
+			stop(play, err);
+	}
+	watch_stop(watch);
+}
+
+static int copy_counters(const struct lab_counters *from, struct lab_counters *to)
+{
+	int err = 0;
+	for (size_t i = 0; !err && i < from->count; i++)
+		err = lab_counters_add(to, from->v[i].name, from->v[i].value);
+	return err;
+}
+
+static void total_counters(struct play *play)
+{
+	struct lab_counters now = {0};
+	int err = play->machine->ops->vmstat(play->machine, &now);
+	for (size_t i = 0; !err && i < now.count; i++) {
+		int64_t change = 0;
+		counter_change(&play->start, &now, now.v[i].name, &change);
+		if (change)
+			err = lab_counters_add(&play->totals->counters, now.v[i].name, change);
+	}
+	lab_counters_release(&now); // without them the totals are still right
+}
+
+static int begin(struct play *play)
+{
+	play->alive = calloc(play->story->task_count + 1, sizeof(bool));
+	int err = play->alive ? play->machine->ops->vmstat(play->machine, &play->start) : -ENOMEM;
+	return err ? err : copy_counters(&play->start, &play->mark);
+}
+
+static void release(struct play *play)
+{
+	forget_placements(play);
+	lab_result_release(&play->last);
+	lab_counters_release(&play->start);
+	lab_counters_release(&play->mark);
+	free(play->status);
+	free(play->alive);
+}
+
+static void set_up_and_play(struct play *play)
+{
+	struct play_totals *t = play->totals;
+	struct lab_machine *m = play->machine;
+	int err = m->ops->setup(m, play->story);
+	if (err == LAB_SKIP) {
+		t->exit = PLAY_SKIPPED;
+		snprintf(t->reason, sizeof(t->reason), "%s", m->failure);
+		return;
+	}
+	if (!err)
+		err = begin(play);
+	if (err) {
+		t->exit = PLAY_FAILED;
+		snprintf(t->reason, sizeof(t->reason), "setup: %s",
+			m->failure[0] ? m->failure : strerror(-err));
+		return;
+	}
+	play_commands(play);
+	total_counters(play);
+	t->exit = t->failed ? PLAY_FAILED : PLAY_HELD;
+}
+
+static void pass_warning(void *arg, const char *text)
+{
+	struct reporter *r = arg;
+	r->warn(r, text);
+}
+
+enum play_exit play_story(const struct story *story, struct lab_machine *machine,
+	struct reporter *reporter, const struct play_options *options,
+	struct play_totals *ret_totals)
+{
+	const char *name = machine->ops->name;
+	struct play play = {.story = story,
+		.machine = machine,
+		.reporter = reporter,
+		.options = options,
+		.totals = ret_totals};
+	*ret_totals = (struct play_totals){0};
+	machine->warn = pass_warning;
+	machine->warn_arg = reporter;
+	reporter->begin(reporter, story, name);
+	if (play_skips(story, machine, ret_totals->reason, sizeof(ret_totals->reason)))
+		ret_totals->exit = PLAY_SKIPPED;
+	else
+		set_up_and_play(&play);
+	reporter->end(reporter, story, name, ret_totals);
+	machine->ops->teardown(machine);
+	release(&play);
+	return ret_totals->exit;
+}
+
+void play_totals_release(struct play_totals *totals)
+{
+	lab_counters_release(&totals->counters);
+}

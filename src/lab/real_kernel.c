@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT
+// Plays stories on a real kernel that boots in a virtual machine.
+//
+//   real-kernel -- godwit lab run --on host --json --keep-going FILE...
+//
+// The script finds or fetches a kernel, boots it with several nodes, runs the command inside, and
+// passes its output through, the console's noise included; results.c picks out what it knows. All
+// files are played in one boot. The script's exit status is that of the command inside, so that a
+// report with all stories is what says that booting worked; without one, 77 says that this host
+// cannot boot a kernel.
+
+#include "lab/real_kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// ---- This host's nodes --------------------------------------------------------------------------
+
+// Counts a list such as "0-1,4".
+static unsigned count_list(const char *s)
+{
+	unsigned count = 0;
+	while (*s) {
+		char *end;
+		unsigned long first = strtoul(s, &end, 10), last = first;
+		if (end == s)
+			break;
+		if (*end == '-')
+			last = strtoul(end + 1, &end, 10);
+		count += last >= first ? (unsigned)(last - first) + 1 : 0;
+		s = *end == ',' ? end + 1 : end;
+	}
+	return count;
+}
+
+bool host_has_nodes(const struct story *story)
+{
+	const struct story_machine *m = &story->machine;
+	char list[256] = "0";
+	unsigned wanted = 0;
+	FILE *f = fopen("/sys/devices/system/node/has_memory", "re");
+	if (f) {
+		if (!fgets(list, sizeof(list), f))
+			list[0] = '\0';
+		fclose(f);
+	}
+	for (unsigned n = 0; n < m->nodes; n++)
+		wanted += m->memory[n] != 0;
+	unsigned found = count_list(list);
+	return m->more_nodes ? found >= wanted : found == wanted;
+}
+
+// ---- The script ---------------------------------------------------------------------------------
+
+// From the folder of the program upwards: a build folder lies below the sources.
+static bool script_above_program(char *path, size_t size)
+{
+	ssize_t n = readlink("/proc/self/exe", path, size - 1);
+	if (n <= 0)
+		return false;
+	path[n] = '\0';
+	for (char *slash = strrchr(path, '/'); slash; slash = strrchr(path, '/')) {
+		snprintf(slash, size - (size_t)(slash - path), "/scripts/real-kernel");
+		if (!access(path, X_OK))
+			return true;
+		*slash = '\0';
+	}
+	return false;
+}
+
+static const char *find_script(char *path, size_t size)
+{
+	const char *named = getenv("GODWIT_REAL_KERNEL");
+	if (named && *named)
+		return named;
+	return script_above_program(path, size) ? path : "real-kernel";
+}
+
+static int start_script(const char *script, const char *const *files, size_t count, int out,
+	pid_t *ret_pid)
+{
+	static const char *const fixed[] = {
+		"--", "godwit", "lab", "run", "--on", "host", "--json", "--keep-going"};
+	const size_t n = sizeof(fixed) / sizeof(fixed[0]);
+	char **argv = calloc(count + n + 2, sizeof(*argv));
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none;
+	if (!argv)
+		return -ENOMEM;
+	argv[0] = (char *)script;
+	for (size_t i = 0; i < n; i++)
+		argv[i + 1] = (char *)fixed[i];
+	for (size_t i = 0; i < count; i++)
+		argv[i + n + 1] = (char *)files[i];
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
+	posix_spawnattr_init(&attributes);
+	sigemptyset(&none); // Ctrl-C is for the script too, whatever is blocked here
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+	int err = posix_spawnp(ret_pid, script, &actions, &attributes, argv, environ);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	free(argv);
+	return -err;
+}
+
+static int read_script(int fd, pid_t pid, struct results *ret_results, int *ret_status)
+{
+	int err;
+	FILE *in = fdopen(fd, "r");
+	if (in) {
+		err = results_read(in, ret_results);
+		fclose(in);
+	} else {
+		err = -errno;
+		close(fd);
+	}
+	while (waitpid(pid, ret_status, 0) < 0 && errno == EINTR)
+		;
+	return err;
+}
+
+int play_on_real_kernel(const char *const *files, size_t count, struct results *ret_results,
+	char *failure, size_t failure_size)
+{
+	char path[4096];
+	const char *script = find_script(path, sizeof(path));
+	int fds[2], status = 0;
+	pid_t pid;
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	int err = start_script(script, files, count, fds[1], &pid);
+	close(fds[1]);
+	if (err) {
+		close(fds[0]);
+		snprintf(failure, failure_size, "cannot run %s: %s", script, strerror(-err));
+		return err;
+	}
+	err = read_script(fds[0], pid, ret_results, &status);
+	if (!err && !ret_results->count && WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+		snprintf(failure, failure_size, "skipped: %s cannot boot a kernel here", script);
+		results_release(ret_results);
+		return 1;
+	}
+	if (!err && ret_results->count != count) {
+		snprintf(failure, failure_size, "%s gave results of %zu of %zu stories", script,
+			ret_results->count, count);
+		results_release(ret_results);
+		return -EPROTO;
+	}
+	if (err)
+		snprintf(failure, failure_size, "cannot read the results of %s: %s", script,
+			strerror(-err));
+	return err;
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// Plays stories on a real kernel that boots in a virtual machine, when this host does not do.
+#ifndef GODWIT_LAB_REAL_KERNEL_H
+#define GODWIT_LAB_REAL_KERNEL_H
+
+#include "lab/results.h"
+#include "lab/story.h"
+
+// Whether this host has the nodes with memory that the story asks for.
+bool host_has_nodes(const struct story *story);
+
+// One boot for all files, through the script real-kernel: the one that GODWIT_REAL_KERNEL names,
+// or scripts/real-kernel above the program, or real-kernel in PATH. 0 and the results; 1 when the
+// script was skipped (exit status 77: no emulator, no kernel to be had) and gave none; negative
+// errno. In both of these the reason is in failure.
+int play_on_real_kernel(const char *const *files, size_t count, struct results *ret_results,
+	char *failure, size_t failure_size) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+// The report for programs: one JSON object a line, schema 1.
+//
+// Every command begins with schema, line, task, command, return, errno; then come the members that
+// apply: status, signal, text, found_byte and address (check), accesses, stall_ns and lost (stop),
+// show, values (show vmstat), expect, wanted, found and held (expect), failure, differs. The last
+// object of a story has no "line": it has the story, the machine, the result, the totals and the
+// counters. godwit-lab(1) documents them; a member may be added to schema 1, never changed.
+//
+// json-c keeps members in the order in which they are added. Without memory a line says so instead.
+
+#include "lab/outcome.h"
+#include "lab/report.h"
+
+#include <json.h>
+#include <stdlib.h>
+
+static void add(struct json_object *o, const char *key, struct json_object *value)
+{
+	json_object_object_add(o, key, value);
+}
+
+static struct json_object *text_or_null(const char *text)
+{
+	return text ? json_object_new_string(text) : NULL;
+}
+
+static void write_line(struct json_report *j, struct json_object *o)
+{
+	const char *line = json_object_to_json_string_ext(o,
+		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	fprintf(j->out, "%s\n", line ? line : "{\"schema\":1,\"error\":\"no memory\"}");
+	fflush(j->out);
+	json_object_put(o);
+}
+
+// ---- One command --------------------------------------------------------------------------------
+
+static void add_outcome(struct json_object *o, const struct lab_result *r)
+{
+	bool returned = r && !r->signal;
+	add(o, "return", returned ? json_object_new_int64(r->ret) : NULL);
+	add(o, "errno", returned && r->ret == -1 ? text_or_null(errno_name(r->error)) : NULL);
+}
+
+static void add_status(struct json_object *o, const struct lab_result *r)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	if (!out)
+		return;
+	print_statuses(out, r->status, r->status_count);
+	if (!fclose(out))
+		add(o, "status", json_object_new_string(text));
+	free(text);
+}
+
+static void add_result(struct json_object *o, const struct lab_result *r)
+{
+	if (r->status)
+		add_status(o, r);
+	if (r->signal)
+		add(o, "signal", text_or_null(signal_name(r->signal)));
+	if (r->text)
+		add(o, "text", json_object_new_string(r->text));
+	if (r->mismatch) {
+		add(o, "found_byte", json_object_new_int(r->found));
+		add(o, "address", json_object_new_uint64(r->address));
+	}
+	if (r->has_load) {
+		add(o, "accesses", json_object_new_uint64(r->accesses));
+		add(o, "stall_ns", json_object_new_uint64(r->stall_ns));
+		add(o, "lost", json_object_new_uint64(r->lost));
+	}
+}
+
+static struct json_object *counters_object(const struct lab_counters *counters)
+{
+	struct json_object *o = json_object_new_object();
+	for (size_t i = 0; i < counters->count; i++)
+		add(o, counters->v[i].name, json_object_new_int64(counters->v[i].value));
+	return o;
+}
+
+static void event(struct reporter *r, const struct play_event *e)
+{
+	const struct command *c = e->command;
+	struct json_object *o = json_object_new_object();
+	add(o, "schema", json_object_new_int(REPORT_SCHEMA));
+	add(o, "line", json_object_new_int64(c->line));
+	add(o, "task", c->task ? json_object_new_string(c->task->name) : NULL);
+	add(o, "command", json_object_new_string(command_word(c->kind)));
+	add_outcome(o, e->result);
+	if (e->result)
+		add_result(o, e->result);
+	if (c->kind == CMD_SHOW)
+		add(o, "show", json_object_new_string(show_word(c->show.what)));
+	if (e->text)
+		add(o, "text", json_object_new_string(e->text));
+	if (e->values)
+		add(o, "values", counters_object(e->values));
+	if (e->wanted) {
+		add(o, "expect", json_object_new_string(expect_word(c->expect.what)));
+		add(o, "wanted", json_object_new_string(e->wanted));
+		add(o, "found", json_object_new_string(e->found));
+		add(o, "held", json_object_new_boolean(e->held));
+	}
+	if (e->failure)
+		add(o, "failure", json_object_new_string(e->failure));
+	if (c->differs)
+		add(o, "differs", json_object_new_string(c->differs));
+	write_line((struct json_report *)r, o);
+}
+
+// ---- The end ------------------------------------------------------------------------------------
+
+static const char *result_word(enum play_exit exit)
+{
+	return exit == PLAY_HELD ? "held" : exit == PLAY_SKIPPED ? "skipped" : "failed";
+}
+
+static void end(struct reporter *r, const struct story *story, const char *machine,
+	const struct play_totals *t)
+{
+	struct json_object *o = json_object_new_object();
+	add(o, "schema", json_object_new_int(REPORT_SCHEMA));
+	add(o, "story", json_object_new_string(story->file));
+	add(o, "machine", json_object_new_string(machine));
+	add(o, "result", json_object_new_string(result_word(t->exit)));
+	add(o, "reason", t->reason[0] ? json_object_new_string(t->reason) : NULL);
+	add(o, "commands", json_object_new_int64(t->commands));
+	add(o, "expectations", json_object_new_int64(t->expectations));
+	add(o, "failed", json_object_new_int64(t->failed));
+	add(o, "counters", counters_object(&t->counters));
+	write_line((struct json_report *)r, o);
+}
+
+static void begin(struct reporter *r, const struct story *story, const char *machine)
+{
+	(void)r, (void)story, (void)machine;
+}
+
+void json_report_init(struct json_report *report, FILE *out)
+{
+	*report = (struct json_report){.reporter = {begin, event, end, report_warning}, .out = out};
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+// The report for people: each command, its result beside it, and one line at the end.
+//
+//     4  A where buf step=2M          return 0  status 0*2
+//     5  expect status 0*2            held
+//     6  expect vmstat x 3            FAILED: found 2
+//   story FILE: 5 commands, 3 expectations, 1 failed
+//
+// Texts that were shown follow their command, indented. Colours only say again what the words
+// say. Nothing is kept between lines but the width of the first column.
+
+#include "lab/outcome.h"
+#include "lab/report.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define WIDTH_MAX 52
+
+static struct text_report *self(struct reporter *r)
+{
+	return (struct text_report *)r;
+}
+
+static const char *paint(const struct text_report *t, const char *code)
+{
+	return t->colour ? code : "";
+}
+
+#define RED   "\033[31m"
+#define GREEN "\033[32m"
+#define DIM   "\033[2m"
+#define PLAIN "\033[0m"
+
+static void begin(struct reporter *r, const struct story *story, const char *machine)
+{
+	struct text_report *t = self(r);
+	t->width = 0;
+	for (size_t i = 0; i < story->command_count; i++) {
+		int length = (int)strlen(story->commands[i]->source);
+		if (length > t->width && length <= WIDTH_MAX)
+			t->width = length;
+	}
+	fprintf(t->out, "%s%s on %s%s\n", paint(t, DIM), story->file, machine, paint(t, PLAIN));
+}
+
+// ---- One command --------------------------------------------------------------------------------
+
+static void print_indented(const struct text_report *t, const char *text)
+{
+	while (*text) {
+		size_t length = strcspn(text, "\n");
+		fprintf(t->out, "        %.*s\n", (int)length, text);
+		text += length + (text[length] == '\n');
+	}
+}
+
+static void print_values(const struct text_report *t, const struct lab_counters *values)
+{
+	for (size_t i = 0; i < values->count; i++)
+		fprintf(t->out, "        %s %+" PRId64 "\n", values->v[i].name, values->v[i].value);
+}
+
+static void print_verdict(const struct text_report *t, const struct play_event *e)
+{
+	if (e->held)
+		fprintf(t->out, "%sheld%s\n", paint(t, GREEN), paint(t, PLAIN));
+	else
+		fprintf(t->out, "%sFAILED: found %s%s\n", paint(t, RED), e->found, paint(t, PLAIN));
+}
+
+static bool worth_saying(const struct play_event *e)
+{
+	const struct lab_result *r = e->result;
+	return e->failure || r->ret || r->signal || r->status || r->text || r->has_load;
+}
+
+static void event(struct reporter *r, const struct play_event *e)
+{
+	struct text_report *t = self(r);
+	fprintf(t->out, "%s%5u%s  ", paint(t, DIM), e->command->line, paint(t, PLAIN));
+	if (e->wanted) {
+		fprintf(t->out, "%-*s  ", t->width, e->command->source);
+		print_verdict(t, e);
+	} else if (e->result && worth_saying(e)) {
+		fprintf(t->out, "%-*s  ", t->width, e->command->source);
+		print_result(t->out, e->result);
+		if (e->failure)
+			fprintf(t->out, "  %sFAILED: %s%s", paint(t, RED), e->failure,
+				paint(t, PLAIN));
+		fputc('\n', t->out);
+	} else {
+		fprintf(t->out, "%s\n", e->command->source);
+	}
+	if (e->text)
+		print_indented(t, e->text);
+	if (e->values)
+		print_values(t, e->values);
+	fflush(t->out);
+}
+
+// ---- The end ------------------------------------------------------------------------------------
+
+static void end(struct reporter *r, const struct story *story, const char *machine,
+	const struct play_totals *totals)
+{
+	struct text_report *t = self(r);
+	(void)machine;
+	if (totals->exit == PLAY_SKIPPED) {
+		fprintf(t->out, "story %s: skipped: %s\n", story->file, totals->reason);
+		fflush(t->out);
+		return;
+	}
+	if (totals->reason[0])
+		fprintf(t->out, "%sstopped: %s%s\n", paint(t, RED), totals->reason,
+			paint(t, PLAIN));
+	fprintf(t->out, "story %s: %u commands, %u expectations, %s%u failed%s\n", story->file,
+		totals->commands, totals->expectations,
+		paint(t, totals->exit == PLAY_HELD ? GREEN : RED), totals->failed,
+		paint(t, PLAIN));
+	fflush(t->out);
+}
+
+void report_warning(struct reporter *r, const char *text)
+{
+	(void)r;
+	fprintf(stderr, "godwit: warning: %s\n", text);
+}
+
+void text_report_init(struct text_report *report, FILE *out, bool colour)
+{
+	*report = (struct text_report){
+		.reporter = {begin, event, end, report_warning}, .out = out, .colour = colour};
+}
+
+bool wants_colour(FILE *out)
+{
+	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+	return !(no && *no) && term && strcmp(term, "dumb") && isatty(fileno(out));
+}
+
+void print_errors(FILE *out, const char *file, const struct story_errors *errors)
+{
+	for (size_t i = 0; i < errors->count; i++)
+		fprintf(out, "%s:%u:%u: %s\n", file, errors->v[i].line, errors->v[i].column,
+			errors->v[i].text);
+	if (errors->more)
+		fprintf(out, "%s: more bad lines follow\n", file);
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+// Looks after a command that takes long.
+//
+// The player calls the machine synchronously, so somebody else has to look at the clock. One
+// thread wakes four times a second while a story is played:
+//
+//   1 s   the command and its time appear on stderr, if that is a terminal
+//   limit the machine is asked to cancel; the callback returns -EINTR and the story ends
+//   limit + 10 s, or a second Ctrl-C five seconds after the first: the process ends with status 1,
+//         since nothing else can be done about a machine that does not return (a host machine
+//         has a guard of its own that restores the host's settings then)
+//
+// SIGINT and SIGTERM are blocked everywhere and taken here, so that a story that is interrupted
+// still tears its machine down. Fields are under the mutex M, but what never changes.
+
+#include "lab/watch.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TICK_MS	      250
+#define PROGRESS_MS   1000
+#define GRACE_MS      10000
+#define INSIST_MS     5000
+
+struct watch {
+	struct lab_machine *machine;
+	unsigned limit_ms; // 0: none
+	bool progress;
+	pthread_t thread;
+	pthread_mutex_t mutex;
+	const struct command *command; // M: that runs now, or NULL
+	long long since_ms;	       // M
+	long long cancelled_ms;	       // M: when it was asked to cancel, 0: not
+	bool shown;		       // M: something is on the terminal's line
+	bool interrupted;	       // M
+	bool stop;		       // M
+};
+
+static long long now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+}
+
+static void watched_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+}
+
+void watch_block_signals(void)
+{
+	sigset_t set;
+	watched_signals(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+static void give_up(struct watch *w)
+{
+	fprintf(stderr, "\ngodwit: line %u, '%s', does not end; giving up\n", w->command->line,
+		w->command->source);
+	_exit(1);
+}
+
+static void cancel(struct watch *w, long long now)
+{
+	w->interrupted = true;
+	if (!w->command)
+		return;
+	if (w->cancelled_ms) {
+		if (now - w->cancelled_ms >= INSIST_MS)
+			give_up(w);
+		return;
+	}
+	w->cancelled_ms = now;
+	if (w->machine->ops->cancel)
+		w->machine->ops->cancel(w->machine);
+}
+
+static void look(struct watch *w, bool signalled)
+{
+	long long now = now_ms(), took = now - w->since_ms;
+	if (signalled)
+		cancel(w, now);
+	if (!w->command)
+		return;
+	if (w->limit_ms && took >= w->limit_ms && !w->cancelled_ms)
+		cancel(w, now);
+	if (w->cancelled_ms && now - w->cancelled_ms >= GRACE_MS)
+		give_up(w);
+	if (w->progress && took >= PROGRESS_MS) {
+		fprintf(stderr, "\r\033[K%4u  %.60s  %lld s", w->command->line, w->command->source,
+			took / 1000);
+		w->shown = true;
+	}
+}
+
+static void *watch_thread(void *arg)
+{
+	struct watch *w = arg;
+	sigset_t set;
+	watched_signals(&set);
+	for (bool stop = false; !stop;) {
+		struct timespec tick = {0, TICK_MS * 1000000L};
+		int signal = sigtimedwait(&set, NULL, &tick);
+		pthread_mutex_lock(&w->mutex);
+		stop = w->stop;
+		if (!stop)
+			look(w, signal > 0);
+		pthread_mutex_unlock(&w->mutex);
+	}
+	return NULL;
+}
+
+struct watch *watch_start(struct lab_machine *machine, unsigned limit_s, bool progress)
+{
+	struct watch *w = calloc(1, sizeof(*w));
+	if (!w)
+		return NULL;
+	w->machine = machine;
+	w->limit_ms = limit_s * 1000;
+	w->progress = progress && isatty(STDERR_FILENO);
+	pthread_mutex_init(&w->mutex, NULL);
+	sigset_t all, before;
+	sigfillset(&all); // for the new thread; it takes only what it waits for
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int err = pthread_create(&w->thread, NULL, watch_thread, w);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!err)
+		return w;
+	free(w);
+	return NULL;
+}
+
+void watch_begin(struct watch *w, const struct command *command)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->mutex);
+	w->command = command;
+	w->since_ms = now_ms();
+	w->cancelled_ms = 0;
+	pthread_mutex_unlock(&w->mutex);
+}
+
+void watch_end(struct watch *w)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->mutex);
+	w->command = NULL;
+	if (w->shown)
+		fputs("\r\033[K", stderr);
+	w->shown = false;
+	pthread_mutex_unlock(&w->mutex);
+}
+
+bool watch_interrupted(struct watch *w)
+{
+	if (!w)
+		return false;
+	pthread_mutex_lock(&w->mutex);
+	bool interrupted = w->interrupted;
+	pthread_mutex_unlock(&w->mutex);
+	return interrupted;
+}
+
+void watch_stop(struct watch *w)
+{
+	if (!w)
+		return;
+	pthread_mutex_lock(&w->mutex);
+	w->stop = true;
+	pthread_mutex_unlock(&w->mutex);
+	pthread_kill(w->thread, SIGINT); // ends its wait; not an interruption any more
+	pthread_join(w->thread, NULL);
+	pthread_mutex_destroy(&w->mutex);
+	free(w);
+}

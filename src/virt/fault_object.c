@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+// First touch of a mapped object (shared memory, a file).
+//
+//	read			the cached page, read-only, and its cached neighbours around it
+//	write, private		a copy of the cached page, anonymous from then on
+//	write, shared		the cached page, writable, dirty
+//
+// The folio is locked while it is mapped, which keeps truncation and migration away from it; it
+// may have left the object between finding and locking, then the access starts over.
+// Fault-around maps only what is cached, up to date and not locked, inside of one window of
+// fault_around_bytes, one vma and one table; it never allocates and never waits.
+#include "virt/fault_internal.h"
+
+#include "base/vmstat.h"
+#include "virt/gather.h"
+#include "virt/object.h"
+#include "virt/rmap.h"
+#include "virt/rss.h"
+
+#include <errno.h>
+
+static int read_fault(struct fault *f, struct folio *folio, unsigned page);
+static int private_write_fault(struct fault *f, struct folio *folio, unsigned page);
+static int shared_write_fault(struct fault *f, struct folio *folio, unsigned page);
+
+int fault_object(struct fault *f)
+{
+	struct object *object = f->vma->object;
+	uint64_t pgoff = vma_pgoff(f->vma, f->addr);
+	struct folio *folio;
+	unsigned page;
+	int err;
+
+	if (pgoff >= (object->size + PAGE_SIZE - 1) >> PAGE_SHIFT)
+		return -EIO; // beyond the end: SIGBUS
+	if (fault_wants_own_page(f) && !(f->vma->flags & VM_SHARED)) {
+		err = anon_vma_prepare(f->vma);
+		if (err)
+			return err;
+	}
+	err = object_get_folio(object, f->task, pgoff, &folio);
+	if (err)
+		return err;
+	folio_lock(folio);
+	if (folio_object(folio) != object) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return FAULT_AGAIN;
+	}
+	page = (unsigned)(pgoff - folio_index(folio));
+	if (!fault_wants_own_page(f) || (f->vma->flags & VM_SHARED && !fault_write(f)))
+		err = read_fault(f, folio, page);
+	else if (f->vma->flags & VM_SHARED)
+		err = shared_write_fault(f, folio, page);
+	else
+		err = private_write_fault(f, folio, page);
+	return err;
+}
+
+static void map_around(struct fault *f);
+
+// Takes over the caller's lock and reference, as do the two below.
+static int read_fault(struct fault *f, struct folio *folio, unsigned page)
+{
+	struct fault_install in = {
+		.new = pte_make(pfn_add(folio_pfn(folio), page), PTE_PRESENT | PTE_YOUNG),
+		.folio = folio,
+		.page = page,
+	};
+	int err = fault_install(f, &in);
+
+	folio_unlock(folio);
+	if (err)
+		folio_put(folio);
+	else
+		map_around(f);
+	return err;
+}
+
+static int shared_write_fault(struct fault *f, struct folio *folio, unsigned page)
+{
+	struct fault_install in = {
+		.new = pte_make(pfn_add(folio_pfn(folio), page),
+			PTE_PRESENT | PTE_WRITE | PTE_DIRTY | PTE_YOUNG),
+		.folio = folio,
+		.page = page,
+	};
+	int err;
+
+	folio_mark_dirty(folio);
+	err = fault_install(f, &in);
+	folio_unlock(folio);
+	if (err)
+		folio_put(folio);
+	return err;
+}
+
+static int private_write_fault(struct fault *f, struct folio *folio, unsigned page)
+{
+	uint64_t bits = PTE_PRESENT | PTE_DIRTY | PTE_YOUNG;
+	struct fault_install in = {.is_new_anon = true, .folio = fault_alloc(f, false)};
+	int err = -ENOMEM;
+
+	if (in.folio) {
+		if (f->vma->flags & VM_WRITE)
+			bits |= PTE_WRITE;
+		copy_frame(f->mm, folio_pfn(in.folio), pfn_add(folio_pfn(folio), page));
+		in.new = pte_make(folio_pfn(in.folio), bits);
+		folio_set_swapbacked(in.folio);
+		err = fault_install(f, &in);
+		if (err)
+			folio_put(in.folio);
+	}
+	folio_unlock(folio);
+	folio_put(folio);
+	return err;
+}
+
+// Map one cached neighbour; the page-table lock is held, so everything here is a try.
+static void map_neighbour(struct fault *f, struct gather *g, struct page_table *table, uint64_t addr)
+{
+	struct object *object = f->vma->object;
+	uint64_t pgoff = vma_pgoff(f->vma, addr);
+	unsigned i = pte_index(vaddr_of(addr));
+	struct folio *folio;
+	struct pfn pfn;
+
+	if (!pte_none(table_entry(table, i)))
+		return;
+	folio = object_find(object, pgoff);
+	if (!folio)
+		return;
+	if (!folio_trylock(folio))
+		goto put;
+	if (folio_object(folio) != object || !folio_test_uptodate(folio) ||
+		folio_test_hwpoison(folio)) {
+		folio_unlock(folio);
+		goto put;
+	}
+	pfn = pfn_add(folio_pfn(folio), pgoff - folio_index(folio));
+	folio_add_file_rmap(folio, (unsigned)(pgoff - folio_index(folio)), 1);
+	table_set_entry(table, i, pte_make(pfn, PTE_PRESENT));
+	space_rss_add(f->space, folio, 1);
+	gather_map(g, vma_host(f->vma, addr), pfn, 1, MMU_READ);
+	folio_unlock(folio);
+	return; // the reference is the entry's now
+put:
+	gather_put(g, folio);
+}
+
+static void map_around(struct fault *f)
+{
+	uint64_t window = atomic_load_explicit(&f->mm->tunables.fault_around_bytes,
+		memory_order_relaxed);
+	uint64_t end_of_object = (f->vma->object->size + PAGE_SIZE - 1) & PAGE_MASK;
+	uint64_t start, end, addr;
+	struct page_table *table;
+	struct gather g;
+
+	if (window <= PAGE_SIZE)
+		return;
+	start = f->addr & ~(window - 1);
+	end = start + window;
+	if (start < f->vma->start)
+		start = f->vma->start;
+	if (end > f->vma->end)
+		end = f->vma->end;
+	if (end > (f->addr & PMD_MASK) + PMD_SIZE)
+		end = (f->addr & PMD_MASK) + PMD_SIZE;
+	if (start < (f->addr & PMD_MASK))
+		start = f->addr & PMD_MASK;
+	gather_init(&g, f->mm);
+	table = gather_table(&g, f->space, vaddr_of(f->addr));
+	for (addr = start; table && addr < end; addr += PAGE_SIZE)
+		if (vma_pgoff(f->vma, addr) << PAGE_SHIFT < end_of_object)
+			map_neighbour(f, &g, table, addr);
+	// A refused host mapping does no harm: the entries stand, the next access translates.
+	(void)gather_finish(&g);
+}

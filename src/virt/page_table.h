@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// The four-level page table of a space: 512 entries a table, a lock a table.
+//
+// The upper levels only grow. Tables are type-stable within their space: a freed one goes to the
+// space's own list and is used again as a table of that space, so a walker that read a pointer
+// to it may still take its lock, and then must look whether it is still the table it wanted. The
+// lock functions below do that.
+#ifndef GODWIT_VIRT_PAGE_TABLE_H
+#define GODWIT_VIRT_PAGE_TABLE_H
+
+#include "base/lock.h"
+#include "virt/pte.h"
+
+struct space;
+
+struct page_table {
+	struct mutex lock;		    // rank PAGE_TABLE (letter P)
+	unsigned level;			    // 1: entries are pages; 2: PMD; 3, 4: upper
+	unsigned nr_used;		    // entries that are not none                    P
+	uint64_t base;			    // first address it covers
+	struct page_table *next_free;	    // on the space's free list
+	_Atomic uint64_t entry[PTRS_PER_TABLE]; // P to write; any thread may read
+};
+
+// The table of the PTE level that covers addr, locked; NULL when there is none (no table, or a PMD
+// leaf or PMD migration entry is there: look at it with pmd_table_lock).
+struct page_table *pte_table_lock(struct space *, struct vaddr addr);
+// The same without waiting: -EAGAIN via *ret_busy when somebody holds it.
+struct page_table *pte_table_trylock(struct space *, struct vaddr addr, bool *ret_busy);
+// Makes the table if the PMD entry is none. NULL and *ret_err = -ENOMEM, or -EEXIST when a PMD leaf
+// is there.
+struct page_table *pte_table_alloc_lock(struct space *, struct vaddr addr, int *ret_err);
+// The table of the PMD level that covers addr, locked; NULL when none (alloc: -ENOMEM).
+struct page_table *pmd_table_lock(struct space *, struct vaddr addr);
+struct page_table *pmd_table_alloc_lock(struct space *, struct vaddr addr, int *ret_err);
+void page_table_unlock(struct page_table *);
+
+// Index of addr in a table of the level.
+static inline unsigned pte_index(struct vaddr v)
+{
+	return (v.a >> PAGE_SHIFT) & (PTRS_PER_TABLE - 1);
+}
+
+static inline unsigned pmd_index(struct vaddr v)
+{
+	return (v.a >> PMD_SHIFT) & (PTRS_PER_TABLE - 1);
+}
+
+// Read without the lock (a hint) or under it (exact); write under it, nr_used kept right.
+struct pte table_entry(const struct page_table *, unsigned index);
+void table_set_entry(struct page_table *, unsigned index, struct pte);
+// A PMD entry that is neither none nor a leaf nor a PMD migration entry points to a PTE table.
+struct page_table *pmd_entry_table(struct pte pmd);
+
+// Put a prepared PTE table under a PMD entry, or take it away again; both tables locked by caller.
+// Used when a huge page is split or collapsed.
+void pmd_install_table(struct page_table *pmd_table, unsigned index, struct page_table *pte_table);
+struct page_table *page_table_alloc(struct space *, unsigned level, struct vaddr base);
+void page_table_free(struct space *, struct page_table *);
+// Free PTE tables that are wholly inside [start,end) and empty. mmap_lock for write, and no vma of
+// the range may be reachable by rmap any more.
+void page_tables_free_range(struct space *, struct vaddr start, struct vaddr end);
+void page_tables_destroy(struct space *);
+
+#endif

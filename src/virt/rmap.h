@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// Reverse mapping: from a folio to every entry that maps it.
+//
+// Anonymous folios point to an anon_vma. Each vma keeps a chain of the anon_vmas its pages may
+// belong to: its own, and those of the vmas it was forked from; an anon_vma keeps an interval tree
+// of the chain links by page offset. Folios of objects find their vmas in object->i_mmap.
+// KSM folios are walked by the ksm subsystem (mm->up.ksm_rmap).
+#ifndef GODWIT_VIRT_RMAP_H
+#define GODWIT_VIRT_RMAP_H
+
+#include "base/interval_tree.h"
+#include "base/list.h"
+#include "base/lock.h"
+#include "phys/folio.h"
+#include "virt/page_table.h"
+
+struct vma;
+struct space;
+struct mm_core;
+
+struct anon_vma {
+	struct rwlock lock;	// rank ANON_VMA; of the root, shared by the whole family
+	struct anon_vma *root;	// its lock is the one taken
+	struct anon_vma *parent;
+	_Atomic int refcount;	// one for all links, one a child (root), migrations under way
+	unsigned num_children, num_active_vmas; // root lock: for reuse after fork
+	struct interval_tree chains;	// struct anon_vma_chain.rb by page offset
+};
+
+struct anon_vma_chain {
+	struct vma *vma;
+	struct anon_vma *anon_vma;
+	struct list_head same_vma;
+	struct interval_node rb; // [pgoff, last pgoff] of the vma
+};
+
+// vma gets an anon_vma before its first anonymous page (mmap_lock read is enough). 0, -ENOMEM.
+int anon_vma_prepare(struct vma *);
+int anon_vma_clone(struct vma *dst, struct vma *src); // split, remap
+int anon_vma_fork(struct vma *child, struct vma *parent);
+void anon_vma_unlink(struct vma *);
+void anon_vma_get(struct anon_vma *);
+void anon_vma_put(struct anon_vma *);
+struct anon_vma *folio_anon_vma(const struct folio *); // NULL when not anonymous (or KSM)
+// The same with a reference, of any folio at any time: NULL also when nothing maps it, for then
+// its anon_vma may be gone already. Without this, an anon_vma is safe to touch only while something
+// is known to map the folio.
+struct anon_vma *folio_get_anon_vma(struct folio *);
+// Re-key the links of a vma whose extent changes: before(), change, after(), under the locks.
+void vma_rmap_remove(struct vma *);
+void vma_rmap_insert(struct vma *);
+
+// Mapcounts. nr pages from page index `first` of the folio are mapped by PTEs, or the whole folio
+// by a PMD leaf. Page-table lock held. References are the caller's.
+void folio_add_new_anon_rmap(struct folio *, struct vma *, uint64_t addr); // sets mapping, index, exclusive
+void folio_add_anon_rmap(struct folio *, unsigned first, unsigned nr, bool exclusive);
+void folio_add_file_rmap(struct folio *, unsigned first, unsigned nr);
+void folio_remove_rmap(struct folio *, unsigned first, unsigned nr);
+void folio_add_rmap_pmd(struct folio *, bool exclusive);
+void folio_remove_rmap_pmd(struct folio *);
+// Make a private anonymous mapping shareable (fork, KSM, migration): fails (-EBUSY) when the folio
+// may be pinned. Page-table lock held, translation already read-only or blocked.
+int folio_try_share_anon(struct folio *, unsigned page);
+
+// A new folio joins the LRU: the unevictable list when the vma is locked.
+void folio_add_lru_vma(struct folio *, struct vma *);
+
+// Every place where the folio is or was mapped. `one` is called with the rmap lock held (read) and
+// no page-table lock; addr is the address of page `first_page` of the folio in that vma, the range
+// is clipped to the vma. It returns false to stop.
+struct rmap_range {
+	struct vma *vma;
+	uint64_t addr;	     // space address
+	unsigned first_page; // page of the folio at addr
+	unsigned nr_pages;   // inside the vma
+};
+typedef bool rmap_one_fn(const struct rmap_range *, void *arg);
+// Takes the rmap lock itself; try_lock: -EAGAIN instead of waiting. An anonymous folio that nothing
+// maps may be walked (for its migration entries) only while the caller holds a reference to its
+// anon_vma; one of an object is locked by the caller, so that it keeps its object.
+int rmap_walk(struct folio *, rmap_one_fn *one, void *arg, bool try_lock);
+// With the lock already held by the caller (a run of folios of one family).
+void rmap_walk_held(struct folio *, rmap_one_fn *one, void *arg);
+// The rwlock that protects the folio's rmap (anon_vma root lock or object i_mmap), or NULL.
+struct rwlock *folio_rmap_lock(struct folio *);
+
+// Address of a page of the folio in a vma, or -EFAULT when outside.
+int vma_address(const struct vma *, uint64_t pgoff, uint64_t *ret_addr);
+
+#endif

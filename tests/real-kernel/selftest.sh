@@ -1,0 +1,158 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# Does scripts/real-kernel keep what it promises? Usage: selftest.sh [SERIES]... (6.1 and 6.12)
+#
+# For each kernel: the nodes asked for are there, exit status, output and error come back exactly,
+# the file systems are mounted, and a command or kernel that does not end is ended. Exit 0 when all
+# held, 1 when something failed, 77 when there is no QEMU or no kernel to be had.
+
+set -uo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0 series=''
+
+main() {
+    local kernels=("$@")
+    ((${#kernels[@]})) || kernels=(6.1 6.12)
+    for series in "${kernels[@]}"; do
+        scripts/real-kernel --kernel "$series" --fetch || {
+            echo "skipped: real-kernel cannot get QEMU or a kernel $series"
+            exit 77
+        }
+        test_boot_time
+        test_streams
+        test_machine
+        test_topology
+        test_share
+        test_timeout
+        test_panic
+        test_cgroup_v1
+    done
+    test_usage
+    ((failed == 0)) || {
+        echo "$failed failed"
+        exit 1
+    }
+    echo "all passed"
+}
+
+# Runs the machine with its output in files; leaves the exit status in status.
+run() {
+    scripts/real-kernel --kernel "$series" "$@" >"$work/out" 2>"$work/err" </dev/null
+    status=$?
+}
+
+# check WHAT COMMAND...: the command must succeed.
+check() {
+    if "${@:2}"; then
+        echo "ok      $series $1"
+        return
+    fi
+    failed=$((failed + 1))
+    echo "FAILED  $series $1 (status $status)"
+    sed 's/^/  out: /' "$work/out" | head -c 2000 | tr -d '\0'
+    sed 's/^/  err: /' "$work/err" | head -c 2000
+}
+
+out_is() { [[ $(<"$work/out") == "$1" ]]; }
+
+test_boot_time() {
+    local start=${EPOCHREALTIME/./} end
+    run -- uname -r
+    end=${EPOCHREALTIME/./}
+    check "uname says $(<"$work/out")" grep -q "^$series\." "$work/out"
+    check "exit status 0, nothing on standard error" test "$status $(wc -c <"$work/err")" = "0 0"
+    echo "        $series from start to end in $(((end - start) / 1000)) ms"
+}
+
+# 1 MiB of random bytes through standard input and back through both outputs.
+test_streams() {
+    head -c 1M /dev/urandom >"$work/in"
+    scripts/real-kernel --kernel "$series" \
+        -- sh -c 'cat >/tmp/in; cat /tmp/in; cat /tmp/in >&2; exit 3' <"$work/in" \
+        >"$work/out" 2>"$work/err"
+    status=$?
+    check "exit status 3" test $status = 3
+    check "standard input to standard output, 1 MiB, exact" cmp "$work/in" "$work/out"
+    check "standard error apart, 1 MiB, exact" cmp "$work/in" "$work/err"
+    run -- sh -c '(sleep 1000 &); printf "%s|" "$@"; kill -9 $$' \
+        sh 'two words' "it's" '' $'a\nb' '*'
+    check "arguments arrive as they are, and a process left behind does not matter" \
+        out_is $'two words|it\'s||a\nb|*|'
+    check "exit status 137 for signal 9" test $status = 137
+}
+
+test_machine() {
+    # shellcheck disable=SC2016 # for the shell of the machine
+    run -- sh -c '
+        set -e
+        cat /sys/devices/system/node/has_memory /sys/devices/system/node/node3/cpulist
+        for type in debugfs tracefs cgroup2 hugetlbfs; do grep -q " $type " /proc/mounts; done
+        grep -q " /tmp tmpfs " /proc/mounts
+        grep -q " /dev/shm tmpfs " /proc/mounts
+        dd if=/dev/urandom of=/disk/file bs=64k count=16 2>/dev/null
+        sync
+        grep -q "/disk ext4" /proc/mounts
+        grep -q cpuset /sys/fs/cgroup/cgroup.subtree_control
+        echo 2 >/sys/devices/system/node/node2/hugepages/hugepages-2048kB/nr_hugepages
+        test -d /sys/kernel/mm/hugepages/hugepages-1048576kB
+        test -d /godwit/tests/real-kernel
+        ping -c 1 -q 127.0.0.1 >/dev/null
+        su godwit -c "id -u; echo x >/disk/mine"
+    '
+    check "4 nodes, file systems, huge pages, loopback, user 1000" out_is $'0-3\n3\n1000'
+    check "exit status 0 of that" test $status = 0
+}
+
+test_topology() {
+    run --topology 'memory=512M,256M,0 cpus=0-1@0,2@1,3@2 distance=10,20,40,20,10,30,40,30,10' \
+        -- sh -c 'cd /sys/devices/system/node; cat has_memory has_cpu node*/cpulist node*/distance'
+    check "a memoryless node, cpus and distances as asked" \
+        out_is $'0-1\n0-2\n0-1\n2\n3\n10 20 40\n20 10 30\n40 30 10'
+}
+
+test_share() {
+    mkdir -p "$work/share"
+    echo there >"$work/share/there"
+    run --share "$work/share" -- sh -c 'cat /share/there; echo back >/share/back'
+    check "--share reads and writes this host's directory" \
+        test "$(<"$work/out") $(cat "$work/share/back")" = "there back"
+}
+
+test_timeout() {
+    local start=$SECONDS
+    run --timeout 2 -- sh -c 'echo begun; sleep 1000'
+    check "--timeout: status 124, what was written is there" \
+        test "$status $(<"$work/out")" = "124 begun"
+    check "--timeout says so" grep -q 'real-kernel: the command did not end within 2 s' "$work/err"
+    check "--timeout takes effect" test $((SECONDS - start)) -lt 120
+}
+
+test_panic() {
+    run -- sh -c 'echo c >/proc/sysrq-trigger; sleep 1000'
+    check "a panic: status 125" test $status = 125
+    check "a panic is shown" grep -q 'Kernel panic' "$work/err"
+    run -- poweroff -f
+    check "a machine that turns itself off: status 125" test $status = 125
+}
+
+test_cgroup_v1() {
+    run --cgroup v1 -- cat /sys/fs/cgroup/cpuset/cpuset.memory_migrate
+    if [[ $series == 6.1 ]]; then
+        check "cpuset of cgroup v1" out_is 0
+    else
+        check "no cpuset of cgroup v1, and it is said" grep -q 'no version 1 cpuset' "$work/err"
+    fi
+}
+
+test_usage() {
+    run --no-such-option 1
+    check "a wrong option: status 125" test $status = 125
+    run --help
+    check "--help" grep -q 'EXIT STATUS' "$work/out"
+}
+
+main "$@"
