@@ -67,6 +67,7 @@ static parse_fn *const parsers[CMD_COUNT] = {
 	[CMD_FILL] = parse_fill,
 	[CMD_UNFILL] = parse_unfill,
 	[CMD_SLEEP] = parse_sleep,
+	[CMD_STORE] = parse_store,
 	[CMD_MARK] = parse_mark,
 	[CMD_SHOW] = parse_show,
 	[CMD_EXPECT] = parse_expect,
