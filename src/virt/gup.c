@@ -66,6 +66,16 @@ int follow_page(struct space *space, uint64_t addr, struct folio **ret_folio, un
 	return follow(space, addr, false, false, ret_folio, ret_page);
 }
 
+// A page of an area that nobody may touch is still in the page table.
+static bool accessible(struct space *space, uint64_t addr)
+{
+	read_lock(&space->mmap_lock);
+	struct vma *vma = vma_lookup(space, addr);
+	bool yes = vma && vma_accessible(vma);
+	read_unlock(&space->mmap_lock);
+	return yes;
+}
+
 int get_user_page(struct space *space, struct task *task, uint64_t addr, unsigned flags,
 	struct folio **ret_folio, unsigned *ret_page)
 {
@@ -73,8 +83,10 @@ int get_user_page(struct space *space, struct task *task, uint64_t addr, unsigne
 	bool own = flags & (FAULT_WRITE | FAULT_UNSHARE);
 
 	for (;;) {
-		int err = follow(space, addr, own, write, ret_folio, ret_page);
+		int err = -EFAULT;
 
+		if (accessible(space, addr))
+			err = follow(space, addr, own, write, ret_folio, ret_page);
 		if (!err)
 			return 0;
 		if (err == -EFAULT && !own) // the zero page, to read
