@@ -4,6 +4,7 @@
 // table says, and faults where it forbids.
 #include "soft_machine.h"
 
+#include "machine/clock.h"
 #include "machine/mmu.h"
 
 #include <sys/mman.h>
@@ -14,6 +15,7 @@ static enum mmu_blocker blocker;
 
 struct view {
 	struct soft_machine m;
+	struct clock clock;
 	struct task *task;
 	struct space *space;
 };
@@ -86,6 +88,8 @@ static struct view *open_view(void)
 	assert_int_equal(sigaction(SIGSEGV, &sa, NULL), 0); // before the engine's, which chains
 	assert_int_equal(sigaction(SIGBUS, &sa, NULL), 0);
 	soft_machine_open(&v->m);
+	clock_init_monotonic(&v->clock);
+	v->m.mm.clock = &v->clock;
 	if (mmu_open(&config, mm_host_fault, &mmu)) {
 		soft_machine_close(&v->m);
 		free(v);
