@@ -124,17 +124,21 @@ static int signal_map(
 	return err;
 }
 
-static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_unused, unsigned nr,
+static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
-	struct rewire_call c;
+	struct rewire_call c, part;
 	int err = rewire_enter(&c, mmu, at, nr);
 
 	if (err)
 		return err;
-	err = host_protect(at, c.size, host_prot(prot));
-	if (!err)
-		window_state_change(c.window, c.page, nr, PAGE_PROT | PAGE_OFF, prot_state(prot));
+	for (unsigned i = 0; !err && rewire_next_shown(&c, first, i, &part);
+		i = (unsigned)(part.page - c.page) + part.nr) {
+		err = host_protect(part.at, part.size, host_prot(prot));
+		if (!err)
+			window_state_change(c.window, part.page, part.nr, PAGE_PROT | PAGE_OFF,
+				prot_state(prot));
+	}
 	rewire_unlock(&c);
 	rewire_leave(&c);
 	return err;

@@ -275,20 +275,24 @@ static int make_refused(struct rewire_call *c)
 	return err;
 }
 
-static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_unused, unsigned nr,
+static int make(struct rewire_call *c, enum mmu_prot prot)
+{
+	if (prot == MMU_WRITE)
+		return make_writable(c);
+	return prot == MMU_READ ? make_readable(c) : make_refused(c);
+}
+
+static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
-	struct rewire_call c;
+	struct rewire_call c, part;
 	int err = rewire_enter(&c, mmu, at, nr);
 
 	if (err)
 		return err;
-	if (prot == MMU_WRITE)
-		err = make_writable(&c);
-	else if (prot == MMU_READ)
-		err = make_readable(&c);
-	else
-		err = make_refused(&c);
+	for (unsigned i = 0; !err && rewire_next_shown(&c, first, i, &part);
+		i = (unsigned)(part.page - c.page) + part.nr)
+		err = make(&part, prot);
 	rewire_unlock(&c);
 	if (!err)
 		host_uffd_wake(c.rw->uffd, at, c.size);

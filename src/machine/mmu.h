@@ -80,7 +80,8 @@ struct mmu_ops {
 	// had) leaves everything as it was.
 	int (*map)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
 	// Same frames (from first), other permission. MMU_NONE: every access is refused with SEGV
-	// by the engine (a protected area), contents kept.
+	// by the engine (a protected area), contents kept. Pages without translation stay so. On
+	// failure some of the pages may have the new permission.
 	int (*protect)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
 	// No translation any more: the next access faults to the engine. Never fails: the caller
 	// gives up the frames.

@@ -257,6 +257,8 @@ enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *fault)
 		err = handle_fault(space, task, addr, flags);
 	if (!fault->may_wait && err != -EAGAIN)
 		host_wait_cancel(space->mm, fault->at);
+	if (err && err != -EAGAIN)
+		space_note_refusal(space, fault->at);
 	switch (err) {
 	case 0:
 		return MMU_FAULT_DONE;

@@ -114,6 +114,7 @@ static int map(struct space *space, struct map_request *r)
 		return -ENOMEM;
 	}
 	vma_link(vma);
+	vma_forget_refusals(vma, vma->start, vma->end); // of a hole that is filled
 	if (r->flags & VM_LOCKED)
 		space->locked_vm += (long)vma_pages(vma);
 	vma_merge_around(vma);

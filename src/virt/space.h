@@ -47,6 +47,7 @@ struct region {
 	struct mmu_window *window;
 	uint64_t base;	       // space address of the window's start
 	unsigned nr_vmas;      // M
+	_Atomic bool refused;  // an access was: the host may go on refusing where it was
 	struct list_head dead; // in space->dead_regions                            M
 };
 
