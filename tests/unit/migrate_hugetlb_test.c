@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Pool pages in migration: taken first, one by one; where targets come from and what becomes of both
-// folios is the pool's business. The pool here is a stand-in for the hugetlb layer's upcalls.
+// Pool pages in migration: taken first, one by one; where targets come from and what becomes of
+// both folios is the pool's business. The pool here is a stand-in for the hugetlb layer's upcalls.
 #include "../support/machine_fixture.h"
 
 #include "base/mark.h"

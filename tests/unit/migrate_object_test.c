@@ -311,7 +311,8 @@ static void a_poisoned_page_leaves_a_poison_entry(void **state)
 	fx_ok(isolate_for_migration(&fx.mm, folio, &list));
 	folio_set_hwpoison(folio);
 	migrate_target_on_node(&mc.target, &target);
-	// Not copied; but as its entry is gone the reference is the last: it is freed, and withheld.
+	// Not copied; but as its entry is gone the reference is the last: it is freed, and
+	// withheld.
 	assert_int_equal(migrate_pages(&list, &mc), 0);
 	assert_true(mark_was_hit("migrate_unmap_poisoned"));
 	assert_int_equal(fx_access(&fx, a, buf, &x, sizeof(x), false), -EIO);
