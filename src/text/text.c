@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Files by path: gw_text() and gw_tunable_set().
 //
-// A path is looked for in the tables that subsystems registered, then in those of this folder. A row
-// whose path has a '*' answers for every number there; if the number means nothing to it (-ENOENT),
-// the search goes on, so that two subsystems can share a pattern.
+// A path is looked for in the tables that subsystems registered, then in those of this folder. A
+// row whose path has a '*' answers for every number there; if the number means nothing to it
+// (-ENOENT), the search goes on, so that two subsystems can share a pattern.
 //
 // Errors are the file system's first (-ENOENT; -EACCES for reading what is write-only and writing
 // what is read-only, which root meets too), then the file's own. Locks: none here.

@@ -19,7 +19,8 @@
 #define CASE_PAGE 4096ul
 
 // What a test does at each point: the mapping at addr is as the recorded block `name` says.
-typedef void show_case_fn(const char *name, struct gw_task *task, uint64_t addr, unsigned long size);
+typedef void show_case_fn(const char *name, struct gw_task *task, uint64_t addr,
+	unsigned long size);
 
 struct cases {
 	struct gw_machine *machine;

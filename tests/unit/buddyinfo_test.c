@@ -72,7 +72,7 @@ static void test_fragmented(void **state maybe_unused)
 			folio_put(folio[i]);
 	drain_all_pages(&machine->phys);
 	text = read_text(machine, "proc/buddyinfo");
-	assert_non_null(strstr(text, "      0      0      0      0      0      0      0      0 \n"));
+	assert_non_null(strstr(text, "      0      0      0      0      0      0      0 \n"));
 	free(text);
 	text = read_text(machine, "sys/kernel/debug/extfrag/extfrag_index");
 	assert_memory_equal(text, "Node 0, zone   Normal -1.000 0.", 31);

@@ -193,6 +193,9 @@ static unsigned long line_of(struct gw_machine *machine, const char *path, const
 
 static void test_values(void **state maybe_unused)
 {
+	static const char *const no_such[] = {"sys/devices/system/node/node3/numastat",
+		"sys/devices/system/node/node03/numastat", "sys/devices/system/node/node/numastat",
+		"proc/vmstat/", "proc/vmsta"};
 	struct gw_machine *machine = three_nodes();
 	struct cases c = {.machine = machine};
 	int64_t faults, value;
@@ -218,11 +221,8 @@ static void test_values(void **state maybe_unused)
 	assert_true(line_of(machine, "sys/devices/system/node/node2/numastat", "local_node ") >= 5);
 	assert_int_equal(gw_vmstat(machine, "nr_nothing", &value), -ENOENT);
 	assert_int_equal(gw_vmstat(machine, "nr_unstable", &value), 0);
-	assert_int_equal(gw_text(machine, "sys/devices/system/node/node3/numastat", &text), -ENOENT);
-	assert_int_equal(gw_text(machine, "sys/devices/system/node/node03/numastat", &text), -ENOENT);
-	assert_int_equal(gw_text(machine, "sys/devices/system/node/node/numastat", &text), -ENOENT);
-	assert_int_equal(gw_text(machine, "proc/vmstat/", &text), -ENOENT);
-	assert_int_equal(gw_text(machine, "proc/vmsta", &text), -ENOENT);
+	for (unsigned i = 0; i < ARRAY_SIZE(no_such); i++)
+		assert_int_equal(gw_text(machine, no_such[i], &text), -ENOENT);
 	assert_int_equal(gw_tunable_set(machine, "proc/vmstat", "1"), -EACCES);
 	gw_task_exit(c.task);
 	gw_machine_destroy(machine);
@@ -278,6 +278,19 @@ static void test_cma(void **state maybe_unused)
 	gw_machine_destroy(machine);
 }
 
+static void test_host_facts(void **state maybe_unused)
+{
+	struct gw_host_facts facts = {.size = 1};
+
+	assert_int_equal(gw_host_facts(&facts), -EINVAL);
+	facts.size = sizeof facts;
+	assert_int_equal(gw_host_facts(&facts), 0);
+	assert_int_equal(facts.size, sizeof facts);
+	assert_true(facts.max_map_count > 0);
+	assert_true(facts.kernel[0] >= '1' && facts.kernel[0] <= '9');
+	assert_true(facts.userfaultfd || !facts.userfaultfd_user_only);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -287,6 +300,7 @@ int main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_cma),
+		cmocka_unit_test(test_host_facts),
 	};
 	int failed;
 
