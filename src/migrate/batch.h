@@ -75,9 +75,9 @@ unsigned batch_page_limit(const struct migrate_control *);
 #include "virt/gather.h"
 #include "virt/rmap.h"
 
-// Keeps the rmap lock and the page-table locks of the last changes as long as the next one needs the
-// same, so that a run of neighbours costs one lock and one host call of each kind, for each of a few
-// spaces that map it.
+// Keeps the rmap lock and the page-table locks of the last changes as long as the next one needs
+// the same, so that a run of neighbours costs one lock and one host call of each kind, for each of
+// a few spaces that map it.
 #define MAPPER_TABLES 4
 
 // A table that is held, and what is queued for it.

@@ -90,8 +90,8 @@ static void install(struct unmap *u, const struct place *p, struct pte entry)
 			.order = folio_order(u->slot->src));
 }
 
-// nr pages (or the leaf) are not mapped here any more. At once, so that a large folio never seems to
-// be partially mapped.
+// nr pages (or the leaf) are not mapped here any more. At once, so that a large folio never seems
+// to be partially mapped.
 static void drop_mappings(struct folio *src, unsigned page, unsigned nr, bool leaf, bool dirty)
 {
 	if (!nr)
