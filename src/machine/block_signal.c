@@ -123,7 +123,26 @@ static int signal_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned 
 	return err;
 }
 
-static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_unused, unsigned nr,
+// Absent pages stay absent: the mapping there is empty, and would be read as zeros.
+static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+{
+	struct rewire_call p;
+	int err = 0;
+
+	for (unsigned done = 0; !err && done < c->nr; done += p.nr) {
+		if (!rewire_part(c, done, first, &p)) {
+			MARK(signal_protect_absent);
+			continue;
+		}
+		err = host_protect(p.at, p.size, host_prot(prot));
+		if (!err)
+			window_state_change(p.window, p.page, p.nr, PAGE_PROT | PAGE_OFF,
+				prot_state(prot));
+	}
+	return err;
+}
+
+static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
 	struct rewire_call c;
@@ -131,9 +150,7 @@ static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_
 
 	if (err)
 		return err;
-	err = host_protect(at, c.size, host_prot(prot));
-	if (!err)
-		window_state_change(c.window, c.page, nr, PAGE_PROT | PAGE_OFF, prot_state(prot));
+	err = protect_shown(&c, first, prot);
 	rewire_unlock(&c);
 	rewire_leave(&c);
 	return err;
@@ -223,10 +240,7 @@ static void signal_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsi
 		err = rewire_place(&c, first, &filled);
 	if (err) {
 		mend(&c);
-		err = host_protect(at, c.size, host_prot(prot));
-		if (!err)
-			window_state_change(c.window, c.page, nr, PAGE_PROT | PAGE_OFF,
-				prot_state(prot));
+		err = protect_shown(&c, first, prot);
 	}
 	if (err)
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);

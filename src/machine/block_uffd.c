@@ -273,7 +273,31 @@ static int make_refused(struct rewire_call *c)
 	return err;
 }
 
-static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_unused, unsigned nr,
+static void clear_parts(struct rewire_call *c);
+
+// Absent pages stay absent (unwatched, they would be read as zeros), but ask the engine again where
+// it refused an access.
+static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+{
+	struct rewire_call p;
+	int err = 0;
+
+	for (unsigned done = 0; !err && done < c->nr; done += p.nr) {
+		if (!rewire_part(c, done, first, &p)) {
+			MARK(uffd_protect_absent);
+			clear_parts(&p);
+		} else if (prot == MMU_WRITE) {
+			err = make_writable(&p);
+		} else if (prot == MMU_READ) {
+			err = make_readable(&p);
+		} else {
+			err = make_refused(&p);
+		}
+	}
+	return err;
+}
+
+static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
 	struct rewire_call c;
@@ -281,12 +305,7 @@ static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_un
 
 	if (err)
 		return err;
-	if (prot == MMU_WRITE)
-		err = make_writable(&c);
-	else if (prot == MMU_READ)
-		err = make_readable(&c);
-	else
-		err = make_refused(&c);
+	err = protect_shown(&c, first, prot);
 	rewire_unlock(&c);
 	if (!err)
 		host_uffd_wake(c.rw->uffd, at, c.size);
@@ -356,6 +375,17 @@ static void clear_part(struct rewire_call *c)
 	}
 }
 
+static void clear_parts(struct rewire_call *c)
+{
+	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
+		struct rewire_call p;
+
+		n = window_state_run(c->window, page, end - page, PAGE_FLAGS);
+		p = part(c, page, n);
+		clear_part(&p);
+	}
+}
+
 static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 {
 	struct rewire_call c;
@@ -363,13 +393,7 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
-	for (size_t page = c.page, end = page + nr, n; page < end; page += n) {
-		struct rewire_call p;
-
-		n = window_state_run(c.window, page, end - page, PAGE_FLAGS);
-		p = part(&c, page, n);
-		clear_part(&p);
-	}
+	clear_parts(&c);
 	for (size_t page = c.page, end = page + nr; page < end; mappings++)
 		page += window_state_mapping(c.window, page, end - page);
 	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && place_void(&c))
@@ -406,10 +430,8 @@ static int uffd_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned 
 
 static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
 {
-	if (prot == MMU_WRITE && !rewire_is_parked(c, first))
-		return make_writable(c);
-	if (prot == MMU_NONE)
-		return make_refused(c);
+	if ((prot == MMU_WRITE && !rewire_is_parked(c, first)) || prot == MMU_NONE)
+		return protect_shown(c, first, prot);
 	return place(c, first, prot, ret_filled);
 }
 

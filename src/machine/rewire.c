@@ -174,6 +174,32 @@ bool rewire_has_hole(const struct rewire_call *c)
 	return host_has_hole(c->at, c->size);
 }
 
+static bool shows(const struct rewire_call *c, unsigned i, struct pfn first)
+{
+	uint64_t state = c->window->state[c->page + i];
+
+	return (state & PAGE_KIND) == PAGE_FRAME && page_state_pfn(state).n == first.n + i;
+}
+
+bool rewire_part(const struct rewire_call *c, unsigned done, struct pfn first,
+	struct rewire_call *ret_part)
+{
+	bool there = shows(c, done, first);
+	unsigned n = 1;
+
+	while (done + n < c->nr && shows(c, done + n, first) == there)
+		n++;
+	*ret_part = (struct rewire_call){
+		.rw = c->rw,
+		.window = c->window,
+		.at = c->at + done * PAGE_SIZE,
+		.page = c->page + done,
+		.nr = n,
+		.size = n * PAGE_SIZE,
+	};
+	return there;
+}
+
 int rewire_place_bus(struct rewire_call *c)
 {
 	int err = host_map_file(c->at, c->size, HOST_RW, c->rw->bus_fd, 0);

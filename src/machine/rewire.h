@@ -58,6 +58,10 @@ must_check int rewire_place(struct rewire_call *call, struct pfn first, bool *re
 bool rewire_park(struct rewire_call *call, struct pfn first);
 bool rewire_is_parked(const struct rewire_call *call, struct pfn first);
 bool rewire_has_hole(const struct rewire_call *call);
+// The next pages of the call, from page `done` on, that all show their frame (of `first` on), or all
+// do not: those have no translation, and a permission says nothing of them. True when they do.
+bool rewire_part(const struct rewire_call *call, unsigned done, struct pfn first,
+	struct rewire_call *ret_part);
 // An access to the place is SIGBUS from now on.
 must_check int rewire_place_bus(struct rewire_call *call);
 
