@@ -106,8 +106,11 @@ static void protect_vma(struct vma *vma, unsigned rwx)
 
 	if (flags == vma->flags)
 		return;
+	bool more = flags & ~vma->flags & VM_RWX;
 	vma->flags = flags;
 	(void)vma_walk(&w, vma, vma->start, vma->end);
+	if (more)
+		vma_ask_again(vma, vma->start, vma->end);
 }
 
 // -ENOMEM: a hole; -EACCES: what was mapped read-only from a file opened read-only.

@@ -121,3 +121,42 @@ int vma_walk(struct vma_walk *w, struct vma *vma, uint64_t start, uint64_t end)
 	(void)gather_finish(&w->g);
 	return err;
 }
+
+// ---- Pages without an entry
+
+static void ask_again(struct vma *vma, uint64_t addr, uint64_t end)
+{
+	struct mmu *mmu = vma->space->mm->mmu;
+
+	mmu->ops->clear(mmu, vma_host(vma, addr), (unsigned)((end - addr) >> PAGE_SHIFT));
+}
+
+static void ask_again_in_table(struct vma *vma, struct page_table *table, uint64_t addr,
+	uint64_t end)
+{
+	while (addr < end) {
+		uint64_t from = addr;
+
+		while (addr < end && pte_none(table_entry(table, pte_index(vaddr_of(addr)))))
+			addr += PAGE_SIZE;
+		if (addr > from)
+			ask_again(vma, from, addr);
+		else
+			addr += PAGE_SIZE;
+	}
+}
+
+void vma_ask_again(struct vma *vma, uint64_t start, uint64_t end)
+{
+	for (uint64_t addr = start, next; addr < end; addr = next) {
+		struct page_table *table = pte_table_lock(vma->space, vaddr_of(addr)), *pmd;
+
+		next = pmd_end(addr, end);
+		if (table) {
+			ask_again_in_table(vma, table, addr, next);
+			page_table_unlock(table);
+		} else if (pte_none(peek_pmd(vma->space, addr, &pmd))) {
+			ask_again(vma, addr, next);
+		}
+	}
+}
