@@ -282,17 +282,27 @@ static int make(struct rewire_call *c, enum mmu_prot prot)
 	return prot == MMU_READ ? make_readable(c) : make_refused(c);
 }
 
+// Pages without translation stay so: unwatched, they would be read as zeros.
+static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+{
+	struct rewire_call part;
+	int err = 0;
+
+	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
+		i = (unsigned)(part.page - c->page) + part.nr)
+		err = make(&part, prot);
+	return err;
+}
+
 static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
-	struct rewire_call c, part;
+	struct rewire_call c;
 	int err = rewire_enter(&c, mmu, at, nr);
 
 	if (err)
 		return err;
-	for (unsigned i = 0; !err && rewire_next_shown(&c, first, i, &part);
-		i = (unsigned)(part.page - c.page) + part.nr)
-		err = make(&part, prot);
+	err = protect_shown(&c, first, prot);
 	rewire_unlock(&c);
 	if (!err)
 		host_uffd_wake(c.rw->uffd, at, c.size);
@@ -367,6 +377,17 @@ static void clear_part(struct rewire_call *c)
 	}
 }
 
+static void clear_parts(struct rewire_call *c)
+{
+	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
+		struct rewire_call p;
+
+		n = window_state_run(c->window, page, end - page, PAGE_FLAGS);
+		p = part(c, page, n);
+		clear_part(&p);
+	}
+}
+
 static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 {
 	struct rewire_call c;
@@ -374,13 +395,7 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
-	for (size_t page = c.page, end = page + nr, n; page < end; page += n) {
-		struct rewire_call p;
-
-		n = window_state_run(c.window, page, end - page, PAGE_FLAGS);
-		p = part(&c, page, n);
-		clear_part(&p);
-	}
+	clear_parts(&c);
 	for (size_t page = c.page, end = page + nr; page < end; mappings++)
 		page += window_state_mapping(c.window, page, end - page);
 	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && place_void(&c))
@@ -417,10 +432,8 @@ static int uffd_block(
 
 static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
 {
-	if (prot == MMU_WRITE && !rewire_is_parked(c, first))
-		return make_writable(c);
-	if (prot == MMU_NONE)
-		return make_refused(c);
+	if ((prot == MMU_WRITE && !rewire_is_parked(c, first)) || prot == MMU_NONE)
+		return protect_shown(c, first, prot);
 	return place(c, first, prot, ret_filled);
 }
 

@@ -90,7 +90,8 @@ struct mmu_ops {
 	// can begin until map() or unblock(). Reads may go on when !readers. -ENOMEM leaves it
 	// unblocked.
 	int (*block)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, bool readers);
-	// Back-out of block(): the old frames with `prot` again, and wake.
+	// Back-out of block(): the old frames with `prot` again, and wake. A page that was cleared
+	// meanwhile stays without translation.
 	void (*unblock)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
 	// Wake accessors that got MMU_FAULT_WAIT on these pages; they retry.
 	void (*wake)(struct mmu *, uintptr_t at, unsigned nr);

@@ -16,6 +16,7 @@
 #include "virt/region.h"
 
 #include "base/assert.h"
+#include "base/mark.h"
 #include "base/meta.h"
 #include "virt/mempolicy.h"
 #include "virt/mm.h"
@@ -23,6 +24,8 @@
 #include "virt/vma.h"
 
 #include <errno.h>
+
+#define WINDOW_TRIES 8
 
 // Host addresses where [addr, addr + len) goes; sets the region's window and base.
 static int open_window(struct space *space, struct region *region, uint64_t addr, uint64_t len,
@@ -43,6 +46,30 @@ static int open_window(struct space *space, struct region *region, uint64_t addr
 		&region->window);
 }
 
+// The numbers of a window at a pointer of the host's choice may be in use: by a mapping that was
+// placed by number. It is kept until another was found, so that that is another.
+static int open_own_window(struct space *space, struct region *region, uint64_t len, uint64_t align)
+{
+	struct mmu *mmu = space->mm->mmu;
+	struct mmu_window *bad[WINDOW_TRIES];
+	unsigned nr_bad = 0;
+	int err;
+
+	for (;;) {
+		err = open_window(space, region, 0, len, align, true);
+		if (err || space_range_free(space, region->base, region->base + len))
+			break;
+		MARK(region_numbers_taken);
+		bad[nr_bad++] = region->window;
+		err = -ENOMEM;
+		if (nr_bad == WINDOW_TRIES)
+			break;
+	}
+	while (nr_bad)
+		mmu->ops->window_close(mmu, bad[--nr_bad]);
+	return err;
+}
+
 int region_open(struct space *space, uint64_t *addr, uint64_t len, uint64_t align, bool own,
 	struct region **ret_region)
 {
@@ -50,7 +77,8 @@ int region_open(struct space *space, uint64_t *addr, uint64_t len, uint64_t alig
 
 	if (!region)
 		return -ENOMEM;
-	int err = open_window(space, region, *addr, len, align, own);
+	int err = own && !*addr ? open_own_window(space, region, len, align)
+				: open_window(space, region, *addr, len, align, own);
 	if (err) {
 		meta_delete(region);
 		return err;
