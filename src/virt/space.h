@@ -73,6 +73,7 @@ struct space {
 	struct list_head all; // in mm->spaces
 	unsigned id;
 	_Atomic int users;
+	_Atomic unsigned host_faults; // being served; waited for before the space goes
 	struct rwlock mmap_lock; // rank MMAP
 	struct interval_tree vmas;	 // M
 	unsigned nr_vmas;		 // M
