@@ -280,6 +280,36 @@ static void who_listens_is_told(void **state)
 	fx_verify(&fx, a, buf, PAGES, 1);
 }
 
+// A pin that comes after the references were looked at is seen when the entry is taken.
+static struct folio *pin_me;
+
+static void pin_at_start(struct mm_notifier *n, uint64_t start, uint64_t end,
+	enum mm_invalidate_reason reason)
+{
+	(void)n;
+	(void)end;
+	(void)reason;
+	if (start == buf + PAGE_SIZE && !folio_maybe_pinned(pin_me))
+		assert_true(folio_try_pin(pin_me, 1));
+}
+
+static void a_late_pin_is_seen(void **state)
+{
+	struct mm_notifier n = {.space = a->space, .start = pin_at_start, .end = on_end};
+
+	(void)state;
+	buf = fx_map(a, PAGES);
+	fx_fill(&fx, a, buf, PAGES, 1);
+	pin_me = fx_folio(a, buf + PAGE_SIZE);
+	mm_notifier_register(&fx.mm, &n);
+	assert_int_equal(migrate_all(MIGRATE_SYNC, 1), 1);
+	mm_notifier_unregister(&fx.mm, &n);
+	assert_true(mark_was_hit("migrate_unmap_pinned"));
+	assert_int_equal(fx_where(a, buf + PAGE_SIZE), 0);
+	folio_unpin(pin_me, 1);
+	fx_verify(&fx, a, buf, PAGES, 1);
+}
+
 static void a_copy_that_finds_poison_is_final(void **state)
 {
 	struct fx_move mv;
@@ -454,6 +484,7 @@ int main(void)
 		T(private_data_is_dropped_or_stops_it),
 		T(pages_under_writeback_are_waited_for_by_sync_only),
 		T(who_listens_is_told),
+		T(a_late_pin_is_seen),
 		T(a_copy_that_finds_poison_is_final),
 		T(a_poisoned_page_leaves_a_poison_entry),
 		T(a_ksm_page_moves_with_its_node),
