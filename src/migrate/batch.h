@@ -96,6 +96,9 @@ struct mapper {
 	struct held_table table[MAPPER_TABLES];
 	struct held_table *now; // that of the last mapper_table()
 	struct rwlock *rmap;	// held for reading, or NULL
+	// Under it: the only vma in the rmap of folios with this mapping, if there is only one.
+	struct vma *sole_vma;
+	uint32_t sole_mapping;
 	bool keep_nothing;	// KSM's locks come and go between places
 	int error;		// first failure of a host block
 };

@@ -5,6 +5,8 @@
 #include "../support/machine_fixture.h"
 
 #include "base/mark.h"
+#include "virt/page_table.h"
+#include "virt/rmap.h"
 #include "virt/vma.h"
 
 #include <errno.h>
@@ -278,6 +280,36 @@ static void who_listens_is_told(void **state)
 	fx_verify(&fx, a, buf, PAGES, 1);
 }
 
+// A pin that comes after the references were looked at is seen when the entry is taken.
+static struct folio *pin_me;
+
+static void pin_at_start(struct mm_notifier *n, uint64_t start, uint64_t end,
+	enum mm_invalidate_reason reason)
+{
+	(void)n;
+	(void)end;
+	(void)reason;
+	if (start == buf + PAGE_SIZE && !folio_maybe_pinned(pin_me))
+		assert_true(folio_try_pin(pin_me, 1));
+}
+
+static void a_late_pin_is_seen(void **state)
+{
+	struct mm_notifier n = {.space = a->space, .start = pin_at_start, .end = on_end};
+
+	(void)state;
+	buf = fx_map(a, PAGES);
+	fx_fill(&fx, a, buf, PAGES, 1);
+	pin_me = fx_folio(a, buf + PAGE_SIZE);
+	mm_notifier_register(&fx.mm, &n);
+	assert_int_equal(migrate_all(MIGRATE_SYNC, 1), 1);
+	mm_notifier_unregister(&fx.mm, &n);
+	assert_true(mark_was_hit("migrate_unmap_pinned"));
+	assert_int_equal(fx_where(a, buf + PAGE_SIZE), 0);
+	folio_unpin(pin_me, 1);
+	fx_verify(&fx, a, buf, PAGES, 1);
+}
+
 static void a_copy_that_finds_poison_is_final(void **state)
 {
 	struct fx_move mv;
@@ -319,6 +351,87 @@ static void a_poisoned_page_leaves_a_poison_entry(void **state)
 	assert_int_equal(fx_where(a, buf), -ENOENT);
 	assert_true(folio_test_hwpoison(folio));
 	fx_verify(&fx, a, buf + PAGE_SIZE, PAGES - 1, 1);
+}
+
+// ---- KSM: one frame at many addresses, found by the subsystem's own walk
+
+static struct {
+	void *node; // stands for a stable node; engine data
+	struct folio *folio;
+	unsigned nr_walks, nr_migrated;
+} ksm;
+
+static void ksm_walk(struct folio *folio, bool (*one)(struct vma *, uint64_t addr, void *), void *arg)
+{
+	assert_ptr_equal(folio_mapping_pointer(folio), ksm.node);
+	ksm.nr_walks++;
+	for (unsigned i = 0; i < PAGES; i++)
+		if (!one(vma_lookup(a->space, buf), buf + i * PAGE_SIZE, arg))
+			break;
+}
+
+static void ksm_follow(struct folio *dst, struct folio *src)
+{
+	assert_ptr_equal(ksm.folio, src);
+	ksm.folio = dst;
+	ksm.nr_migrated++;
+}
+
+// All pages of buf map one KSM page.
+static void merge_all(void)
+{
+	struct vma *vma = vma_lookup(a->space, buf);
+	struct folio *folio = fx_folio(a, buf);
+	struct page_table *table;
+
+	ksm.folio = folio;
+	ksm.node = meta_alloc(64);
+	zap_range(vma, buf + PAGE_SIZE, buf + PAGES * PAGE_SIZE);
+	table = pte_table_lock(a->space, vaddr_of(buf));
+	folio_set_mapping(folio, ksm.node, MAPPING_KSM);
+	folio_clear_anon_exclusive(folio);
+	for (unsigned i = 0; i < PAGES; i++) {
+		unsigned index = pte_index(vaddr_of(buf)) + i;
+		uintptr_t at = vma_host(vma, buf) + i * PAGE_SIZE;
+
+		if (i) {
+			folio_get(folio);
+			folio_add_anon_rmap(folio, 0, 1, false);
+			atomic_fetch_add(&a->space->rss_anon, 1);
+		}
+		table_set_entry(table, index, pte_make(folio_pfn(folio), PTE_PRESENT | PTE_DIRTY));
+		fx_ok(fx.mm.mmu->ops->map(fx.mm.mmu, at, folio_pfn(folio), 1, MMU_READ));
+	}
+	page_table_unlock(table);
+}
+
+static void a_ksm_page_moves_with_its_node(void **state)
+{
+	struct folio_list list = {0};
+	struct node_target target = {.mm = &fx.mm, .nid = 1, .gfp = GFP_HIGHUSER_MOVABLE};
+	struct migrate_control mc = {.mm = &fx.mm, .mode = MIGRATE_SYNC, .reason = MR_COMPACTION};
+	uint64_t x, y;
+
+	(void)state;
+	fx.mm.up.ksm_rmap = ksm_walk;
+	fx.mm.up.ksm_migrated = ksm_follow;
+	buf = fx_map(a, PAGES);
+	fx_fill(&fx, a, buf, PAGES, 1);
+	merge_all();
+	fx_check(&fx);
+	migrate_target_on_node(&mc.target, &target);
+	fx_ok(isolate_for_migration(&fx.mm, ksm.folio, &list));
+	assert_int_equal(migrate_pages(&list, &mc), 0);
+	assert_int_equal(ksm.nr_migrated, 1);
+	assert_int_equal(ksm.nr_walks, 2);
+	fx_check(&fx);
+	fx_all_on(a, buf, PAGES, 1);
+	fx_ok(fx_access(&fx, a, buf, &x, sizeof(x), false));
+	fx_ok(fx_access(&fx, a, buf + PAGE_SIZE, &y, sizeof(y), false));
+	assert_int_equal(x, y);
+	fx_fill(&fx, a, buf, PAGES, 2); // each gets a copy
+	fx_verify(&fx, a, buf, PAGES, 2);
+	meta_free(ksm.node, 64);
 }
 
 static void time_passes(void *arg)
@@ -371,8 +484,10 @@ int main(void)
 		T(private_data_is_dropped_or_stops_it),
 		T(pages_under_writeback_are_waited_for_by_sync_only),
 		T(who_listens_is_told),
+		T(a_late_pin_is_seen),
 		T(a_copy_that_finds_poison_is_final),
 		T(a_poisoned_page_leaves_a_poison_entry),
+		T(a_ksm_page_moves_with_its_node),
 		T(a_budget_makes_batches_smaller),
 	};
 
