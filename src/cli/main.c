@@ -18,7 +18,7 @@
 static int cmd_help(int argc, char **argv);
 
 static const struct cli_command commands[] = {
-	{"lab", "run|check|compare ...", "play stories about memory on the engine or the host",
+	{"lab", "run|check|compare|restore ...", "play stories about memory on the engine or the host",
 		cmd_lab},
 	{"help", "", "this text", cmd_help},
 };

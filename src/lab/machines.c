@@ -4,6 +4,7 @@
 // One row a machine; the player, the reports and the comparison know none of them. A row without
 // operations is a machine that this build does not have, and says so.
 
+#include "lab/host_machine.h"
 #include "lab/lab_machine.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@ static const struct {
 	const struct lab_machine_ops *ops;
 } machines[] = {
 	{"engine", NULL},
-	{"host", NULL},
+	{"host", &host_machine_ops},
 };
 
 int lab_machine_open(const char *name, const struct lab_options *options,
