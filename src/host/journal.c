@@ -359,6 +359,8 @@ void host_journal_close(struct host_journal *journal, host_complaint_fn *complai
 	if (journal->fd < 0)
 		return;
 	host_journal_restore(journal, complain, arg);
+	if (ftruncate(journal->fd, 0) && complain)
+		complain(arg, "the list of what to put back cannot be emptied");
 	if (journal->guard >= 0) {
 		// Restored; a guardian that only saw the pipe end would do it once more.
 		if (write(journal->guard, "", 1) != 1)
