@@ -153,8 +153,8 @@ static int running_read(struct host *host, const char *path, char **ret_text, si
 
 static int running_write(struct host *host, const char *path, const char *text, size_t length)
 {
-	// A recorded file is a regular one, where what was longer before would stay.
-	int fd = open_below(host, path, O_WRONLY | (*host->root ? O_TRUNC : 0));
+	// As a shell's redirection does it: O_TRUNC empties a trace, and a recorded file.
+	int fd = open_below(host, path, O_WRONLY | O_TRUNC);
 	int err = 0;
 	ssize_t n;
 

@@ -7,6 +7,8 @@
 // first, then moved to the full one, which does fail when there is no room, and locked. Clean page
 // cache on the node would be given up for new pages, so it is dropped before. All of it goes with
 // the process.
+//
+// What is left is left above the min watermark, below which an ordinary allocation gets nothing.
 
 #include "lab/host_machine.h"
 
@@ -43,6 +45,23 @@ static uint64_t free_bytes(struct fill *f)
 	host_field(text, name, &kb);
 	free(text);
 	return kb << 10;
+}
+
+// The min watermarks of the node's zones, in bytes.
+static uint64_t min_watermark(struct fill *f)
+{
+	unsigned node = ~0u;
+	uint64_t pages = 0, min;
+	char *text, *rest, *line;
+
+	if (host_read(&f->m->host, "proc/zoneinfo", &text))
+		return 0;
+	for (rest = text; (line = strsep(&rest, "\n"));)
+		if (sscanf(line, "Node %u,", &node) != 1 && node == f->node &&
+			sscanf(line, " min %" SCNu64, &min) == 1)
+			pages += min;
+	free(text);
+	return pages * STORY_PAGE_SIZE;
 }
 
 static int call(struct fill *f, long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
@@ -146,6 +165,7 @@ int host_fill(struct lab_machine *machine, const struct command *c, struct lab_r
 		.leave = c->world.size};
 	int err = 0;
 
+	f.leave += f.leave ? min_watermark(&f) : 0;
 	f.size = m->nodes.node[f.node].total_bytes + (UINT64_C(64) << 20);
 	if (f.task->socket >= 0)
 		return result_of_write(result, -EBUSY);
