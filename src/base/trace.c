@@ -203,6 +203,30 @@ bool trace_read(struct trace_ring *ring, struct trace_record *ret_record)
 	return found;
 }
 
+uint64_t trace_next(struct trace_ring *ring)
+{
+	uint64_t next;
+
+	mutex_lock(&ring->lock);
+	next = ring->written;
+	mutex_unlock(&ring->lock);
+	return next;
+}
+
+bool trace_look(struct trace_ring *ring, uint64_t since, struct trace_record *ret_record)
+{
+	bool found;
+
+	mutex_lock(&ring->lock);
+	if (ring->written > ring->capacity)
+		since = max(since, ring->written - ring->capacity);
+	found = since < ring->written;
+	if (found)
+		*ret_record = ring->records[since % ring->capacity];
+	mutex_unlock(&ring->lock);
+	return found;
+}
+
 uint64_t trace_dropped(struct trace_ring *ring)
 {
 	uint64_t dropped;

@@ -87,6 +87,11 @@ void trace_clear(struct trace_ring *ring);
 
 // The oldest event not yet read; false when there is none.
 must_check bool trace_read(struct trace_ring *ring, struct trace_record *ret_record);
+// Without reading it: the oldest event with this sequence number or above that the ring still has;
+// false when there is none. And the number that the next event will have.
+must_check bool trace_look(struct trace_ring *ring, uint64_t since,
+	struct trace_record *ret_record);
+uint64_t trace_next(struct trace_ring *ring);
 uint64_t trace_dropped(struct trace_ring *ring);
 
 // "mm_migrate_pages_start: mode=MIGRATE_SYNC reason=syscall_or_cpuset", and with a header

@@ -20,6 +20,8 @@ static int cmd_help(int argc, char **argv);
 static const struct cli_command commands[] = {
 	{"lab", "run|check|compare|restore ...", "play stories about memory on the engine or the host",
 		cmd_lab},
+	{"check", "[--json]", "what this host gives the engine, what is unsafe, how to get better",
+		cmd_check},
 	{"help", "", "this text", cmd_help},
 };
 

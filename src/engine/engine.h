@@ -11,6 +11,7 @@
 #include "base/lock.h"
 #include "base/trace.h"
 #include "base/vmstat.h"
+#include "engine/tunable.h"
 #include "machine/arena.h"
 #include "machine/clock.h"
 #include "machine/copier.h"
@@ -24,7 +25,7 @@ struct gw_machine {
 	struct phys phys;
 	struct topology topology;
 	struct vmstat stat;
-	struct trace_ring *trace;
+	struct trace_ring trace;
 	struct clock clock;
 	struct copier *copier;
 	struct mmu *mmu;
@@ -32,6 +33,7 @@ struct gw_machine {
 	struct mutex fill_lock;	   // rank SUBSYSTEM
 	struct folio_list filled[GW_MAX_NODES]; // gw_node_fill(): pages taken
 	struct list_head drivers;  // struct gw_driver.node, fill_lock
+	struct tunables tunables;  // rows and values of src/text/ and of subsystems
 	unsigned built;		   // how far machine.c got: what to undo
 };
 

@@ -73,7 +73,15 @@ void gw_machine_destroy(struct gw_machine *machine)
 
 // ---- The steps ----------------------------------------------------------------------------------
 
-enum built { BUILT_NOTHING, BUILT_STAT, BUILT_TRACE, BUILT_COPIER, BUILT_MMU, BUILT_PHYS, BUILT_MM };
+enum built {
+	BUILT_NOTHING,
+	BUILT_STAT,
+	BUILT_TRACE,
+	BUILT_COPIER,
+	BUILT_MMU,
+	BUILT_PHYS,
+	BUILT_MM
+};
 
 static int build_topology(struct gw_machine *m, const struct gw_machine_config *config)
 {
@@ -153,7 +161,7 @@ static int build_phys(struct gw_machine *m, const struct gw_machine_config *conf
 		.nr_nodes = m->topology.nr_nodes,
 		.node = node,
 		.stat = &m->stat,
-		.trace = m->trace,
+		.trace = &m->trace,
 		.copier = m->copier,
 	};
 	int err;
@@ -170,6 +178,12 @@ static int build_phys(struct gw_machine *m, const struct gw_machine_config *conf
 	return err ? refuse(err, "no memory for the frames' data") : 0;
 }
 
+static unsigned long reclaim(void *mm, gfp_t gfp, unsigned order, int nid,
+	const struct nodemask *allowed)
+{
+	return reclaim_direct(mm, gfp, order, nid, allowed);
+}
+
 static int build_mm(struct gw_machine *m)
 {
 	int err;
@@ -179,9 +193,18 @@ static int build_mm(struct gw_machine *m)
 	m->mm.copier = m->copier;
 	m->mm.clock = &m->clock;
 	m->mm.stat = &m->stat;
-	m->mm.trace = m->trace;
+	m->mm.trace = &m->trace;
 	err = mm_core_init(&m->mm);
-	return err ? refuse(err, "no memory for the zero page") : 0;
+	if (err)
+		return refuse(err, "no memory for the zero page");
+	m->phys.up.arg = &m->mm;
+	m->phys.up.reclaim = reclaim;
+	return 0;
+}
+
+static uint64_t clock_of(void *clock)
+{
+	return clock_now_ns(clock);
 }
 
 static int build(struct gw_machine *m, const struct gw_machine_config *config)
@@ -199,11 +222,13 @@ static int build(struct gw_machine *m, const struct gw_machine_config *config)
 	if (vmstat_init(&m->stat, m->topology.nr_nodes))
 		return refuse(-ENOMEM, "no memory for the counters");
 	m->built = BUILT_STAT;
-	err = trace_init(&m->trace, TRACE_EVENTS);
+	err = trace_init(&m->trace, TRACE_EVENTS, clock_of, &m->clock);
 	if (err)
 		return refuse(err, "no memory for the trace");
 	m->built = BUILT_TRACE;
-	err = copier_open(config->copy_threads ? config->copy_threads : 1, &m->copier);
+	trace_switch(&m->trace, true);
+	err = copier_open(config->copy_threads > 1 ? COPIER_PARALLEL : COPIER_AUTO,
+		config->copy_threads, &m->copier);
 	if (err)
 		return refuse(err, "%u copy threads: %s", config->copy_threads, strerror(-err));
 	m->built = BUILT_COPIER;
@@ -239,7 +264,7 @@ static void take_down(struct gw_machine *m)
 	if (m->built >= BUILT_COPIER)
 		copier_close(m->copier);
 	if (m->built >= BUILT_TRACE)
-		trace_destroy(m->trace);
+		trace_destroy(&m->trace);
 	if (m->built >= BUILT_STAT)
 		vmstat_destroy(&m->stat);
 	free(m);

@@ -97,9 +97,9 @@ static bool engine_supports(struct lab_machine *machine, const struct command *c
 
 // ---- Setup --------------------------------------------------------------------------------------
 
-static int check_needs(struct engine_machine *m)
+static int engine_needs(struct lab_machine *machine, const struct story *story)
 {
-	const struct story_machine *want = &m->story->machine;
+	const struct story_machine *want = &story->machine;
 	static const char *const words[] = {
 #define X(kind, word) [NEED_##kind] = word,
 		STORY_NEEDS(X)
@@ -107,18 +107,19 @@ static int check_needs(struct engine_machine *m)
 	};
 
 	if (want->only_host)
-		return lab_machine_fail(&m->base, LAB_SKIP, "only host: this is the engine");
+		return lab_machine_fail(machine, LAB_SKIP, "only host: this is the engine");
 	for (unsigned need = 0; need < NEED_COUNT; need++)
 		if (want->needs & 1u << need && need != NEED_ROOT)
-			return lab_machine_fail(&m->base, LAB_SKIP, "needs %s: %s", words[need],
+			return lab_machine_fail(machine, LAB_SKIP, "needs %s: %s", words[need],
 				not_yet);
 	if (want->pool_count)
-		return lab_machine_fail(&m->base, LAB_SKIP, "machine hugepages=: %s", not_yet);
+		return lab_machine_fail(machine, LAB_SKIP, "machine hugepages=: %s", not_yet);
 	if (want->cma_count)
-		return lab_machine_fail(&m->base, LAB_SKIP, "machine cma=: %s", not_yet);
+		return lab_machine_fail(machine, LAB_SKIP, "machine cma=: %s", not_yet);
 	if (want->needs_nodes > want->nodes)
-		return lab_machine_fail(&m->base, LAB_SKIP, "needs nodes=%u: the story's machine has %u",
-			want->needs_nodes, want->nodes);
+		return lab_machine_fail(machine, LAB_SKIP,
+			"needs nodes=%u: the story's machine has %u", want->needs_nodes,
+			want->nodes);
 	return 0;
 }
 
@@ -169,10 +170,11 @@ static int engine_setup(struct lab_machine *machine, const struct story *story)
 	m->mappings = calloc(story->mapping_count + 1, sizeof *m->mappings);
 	m->loads = calloc(story->load_count + 1, sizeof *m->loads);
 	m->objects = calloc(story->mapping_count + 1, sizeof *m->objects);
-	if (!m->tasks || !m->mappings || !m->loads || !m->objects)
+	m->stores = calloc(story->store_count + 1, sizeof *m->stores);
+	if (!m->tasks || !m->mappings || !m->loads || !m->objects || !m->stores)
 		return lab_machine_fail(machine, -ENOMEM, "out of memory");
-	err = check_needs(m);
-	if (!err && engine_signals_catch())
+	err = 0;
+	if (engine_signals_catch())
 		err = lab_machine_fail(machine, -errno, "cannot catch SIGSEGV");
 	return err ? err : build(m);
 }
@@ -186,6 +188,8 @@ static void engine_teardown(struct lab_machine *machine)
 	for (size_t i = 0; m->mappings && i < m->story->mapping_count; i++)
 		if (m->mappings[i].pin)
 			gw_unpin(m->mappings[i].pin);
+	for (size_t i = 0; m->stores && i < m->story->store_count; i++)
+		engine_store_free(m->stores[i]);
 	if (m->machine && gw_task_attach(NULL))
 		lab_machine_warn(machine, "the player could not leave its last task");
 	if (m->machine)
@@ -200,6 +204,7 @@ static void engine_teardown(struct lab_machine *machine)
 	free(m->tasks);
 	free(m->mappings);
 	free(m->loads);
+	free(m->stores);
 	free(m->objects);
 	free(m);
 }
@@ -212,6 +217,7 @@ static void engine_cancel(struct lab_machine *machine)
 const struct lab_machine_ops engine_machine_ops = {
 	.name = "engine",
 	.open = engine_open,
+	.needs = engine_needs,
 	.supports = engine_supports,
 	.setup = engine_setup,
 	.action = {
@@ -245,6 +251,7 @@ const struct lab_machine_ops engine_machine_ops = {
 		[CMD_FILL] = engine_fill,
 		[CMD_UNFILL] = engine_unfill,
 		[CMD_SLEEP] = engine_sleep,
+		[CMD_STORE] = engine_store,
 	},
 	.nodes = engine_nodes,
 	.vmstat = engine_vmstat,

@@ -2,35 +2,27 @@
 // What a story may look at, on the engine. Nothing here changes a counter or a page.
 #include "lab/engine_machine.h"
 
-#include <godwit/migrate.h>
 #include <godwit/stats.h>
 #include <godwit/trace.h>
 
 #include "engine/engine.h"
 #include "text/text.h"
-#include "virt/page_table.h"
-#include "virt/space.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+static struct task *task_of_range(struct lab_machine *machine, const struct story_range *range)
+{
+	return task_of(engine_task(engine_of(machine), range->map->task));
+}
+
 int engine_nodes(struct lab_machine *machine, const struct story_range *range, int32_t *nodes)
 {
-	struct engine_machine *m = engine_of(machine);
-	struct gw_task *task = engine_task(m, range->map->task);
-	size_t count = (range->length + STORY_PAGE_SIZE - 1) / STORY_PAGE_SIZE;
-	uint64_t *pages = calloc(count + 1, sizeof *pages);
-	long err;
-
-	if (!pages)
-		return lab_machine_fail(machine, -ENOMEM, "out of memory");
-	for (size_t i = 0; i < count; i++)
-		pages[i] = range->address + i * STORY_PAGE_SIZE;
-	err = gw_move_pages(task, 0, count, pages, NULL, nodes, 0);
-	free(pages);
-	return err < 0 ? lab_machine_fail(machine, (int)err, "asking where pages are") : 0;
+	range_nodes(task_of_range(machine, range), range->address,
+		(range->length + STORY_PAGE_SIZE - 1) / STORY_PAGE_SIZE, nodes);
+	return 0;
 }
 
 int engine_vmstat(struct lab_machine *machine, struct lab_counters *counters)
@@ -66,7 +58,8 @@ static int numastat(struct engine_machine *m, char **ret_text)
 		for (unsigned node = 0; node < gw_machine_nodes(m->machine); node++) {
 			char path[64], *text = NULL, *at;
 
-			snprintf(path, sizeof path, "sys/devices/system/node/node%u/numastat", node);
+			snprintf(
+				path, sizeof path, "sys/devices/system/node/node%u/numastat", node);
 			if (!gw_text(m->machine, path, &text) && (at = strstr(text, counters[c])))
 				fprintf(f, " %lld", strtoll(at + strlen(counters[c]), NULL, 10));
 			free(text);
@@ -85,15 +78,16 @@ int engine_text(struct lab_machine *machine, enum lab_text what, const struct st
 	char **ret_text)
 {
 	struct engine_machine *m = engine_of(machine);
-	struct task *task = range ? task_of(engine_task(m, range->map->task)) : NULL;
 	int err = -ENOENT;
 
 	switch (what) {
 	case TEXT_NUMA_MAPS:
-		err = text_numa_maps(task, range->address, range->address + range->length, ret_text);
+		err = range_text(task_of_range(machine, range), RANGE_NUMA_MAPS, range->address,
+			range->length, ret_text);
 		break;
 	case TEXT_SMAPS:
-		err = text_smaps(task, range->address, range->address + range->length, ret_text);
+		err = range_text(task_of_range(machine, range), RANGE_SMAPS, range->address,
+			range->length, ret_text);
 		break;
 	case TEXT_BUDDYINFO:
 		err = gw_text(m->machine, "proc/buddyinfo", ret_text);
@@ -110,20 +104,7 @@ int engine_text(struct lab_machine *machine, enum lab_text what, const struct st
 
 int engine_huge(struct lab_machine *machine, const struct story_range *range, uint64_t *ret_count)
 {
-	struct space *space = task_of(engine_task(engine_of(machine), range->map->task))->space;
-	uint64_t first = (range->address + PMD_SIZE - 1) & PMD_MASK, count = 0;
-
-	for (uint64_t at = first; at < range->address + range->length; at += PMD_SIZE) {
-		struct page_table *table = pmd_table_lock(space, vaddr_of(at));
-		struct pte e;
-
-		if (!table)
-			continue;
-		e = table_entry(table, pmd_index(vaddr_of(at)));
-		count += pte_present(e) && pte_huge(e) && !pte_zero_page(e);
-		page_table_unlock(table);
-	}
-	*ret_count = count;
+	*ret_count = range_huge(task_of_range(machine, range), range->address, range->length);
 	return 0;
 }
 

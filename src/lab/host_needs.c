@@ -63,6 +63,11 @@ static int needs_a_cma(struct host_machine *m, const struct command *c)
 	return skip(m, c, "this kernel cannot be asked for contiguous memory");
 }
 
+static int needs_a_driver(struct host_machine *m, const struct command *c)
+{
+	return skip(m, c, "this kernel does not have that driver");
+}
+
 static int needs_user(struct host_machine *m, const struct command *c)
 {
 	long uid = c->create.task->uid;
@@ -132,6 +137,7 @@ static int check_command(struct host_machine *m, const struct command *c)
 		[CMD_CONTIG] = needs_a_cma,
 		[CMD_OFFLINE_PAGE] = needs_poison,
 		[CMD_FILL] = needs_change,
+		[CMD_STORE] = needs_a_driver,
 	};
 
 	return needs[c->kind] ? needs[c->kind](m, c) : 0;

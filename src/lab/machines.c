@@ -4,6 +4,7 @@
 // One row a machine; the player, the reports and the comparison know none of them. A row without
 // operations is a machine that this build does not have, and says so.
 
+#include "lab/engine_machine.h"
 #include "lab/host_machine.h"
 #include "lab/lab_machine.h"
 
@@ -15,7 +16,7 @@ static const struct {
 	const char *name;
 	const struct lab_machine_ops *ops;
 } machines[] = {
-	{"engine", NULL},
+	{"engine", &engine_machine_ops},
 	{"host", &host_machine_ops},
 };
 

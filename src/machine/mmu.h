@@ -11,10 +11,20 @@
 //  - Write implies read. A translation is either absent (an access faults to the engine), readable
 //    or writable.
 //  - block() ... copy ... map() is a move; block() ... unblock() is its back-out.
+//  - The host may lose a translation at any time (reclaim, a shortage of host mappings): a fault on
+//    a page whose translation the engine believes to be there is answered by map() with the same
+//    frame. The same call again is never wrong.
+//  - An access that was refused (SEGV) or failed (BUS) leaves the page that way for the host, until
+//    map() or clear(). So clear() goes over a stretch when an area begins to exist in it.
+//  - In a child of fork() the machine is dead: calls return -EOWNERDEAD or do nothing, peek() is
+//    NULL, the windows are not mapped. A machine opened in the child works.
 #ifndef GODWIT_MACHINE_MMU_H
 #define GODWIT_MACHINE_MMU_H
 
+#include "base/compiler.h"
 #include "base/types.h"
+
+#include <stdatomic.h>
 #include <sys/types.h>
 
 enum mmu_prot { MMU_NONE, MMU_READ, MMU_WRITE };
@@ -92,5 +102,53 @@ struct mmu {
 	unsigned caps; // enum mmu_caps
 	mmu_fault_fn *fault;
 };
+
+enum mmu_backend { MMU_BACKEND_AUTO, MMU_BACKEND_REWIRE, MMU_BACKEND_SOFT };
+enum mmu_blocker { MMU_BLOCKER_AUTO, MMU_BLOCKER_SIGNAL, MMU_BLOCKER_USERFAULTFD };
+
+struct mmu_config {
+	enum mmu_backend backend;
+	enum mmu_blocker blocker; // of rewire
+	// Take a userfaultfd that does not see system calls, if there is no better one. Only when
+	// userfaultfd is asked for by name; AUTO prefers signals then.
+	bool user_mode_only;
+	unsigned fault_threads; // userfaultfd: 0 is the default
+};
+
+// AUTO takes the best that this host lets us have: rewire with userfaultfd, else with signals.
+// -ENOSYS, -EPERM: what was asked for by name is not to be had (machine/probe.h says why). The
+// arenas that are mapped must fit: arena->uffd_able, and a parking area if moves are to be fast.
+must_check int mmu_open(const struct mmu_config *config,
+	mmu_fault_fn *fault, struct mmu **ret_mmu);
+
+// Around the life of each thread that touches managed memory; the signal blocker gives it an
+// alternate stack. They nest. -ENOMEM.
+must_check int mmu_thread_enter(struct mmu *mmu);
+void mmu_thread_leave(struct mmu *mmu);
+
+// What happened so far, of one machine.
+#define GODWIT_MMU_COUNTERS(X)                                                                     \
+	X(faults)	  /* that the host reported */                                             \
+	X(moves_refused)  /* block() at 90% of the host mappings */                                \
+	X(tables_moved)	  /* map() that took filled page tables along */                           \
+	X(widened)	  /* clear() that had to take a whole window */                            \
+	X(unblock_failed) /* the accessor's next fault repairs it */                               \
+	X(mended)	  /* mappings that the host lost in a failed call */
+
+struct mmu_counters {
+#define X(name) _Atomic uint64_t name;
+	GODWIT_MMU_COUNTERS(X)
+#undef X
+};
+
+struct mmu_stats {
+#define X(name) uint64_t name;
+	GODWIT_MMU_COUNTERS(X)
+#undef X
+	size_t vmas; // of the process: all machines
+	size_t vma_limit;
+};
+
+void mmu_stats(struct mmu *mmu, struct mmu_stats *ret_stats);
 
 #endif

@@ -5,27 +5,12 @@
 
 #include "base/histogram.h"
 #include "base/nodemask.h"
+#include "base/trace.h" // enum migrate_mode, enum migrate_reason
 #include "phys/folio.h"
 #include "virt/mm.h"
 
 struct task;
 struct space;
-
-enum migrate_mode { MIGRATE_ASYNC, MIGRATE_SYNC_LIGHT, MIGRATE_SYNC };
-
-enum migrate_reason {
-	MR_COMPACTION,
-	MR_MEMORY_FAILURE,
-	MR_MEMORY_HOTPLUG,
-	MR_SYSCALL, // also cpusets
-	MR_MEMPOLICY_MBIND,
-	MR_NUMA_MISPLACED,
-	MR_CONTIG_RANGE,
-	MR_LONGTERM_PIN,
-	MR_DEMOTION,
-	MR_DAMON,
-	MR_TYPES,
-};
 
 // Why a page did not move: the check that stopped it. Texts and the public enum come from here.
 #define MIGRATE_WHYS(X)                                                                            \
@@ -64,8 +49,9 @@ enum migrate_why {
 
 struct migrate_control;
 
-// Frames to move to. get: a folio for src with one reference, or NULL. put: the unused one back
-// (NULL: folio_put). run: up to max order-0 folios with consecutive frames (NULL: one by one).
+// Frames to move to, each called without any lock held. get: a folio for src with one reference, or
+// NULL. put: an unused one back (NULL: folio_put). run: up to max order-0 folios with consecutive
+// frames, one reference each, for sources that are order-0 too; how many (NULL: one by one).
 struct migrate_target {
 	struct folio *(*get)(struct folio *src, void *arg);
 	void (*put)(struct folio *dst, void *arg);
@@ -88,21 +74,22 @@ struct migrate_control {
 	unsigned nr_succeeded;
 	unsigned nr_failed;
 	unsigned nr_thp_succeeded, nr_thp_failed, nr_thp_split; // folios
+	unsigned nr_split; // large folios of any order that were split
 	unsigned nr_blocks;    // times accessors were blocked
 	unsigned nr_overruns;  // blocks that took longer than the budget
 };
-
-// A list of isolated folios, linked by pfn through frame.lru (phys/lru.h: struct folio_list).
-struct folio_list;
 
 // Move them. Folios that moved leave the list; what stays is still isolated and the caller puts it
 // back. 0 when the list is empty in the end, else the number of folios left, or a negative errno
 // (-ENOMEM). Takes no lock from its caller; mmap_lock must not be held for write.
 int migrate_pages(struct folio_list *, struct migrate_control *);
 
-// Isolation. folio_isolate_* take one reference and count NR_ISOLATED; putback undoes either.
-int isolate_for_migration(struct folio *, struct folio_list *); // -EBUSY
-void putback_movable_pages(struct folio_list *);
+// Isolation: one reference, LRU clear (or ISOLATED), counted in NR_ISOLATED; appended to the list.
+// The caller holds a reference or the page-table lock of a mapping. -EBUSY: somebody else has it,
+// or its owner refuses.
+must_check int isolate_for_migration(struct mm_core *, struct folio *, struct folio_list *);
+// Undo, for all of the list.
+void putback_movable_pages(struct mm_core *, struct folio_list *);
 
 // A target on one node (nid -1: the folio's own), as alloc_migration_target.
 struct node_target {
@@ -111,10 +98,13 @@ struct node_target {
 	gfp_t gfp;
 	struct nodemask allowed; // empty: any
 	int cpu;
+	enum migrate_reason reason; // hugetlb: where it may fall back to
 };
 void migrate_target_on_node(struct migrate_target *, struct node_target *);
 
-// The wait of accessors for moving pages, all machines' spaces of this mm.
+const char *migrate_why_text(enum migrate_why);
+
+// How long accessors waited for moving pages, all spaces of this machine.
 struct histogram *migrate_wait_histogram(struct mm_core *);
 
 #endif

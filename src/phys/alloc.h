@@ -7,26 +7,22 @@
 
 #include "phys/zone.h"
 
-#define GFP_ORDER_GIGANTIC (MAX_PAGE_ORDER + 1) // from here on: contiguous range search
-
 // A folio of 2^order frames with one reference, its bytes backed, zeroed if GFP_ZERO, not uptodate,
 // on no list; or NULL. Nodes are tried by distance from preferred_nid (-1: the node of cpu) within
-// `allowed` (NULL: all). order > 0 gives a large folio, with or without GFP_COMP.
+// `allowed` (NULL: all). order > 0 gives a large folio, with or without GFP_COMP. Orders
+// above MAX_PAGE_ORDER (gigantic pages) come from a search for a free aligned range.
 struct folio *folio_alloc(struct phys *phys, gfp_t gfp, unsigned order, int preferred_nid,
 	const struct nodemask *allowed, int cpu);
 
 // Up to max_pages order-0 folios with consecutive frames, each with one reference, on that node or
 // (without GFP_THISNODE) the first by distance that has any: the largest chunk that fits. Returns
 // how many are in out[], 0 when there is no page.
-unsigned folio_alloc_run(struct phys *phys, gfp_t gfp, int nid, unsigned max_pages, int cpu,
-	struct folio **out);
+unsigned folio_alloc_run(
+	struct phys *phys, gfp_t gfp, int nid, unsigned max_pages, int cpu, struct folio **out);
 
-// A folio larger than the buddy's: searches the node for a free aligned range; moves nothing.
-struct folio *folio_alloc_gigantic(struct phys *phys, gfp_t gfp, unsigned order, int nid);
-
-// The frames [start, start + nr) as raw frames with refcount 1 each (no folio), all of which must be
-// free; whole MAX_ORDER blocks around it are split. For contiguous allocators that have isolated and
-// emptied the range. 0, -EBUSY, -ENOMEM (not backed).
+// The frames [start, start + nr) as raw frames with refcount 1 each (no folio), all of which must
+// be free; whole MAX_ORDER blocks around it are split. For contiguous allocators that have isolated
+// and emptied the range. 0, -EBUSY, -ENOMEM (not backed).
 must_check int alloc_free_range(struct phys *phys, struct pfn start, unsigned long nr);
 // Give such a range (or any part of it) back.
 void free_contig_range(struct pfn start, unsigned long nr);
@@ -45,14 +41,14 @@ must_check int folio_prep_isolated(struct frame *head, unsigned order, gfp_t gfp
 // Pageblocks of [start, end), both aligned to pageblocks, become ISOLATE: their free blocks cannot
 // be allocated and later frees stay. -EBUSY when one is isolated already or holds a page that can
 // never move (nothing changed then). `type`: CMA ranges are not searched for unmovable pages.
-must_check int start_isolate_page_range(struct phys *phys, struct pfn start, struct pfn end,
-	enum migratetype type);
-void undo_isolate_page_range(struct phys *phys, struct pfn start, struct pfn end,
-	enum migratetype type);
+must_check int start_isolate_page_range(
+	struct phys *phys, struct pfn start, struct pfn end, enum migratetype type);
+void undo_isolate_page_range(
+	struct phys *phys, struct pfn start, struct pfn end, enum migratetype type);
 // All of [start, end) is free in ISOLATE pageblocks (or poisoned): 0, else -EBUSY and the first pfn
 // that is not.
-must_check int test_pages_isolated(struct phys *phys, struct pfn start, struct pfn end,
-	struct pfn *ret_fail);
+must_check int test_pages_isolated(
+	struct phys *phys, struct pfn start, struct pfn end, struct pfn *ret_fail);
 // Turn free pageblocks into a CMA area (at set-up). -EINVAL, -EBUSY.
 must_check int phys_init_cma_range(struct phys *phys, struct pfn start, unsigned long nr);
 // The frame is of a kind that can never move (used, and neither LRU nor movable nor hugetlb).

@@ -129,6 +129,9 @@ void folio_ref_add(struct folio *folio, unsigned n);
 // One less, n less; at zero the folio is freed (it must be unlocked and unmapped by then).
 void folio_put(struct folio *folio);
 void folio_put_many(struct folio *folio, unsigned n);
+// One less of each of nr folios. Small folios with consecutive frames are freed as larger blocks:
+// several times cheaper than one by one.
+void folios_put(struct folio **folios, unsigned nr);
 // One more unless there is none (free or frozen).
 must_check bool folio_try_get(struct folio *folio);
 // The folio of a frame found by number, with a reference; NULL when it is free or frozen, or
@@ -255,8 +258,8 @@ static inline int folio_entire_mapcount(const struct folio *folio)
 {
 	if (!folio_large(folio))
 		return 0;
-	return atomic_load_explicit(&(&folio->page + 1)->tail.entire_mapcount,
-		memory_order_relaxed);
+	return atomic_load_explicit(
+		&(&folio->page + 1)->tail.entire_mapcount, memory_order_relaxed);
 }
 
 // Mappings of one page: its own entries and huge ones.
@@ -345,8 +348,8 @@ static inline struct folio *folio_list_pop(struct folio_list *list)
 	return (struct folio *)frame_list_pop(&list->frames);
 }
 
-static inline void folio_list_move_tail(struct folio_list *to, struct folio_list *from,
-	struct folio *folio)
+static inline void folio_list_move_tail(
+	struct folio_list *to, struct folio_list *from, struct folio *folio)
 {
 	folio_list_del(from, folio);
 	folio_list_add_tail(to, folio);
@@ -360,8 +363,7 @@ static inline void folio_list_splice_tail(struct folio_list *to, struct folio_li
 // `next` is read before the body runs, so the body may take `folio` off the list.
 #define for_each_folio_safe(folio, next, list)                                                     \
 	for ((folio) = folio_list_first(list), (next) = (folio) ? folio_list_next(folio) : NULL;   \
-		(folio);                                                                           \
-		(folio) = (next), (next) = (folio) ? folio_list_next(folio) : NULL)
+		(folio); (folio) = (next), (next) = (folio) ? folio_list_next(folio) : NULL)
 
 #define for_each_folio(folio, list)                                                                \
 	for ((folio) = folio_list_first(list); (folio); (folio) = folio_list_next(folio))

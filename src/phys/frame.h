@@ -54,7 +54,7 @@ enum frame_flag {
 #define X(name, lower, doc) PG_##name,
 	FRAME_FLAGS(X)
 #undef X
-	FRAME_FLAG_COUNT
+		FRAME_FLAG_COUNT
 };
 
 #define FRAME_ORDER_BITS 5
@@ -96,8 +96,9 @@ struct frame {
 		struct {
 			_Atomic uint32_t head; // every tail
 			union {
-				_Atomic int32_t entire_mapcount; // tail 1: mappings of the whole folio
-				_Atomic int32_t nr_mapped;	 // tail 2: see folio_map_pages()
+				_Atomic int32_t
+					entire_mapcount;   // tail 1: mappings of the whole folio
+				_Atomic int32_t nr_mapped; // tail 2: see folio_map_pages()
 			};
 		} tail;
 	};
@@ -107,20 +108,21 @@ struct frame {
 		_Atomic uint32_t deferred_next; // tail 2: deferred-split list
 	};
 	union {
-		_Atomic uint32_t index; // low bits of the page offset; free block: its order
-		_Atomic int32_t pincount;	// tail 1
+		_Atomic uint32_t index;	  // low bits of the page offset; free block: its order
+		_Atomic int32_t pincount; // tail 1
 		_Atomic uint32_t deferred_prev; // tail 2; DEFERRED_NONE: not queued
 	};
 };
 _Static_assert(sizeof(struct frame) == 32, "two frames a cache line");
 
+#define DEFERRED_NONE UINT32_MAX
 #define VMEMMAP_FRAMES (1ul << 28)
 extern struct frame *vmemmap;
 
 // Reserve vmemmap: once a process, before the first frame is touched. 0, -ENOMEM.
 int vmemmap_init(void);
 
-// Give frames [first, first + nr) their node and zone; everything else zero, refcount 0, RESERVED.
+// Give frames [first, first + nr) their node and zone; everything else is zero.
 void frames_init(struct pfn first, uint64_t nr, unsigned nid, unsigned zone);
 
 // Return the memory of these frames to the system when their arena is gone.

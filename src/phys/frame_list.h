@@ -70,8 +70,8 @@ static inline void frame_list_add(struct frame_list *list, struct frame *frame)
 
 	frame_set_links(frame, 0, list->first);
 	if (list->first)
-		atomic_store_explicit(&link_frame(list->first)->lru.prev, link,
-			memory_order_relaxed);
+		atomic_store_explicit(
+			&link_frame(list->first)->lru.prev, link, memory_order_relaxed);
 	else
 		list->last = link;
 	list->first = link;
@@ -83,11 +83,25 @@ static inline void frame_list_add_tail(struct frame_list *list, struct frame *fr
 
 	frame_set_links(frame, list->last, 0);
 	if (list->last)
-		atomic_store_explicit(&link_frame(list->last)->lru.next, link,
-			memory_order_relaxed);
+		atomic_store_explicit(
+			&link_frame(list->last)->lru.next, link, memory_order_relaxed);
 	else
 		list->first = link;
 	list->last = link;
+}
+
+// Right behind `pos`, which is on the list.
+static inline void frame_list_insert_after(
+	struct frame_list *list, struct frame *pos, struct frame *frame)
+{
+	uint32_t next = frame_next_link(pos), link = frame_link(frame);
+
+	frame_set_links(frame, frame_link(pos), next);
+	atomic_store_explicit(&pos->lru.next, link, memory_order_relaxed);
+	if (next)
+		atomic_store_explicit(&link_frame(next)->lru.prev, link, memory_order_relaxed);
+	else
+		list->last = link;
 }
 
 static inline void frame_list_del(struct frame_list *list, struct frame *frame)
@@ -120,10 +134,10 @@ static inline void frame_list_splice_tail(struct frame_list *list, struct frame_
 	if (!from->first)
 		return;
 	if (list->last) {
-		atomic_store_explicit(&link_frame(list->last)->lru.next, from->first,
-			memory_order_relaxed);
-		atomic_store_explicit(&link_frame(from->first)->lru.prev, list->last,
-			memory_order_relaxed);
+		atomic_store_explicit(
+			&link_frame(list->last)->lru.next, from->first, memory_order_relaxed);
+		atomic_store_explicit(
+			&link_frame(from->first)->lru.prev, list->last, memory_order_relaxed);
 	} else {
 		list->first = from->first;
 	}
@@ -133,8 +147,7 @@ static inline void frame_list_splice_tail(struct frame_list *list, struct frame_
 
 // `next` is read before the body runs, so the body may unlink `frame`.
 #define for_each_frame_safe(frame, next, list)                                                     \
-	for ((frame) = frame_list_first(list),                                                     \
-	    (next) = (frame) ? frame_list_next(frame) : NULL;                                      \
+	for ((frame) = frame_list_first(list), (next) = (frame) ? frame_list_next(frame) : NULL;   \
 		(frame); (frame) = (next), (next) = (frame) ? frame_list_next(frame) : NULL)
 
 #endif

@@ -31,7 +31,7 @@ enum gfp_bit {
 #define X(name, doc) GFP_BIT_##name,
 	GFP_BITS(X)
 #undef X
-	GFP_BIT_COUNT
+		GFP_BIT_COUNT
 };
 
 typedef uint32_t gfp_t;

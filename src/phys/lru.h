@@ -21,9 +21,9 @@ enum lru_list {
 };
 
 struct lruvec {
-	struct mutex lock; // rank LRU
-	struct frame_list list[NR_LRU_LISTS];	   // L; the newest first
-	_Atomic unsigned long nr[NR_LRU_LISTS];	   // pages; L to write
+	struct mutex lock;			// rank LRU
+	struct frame_list list[NR_LRU_LISTS];	// L; the newest first
+	_Atomic unsigned long nr[NR_LRU_LISTS]; // pages; L to write
 };
 
 struct phys;
@@ -39,8 +39,9 @@ void folio_add_lru_many(struct folio_list *list);
 // A new folio of a locked vma goes to the unevictable list, MLOCKED; others as folio_add_lru().
 void folio_add_lru_mlocked(struct folio *folio);
 
-// Take it off its list; the caller holds a reference. false: it was not on one (isolated by another,
-// or not yet added). On success there is one more reference, and the caller owns the lru links.
+// Take it off its list; the caller holds a reference. false: it was not on one (isolated by
+// another, or not yet added). On success there is one more reference, and the caller owns the lru
+// links.
 must_check bool folio_isolate_lru(struct folio *folio);
 // Up to max folios from the tail of one list of a node, with a reference each, onto `list`; folios
 // that are being freed are passed over. `want` (NULL: all) is asked under the LRU lock with no
@@ -69,8 +70,8 @@ void folio_munlock(struct folio *folio);
 
 // A large folio splits: tails (already dissolved, with the head's flags) join the head's list right
 // after it, or `list` when the head is isolated. The tails' references are the caller's.
-void folio_add_split_tails(struct folio *head, struct folio **tails, unsigned nr,
-	struct folio_list *list);
+void folio_add_split_tails(
+	struct folio *head, struct folio **tails, unsigned nr, struct folio_list *list);
 
 // By the final put: off its list, LRU/ACTIVE/UNEVICTABLE/MLOCKED cleared.
 void folio_release_lru(struct folio *folio);

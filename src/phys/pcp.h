@@ -11,8 +11,8 @@
 #define PCP_LISTS (MIGRATE_PCPTYPES * (PAGE_ALLOC_COSTLY_ORDER + 1) + 2)
 
 struct pcp {
-	struct mutex lock;	// rank PCP
-	unsigned count;		// P: pages on the lists
+	struct mutex lock;		   // rank PCP
+	unsigned count;			   // P: pages on the lists
 	struct frame_list list[PCP_LISTS]; // P
 } __attribute__((aligned(64)));
 
@@ -25,8 +25,8 @@ static inline bool pcp_allowed_order(unsigned order)
 struct frame *pcp_alloc(struct zone *zone, unsigned cpu, unsigned order, enum migratetype type,
 	unsigned alloc_flags);
 // false: the caller must give it to the buddy (order not kept, type not kept, list busy).
-bool pcp_free(struct zone *zone, unsigned cpu, struct frame *head, unsigned order,
-	enum migratetype type);
+bool pcp_free(
+	struct zone *zone, unsigned cpu, struct frame *head, unsigned order, enum migratetype type);
 
 // Everything back to the buddy: one zone's (all cpus), or all zones'.
 void zone_drain_pcp(struct zone *zone);

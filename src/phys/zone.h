@@ -2,8 +2,8 @@
 // A machine's physical memory: struct phys has nodes, a node has one arena of bytes and up to two
 // zones, a zone has free areas (the buddy), per-cpu lists in front of them, and watermarks.
 //
-// Lock letters: Z zone->lock (rank ZONE), C set up once, A atomic, L lruvec.lock, Q quarantine lock,
-// D deferred-split lock.
+// Lock letters: Z zone->lock (rank ZONE), C set up once, A atomic, L lruvec.lock, Q quarantine
+// lock, D deferred-split lock.
 #ifndef GODWIT_PHYS_ZONE_H
 #define GODWIT_PHYS_ZONE_H
 
@@ -40,7 +40,7 @@ enum migratetype {
 #define X(name, text) MIGRATE_##name,
 	MIGRATETYPES(X)
 #undef X
-	MIGRATE_TYPES
+		MIGRATE_TYPES
 };
 #define MIGRATE_PCPTYPES 3
 
@@ -48,7 +48,7 @@ enum zone_watermark { WMARK_MIN, WMARK_LOW, WMARK_HIGH, WMARK_PROMO, NR_WMARK };
 
 // What an allocation may do beyond the default; gfp_to_alloc_flags() in alloc.c.
 enum alloc_flags {
-	ALLOC_WMARK_MASK = 3,	    // enum zone_watermark
+	ALLOC_WMARK_MASK = 3, // enum zone_watermark
 	ALLOC_NO_WATERMARKS = 1 << 2,
 	ALLOC_MIN_RESERVE = 1 << 3, // GFP_HIGH: half of min
 	ALLOC_NON_BLOCK = 1 << 4,
@@ -59,8 +59,8 @@ enum alloc_flags {
 };
 
 struct free_area {
-	struct frame_list list[MIGRATE_TYPES];	     // Z
-	_Atomic unsigned long nr[MIGRATE_TYPES];     // blocks; Z to write, any may read
+	struct frame_list list[MIGRATE_TYPES];	 // Z
+	_Atomic unsigned long nr[MIGRATE_TYPES]; // blocks; Z to write, any may read
 };
 
 // What the compaction layer keeps for each zone; the compact layer owns it, with Z or relaxed.
@@ -74,23 +74,25 @@ struct zone_compact {
 };
 
 struct zone {
-	struct node *node;	 // C
-	enum zone_type type;	 // C: ZONE_NORMAL or ZONE_MOVABLE
-	uint64_t start_pfn;	 // C
-	uint64_t nr_present;	 // C: pages
+	struct node *node;	     // C
+	enum zone_type type;	     // C: ZONE_NORMAL or ZONE_MOVABLE
+	uint64_t start_pfn;	     // C
+	uint64_t nr_present;	     // C: pages
 	_Atomic uint64_t nr_managed; // A: present less reserved
 	struct mutex lock;
-	struct free_area free_area[NR_PAGE_ORDERS];  // Z
+	struct free_area free_area[NR_PAGE_ORDERS]; // Z
 	_Atomic unsigned long nr_free;	   // pages in the free areas except ISOLATE; Z to write
 	_Atomic unsigned long nr_free_cma; // of these, in CMA pageblocks
 	_Atomic unsigned long nr_free_highatomic;
-	unsigned long nr_reserved_highatomic;	 // Z: pages in HIGHATOMIC pageblocks
-	unsigned long nr_isolate_pageblock;	 // Z
+	unsigned long nr_reserved_highatomic;	   // Z: pages in HIGHATOMIC pageblocks
+	unsigned long nr_isolate_pageblock;	   // Z
 	_Atomic unsigned long watermark[NR_WMARK]; // pages, without boost
 	_Atomic unsigned long watermark_boost;	   // pages
-	_Atomic unsigned long lowmem_reserve[ZONES_PER_NODE]; // by highest usable zone - ZONE_NORMAL
-	struct pcp *pcp;			 // C: [phys->nr_cpus]
-	_Atomic unsigned pcp_batch, pcp_high;	 // pages
+	_Atomic unsigned long
+		lowmem_reserve[ZONES_PER_NODE]; // by highest usable zone - ZONE_NORMAL
+	struct pcp *pcp;			// C: [phys->nr_cpus]
+	_Atomic unsigned pcp_batch, pcp_high;	// pages
+	_Atomic unsigned pcp_disabled;		// count of who wants no per-cpu lists
 	struct zone_compact compact;
 };
 
@@ -100,31 +102,29 @@ struct zonelist {
 };
 
 struct deferred_split {
-	struct mutex lock;	// rank DEFERRED_SPLIT
-	uint32_t first, last;	// D: links in tail 2, head pfns
+	struct mutex lock;    // rank DEFERRED_SPLIT
+	uint32_t first, last; // D: links in tail 2, head pfns
 	_Atomic unsigned long nr;
 };
 
 struct node {
-	struct phys *phys;   // C
-	unsigned nid;	     // C
-	struct arena *arena; // C: NULL when the node has no memory
-	uint64_t start_pfn;  // C
-	uint64_t nr_present; // C
+	struct phys *phys;		  // C
+	unsigned nid;			  // C
+	struct arena *arena;		  // C: NULL when the node has no memory
+	uint64_t start_pfn;		  // C
+	uint64_t nr_present;		  // C
 	struct zone zone[ZONES_PER_NODE]; // by type - ZONE_NORMAL; nr_present may be 0
-	struct zonelist fallback;   // C: this node first, then by distance
-	struct zonelist nofallback; // C: this node only
-	_Atomic uint8_t *pageblock; // [nr_pageblocks]: migratetype, skip and backed bits; Z to write
-	unsigned long nr_pageblocks;	      // C
-	_Atomic unsigned long nr_backed_blocks; // pageblocks whose bytes the arena has backed
+	struct zonelist fallback;	  // C: this node first, then by distance
+	struct zonelist nofallback;	  // C: this node only
+	_Atomic uint8_t *pageblock;  // [nr_pageblocks]: migratetype (Z to write) and skip bit (A)
+	unsigned long nr_pageblocks; // C
 	struct lruvec lru;
 	struct deferred_split deferred;
-	struct mutex quarantine_lock;	   // rank PCP (taken alone)
-	struct frame_list quarantine;	   // Q: freed blocks that are not yet reusable
+	struct mutex quarantine_lock;	      // rank PCP (taken alone)
+	struct frame_list quarantine;	      // Q: freed blocks that are not yet reusable
 	_Atomic unsigned long nr_quarantined; // pages
 	_Atomic unsigned long nr_poisoned;    // pages withheld for ever
-	_Atomic unsigned long nr_allocated;   // pages handed out and not freed
-	void *kswapd, *kcompactd;	   // their layers'
+	void *kswapd, *kcompactd;	      // their layers'
 };
 
 // Calls that must go up; NULL means the subsystem is not there. Set before the first allocation.
@@ -132,16 +132,16 @@ struct node {
 struct phys_upcalls {
 	void *arg;
 	// Free some pages for such a request; returns how many it freed.
-	unsigned long (*reclaim)(void *arg, gfp_t gfp, unsigned order, int nid,
-		const struct nodemask *allowed);
+	unsigned long (*reclaim)(
+		void *arg, gfp_t gfp, unsigned order, int nid, const struct nodemask *allowed);
 	// Make a block of the order.
 	enum compact_result (*compact)(void *arg, gfp_t gfp, unsigned order, int nid,
 		const struct nodemask *allowed, enum compact_priority prio);
 	// The node is below its low watermark (or boosted); order wanted.
 	void (*wake_kswapd)(void *arg, struct node *node, unsigned order);
 	void (*wake_kcompactd)(void *arg, struct node *node, unsigned order);
-	// May these frames be handed out again? Nobody can reach them through an old host mapping, a
-	// host pin or a forked child. false: they wait in quarantine and are asked for again.
+	// May these frames be handed out again? Nobody can reach them through an old host mapping,
+	// a host pin or a forked child. false: they wait in quarantine and are asked for again.
 	bool (*reusable)(void *arg, struct pfn first, unsigned order);
 	// The last reference of a hugetlb folio went: it belongs to its pool.
 	void (*free_hugetlb)(void *arg, struct folio *folio);
@@ -159,10 +159,13 @@ struct phys_config {
 	unsigned long min_free_kbytes;	     // 0: by the kernel's formula
 	struct vmstat *stat;		     // at least nr_nodes nodes; outlives phys
 	struct trace_ring *trace;	     // NULL: none
-	struct copier *copier;		     // zeroes frames; NULL: memset through the arena
+	struct copier *copier;		     // clears new pages; NULL: memset
 };
 
+struct mm_core;
+
 struct phys {
+	struct mm_core *mm;		 // who uses it; for those who meet a folio by its number
 	const struct topology *topology; // C
 	unsigned nr_nodes, nr_cpus;	 // C
 	struct node *node[MAX_NODES];	 // C
@@ -174,11 +177,12 @@ struct phys {
 	_Atomic unsigned long min_free_kbytes;
 	_Atomic unsigned watermark_scale_factor; // 10: of 10000
 	_Atomic unsigned watermark_boost_factor; // 15000: of 10000 of high; 0 disables
-	_Atomic unsigned long free_backed_max;	 // bytes a node; above, free chunks are punched
+	_Atomic uint64_t free_backed_max;	 // bytes a node; above, free chunks are punched
 	_Atomic bool page_group_by_mobility_disabled; // few pageblocks: everything is unmovable
 };
 
-// 0; -ENOMEM, -EINVAL (a movable part larger than the node, no node with memory).
+// 0; -ENOMEM, -EINVAL (a movable part larger than the node, no node with memory, two arenas of one
+// node), -ENOSPC (frame numbers beyond vmemmap).
 must_check int phys_init(struct phys *phys, const struct phys_config *config);
 // Every folio must have been freed. The arenas are the caller's to close afterwards.
 void phys_destroy(struct phys *phys);
@@ -207,6 +211,9 @@ static inline uint64_t zone_end_pfn(const struct zone *zone)
 	return zone->start_pfn + zone->nr_present;
 }
 
+// The zone of a frame number, or NULL when no machine has it.
+struct zone *pfn_zone(struct pfn pfn);
+
 static inline struct phys *zone_phys(const struct zone *zone)
 {
 	return zone->node->phys;
@@ -215,8 +222,7 @@ static inline struct phys *zone_phys(const struct zone *zone)
 // ---- Pageblocks
 
 #define PB_TYPE_MASK 7u
-#define PB_SKIP 8u    // compaction found nothing here lately
-#define PB_BACKED 16u // the arena has backed every byte
+#define PB_SKIP 8u // compaction found nothing here lately
 
 static inline _Atomic uint8_t *node_pageblock(const struct node *node, uint64_t pfn)
 {
@@ -225,9 +231,9 @@ static inline _Atomic uint8_t *node_pageblock(const struct node *node, uint64_t 
 
 static inline enum migratetype pageblock_type(const struct zone *zone, uint64_t pfn)
 {
-	return (enum migratetype)(atomic_load_explicit(node_pageblock(zone->node, pfn),
-					  memory_order_relaxed) &
-				  PB_TYPE_MASK);
+	return (enum migratetype)(
+		atomic_load_explicit(node_pageblock(zone->node, pfn), memory_order_relaxed) &
+		PB_TYPE_MASK);
 }
 
 void pageblock_set_type(struct zone *zone, uint64_t pfn, enum migratetype type); // zone lock held
@@ -250,6 +256,12 @@ static inline unsigned long zone_wmark(const struct zone *zone, enum zone_waterm
 {
 	return atomic_load_explicit(&zone->watermark[w], memory_order_relaxed) +
 	       atomic_load_explicit(&zone->watermark_boost, memory_order_relaxed);
+}
+
+// The background reclaim is done with this zone: its boost goes.
+static inline void zone_clear_boost(struct zone *zone)
+{
+	atomic_store_explicit(&zone->watermark_boost, 0, memory_order_relaxed);
 }
 
 // Would the zone still have `mark` free pages, its lowmem reserve against requests that could use

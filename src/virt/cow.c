@@ -36,9 +36,9 @@ int fault_write_protected(struct fault *f, struct pte seen)
 	if (!old)
 		return FAULT_AGAIN;
 	if (f->vma->flags & VM_SHARED) {
-		err = make_writable(f, seen, false);
-		if (!err && f->vma->object)
+		if (f->vma->object)
 			folio_mark_dirty(old);
+		err = make_writable(f, seen, false);
 	} else if (folio_test_anon(old) && frame_test(frame, PG_ANON_EXCLUSIVE)) {
 		err = make_writable(f, seen, true);
 	} else if (can_reuse(old)) {
@@ -79,14 +79,12 @@ static int make_writable(struct fault *f, struct pte seen, bool exclusive)
 	if (table_entry(table, i).v != seen.v) {
 		err = FAULT_AGAIN;
 	} else {
+		if (exclusive)
+			frame_set(pfn_frame(pte_pfn(seen)), PG_ANON_EXCLUSIVE);
+		table_set_entry(table, i, new);
+		vm_event(f->mm->stat, VM_PGREUSE);
 		err = mmu->ops->map(mmu, vma_host(f->vma, f->addr), pte_pfn(seen), 1,
 			pte_writable(new) ? MMU_WRITE : MMU_READ);
-		if (!err) {
-			if (exclusive)
-				frame_set(pfn_frame(pte_pfn(seen)), PG_ANON_EXCLUSIVE);
-			table_set_entry(table, i, new);
-			vm_event(f->mm->stat, VM_PGREUSE);
-		}
 	}
 	page_table_unlock(table);
 	return err;
@@ -110,16 +108,19 @@ static int swap_entry(struct fault *f, struct pte seen, struct folio *old, struc
 	}
 	if (f->vma->flags & VM_WRITE)
 		entry = pte_set(entry, PTE_WRITE);
+	// Complete before the host's translation lets the accessor run; see fault_install().
+	fault_add_new_anon(f, new);
+	table_set_entry(table, i, entry);
+	atomic_fetch_add(space_rss(f->space, new), 1);
 	err = mmu->ops->map(mmu, vma_host(f->vma, f->addr), folio_pfn(new), 1,
 		pte_writable(entry) ? MMU_WRITE : MMU_READ);
-	if (!err) {
-		folio_add_new_anon_rmap(new, f->vma, f->addr);
-		table_set_entry(table, i, entry);
-		atomic_fetch_add(space_rss(f->space, new), 1);
-		if (old) {
-			atomic_fetch_sub(space_rss(f->space, old), 1);
-			folio_remove_rmap(old, (unsigned)(pte_pfn(seen).n - folio_pfn(old).n), 1);
-		}
+	if (err) {
+		table_set_entry(table, i, seen);
+		atomic_fetch_sub(space_rss(f->space, new), 1);
+		folio_remove_rmap(new, 0, 1);
+	} else if (old) {
+		atomic_fetch_sub(space_rss(f->space, old), 1);
+		folio_remove_rmap(old, (unsigned)(pte_pfn(seen).n - folio_pfn(old).n), 1);
 	}
 	page_table_unlock(table);
 	if (!err && old)
@@ -149,6 +150,5 @@ static int replace_by_copy(struct fault *f, struct pte seen, struct folio *old)
 	}
 	if (old && folio_test_ksm(old))
 		vm_event(f->mm->stat, VM_COW_KSM);
-	fault_lru_add(f, new);
 	return 0;
 }

@@ -8,8 +8,9 @@
 
 struct task;
 
-// -EINVAL: empty, or no node with memory. Calls migrate(task, old, new) after the change when it
-// is not NULL.
+// -EINVAL: empty, or not a subset of the nodes with memory. Calls migrate(task, old, new) after the
+// change, without any lock, when it is not NULL and the nodes differ; what it could not move stays
+// where it is, and that is no failure of the change. -ESRCH: the task has exited.
 int cpuset_set_mems(struct task *, const struct nodemask *mems,
 	int (*migrate)(struct task *, const struct nodemask *from, const struct nodemask *to));
 

@@ -211,18 +211,25 @@ int fault_install(struct fault *f, const struct fault_install *in)
 		page_table_unlock(table);
 		return FAULT_AGAIN;
 	}
+	// Everything before the host's translation: with it the accessor runs, and what it does next
+	// (ask for a move, say) must find the page complete.
+	if (in->is_new_anon)
+		fault_add_new_anon(f, in->folio);
+	else if (in->folio && folio_test_anon(in->folio))
+		folio_add_anon_rmap(in->folio, in->page, 1, in->exclusive);
+	else if (in->folio)
+		folio_add_file_rmap(in->folio, in->page, 1);
+	table_set_entry(table, pte_index(addr), in->new);
+	if (in->folio)
+		atomic_fetch_add(space_rss(f->space, in->folio), 1);
 	err = mmu->ops->map(mmu, vma_host(f->vma, f->addr), pte_pfn(in->new), 1,
 		pte_writable(in->new) ? MMU_WRITE : MMU_READ);
-	if (!err) {
-		if (in->is_new_anon)
-			folio_add_new_anon_rmap(in->folio, f->vma, f->addr);
-		else if (in->folio && folio_test_anon(in->folio))
-			folio_add_anon_rmap(in->folio, in->page, 1, in->exclusive);
-		else if (in->folio)
-			folio_add_file_rmap(in->folio, in->page, 1);
-		table_set_entry(table, pte_index(addr), in->new);
-		if (in->folio)
-			atomic_fetch_add(space_rss(f->space, in->folio), 1);
+	if (err) {
+		table_set_entry(table, pte_index(addr), in->seen);
+		if (in->folio) {
+			atomic_fetch_sub(space_rss(f->space, in->folio), 1);
+			folio_remove_rmap(in->folio, in->page, 1);
+		}
 	}
 	page_table_unlock(table);
 	return err;
@@ -241,11 +248,15 @@ enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *fault)
 		task = space->owner;
 	if (fault->access == MMU_ACCESS_WRITE)
 		flags |= FAULT_WRITE;
+	if (!fault->may_wait)
+		host_wait_begin(space->mm, fault->at);
 	read_lock(&space->mmap_lock);
 	err = space_addr_of_host(space, fault->at, &addr);
 	read_unlock(&space->mmap_lock);
 	if (!err)
 		err = handle_fault(space, task, addr, flags);
+	if (!fault->may_wait && err != -EAGAIN)
+		host_wait_cancel(space->mm, fault->at);
 	switch (err) {
 	case 0:
 		return MMU_FAULT_DONE;

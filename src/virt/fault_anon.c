@@ -29,8 +29,10 @@ struct folio *fault_alloc(struct fault *f, bool zeroed)
 		f->task);
 }
 
-void fault_lru_add(struct fault *f, struct folio *folio)
+// Under the page-table lock: who finds the entry finds a folio that is on the LRU and can be isolated.
+void fault_add_new_anon(struct fault *f, struct folio *folio)
 {
+	folio_add_new_anon_rmap(folio, f->vma, f->addr);
 	folio_set_uptodate(folio);
 	if (f->vma->flags & VM_LOCKED)
 		folio_add_lru_mlocked(folio);
@@ -73,7 +75,5 @@ int fault_anonymous(struct fault *f)
 	err = fault_install(f, &in);
 	if (err)
 		folio_put(in.folio);
-	else
-		fault_lru_add(f, in.folio);
 	return err;
 }

@@ -40,9 +40,8 @@ int fault_object(struct fault *);
 // cow.c: write to (or wish to own) a page that is mapped read-only.
 int fault_write_protected(struct fault *, struct pte seen);
 
-// Put `new` where `seen` still stands (page-table lock taken inside) and make the host agree. The
-// caller has taken the reference and sees to the rmap in `commit`, which runs under the lock once
-// it is certain that the entry was still `seen`; `rollback` undoes it when the host refuses.
+// Put `new` where `seen` still stands (page-table lock taken inside), with rmap, LRU and rss, and make
+// the host agree. The caller's reference becomes the entry's on success.
 // 0, FAULT_AGAIN (the entry changed), -ENOMEM.
 struct fault_install {
 	struct pte seen, new;
@@ -57,8 +56,8 @@ int fault_install(struct fault *, const struct fault_install *);
 struct pfn zero_pfn(struct mm_core *, uint64_t addr);
 // A frame for this address by policy, zeroed or not; NULL and the reason counted when there is none.
 struct folio *fault_alloc(struct fault *, bool zeroed);
-// Make a new anonymous folio known to the LRU (and mlock) after it was mapped.
-void fault_lru_add(struct fault *, struct folio *);
+// The new folio of this address gets its rmap and its place on the LRU. Page-table lock held.
+void fault_add_new_anon(struct fault *, struct folio *);
 // Bytes of one page from one frame to another, through the direct map.
 void copy_frame(struct mm_core *, struct pfn dst, struct pfn src);
 

@@ -15,6 +15,7 @@
 #include "virt/gather.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
+#include "virt/rss.h"
 
 #include <errno.h>
 
@@ -84,10 +85,10 @@ static int shared_write_fault(struct fault *f, struct folio *folio, unsigned pag
 		.folio = folio,
 		.page = page,
 	};
-	int err = fault_install(f, &in);
+	int err;
 
-	if (!err)
-		folio_mark_dirty(folio);
+	folio_mark_dirty(folio);
+	err = fault_install(f, &in);
 	folio_unlock(folio);
 	if (err)
 		folio_put(folio);
@@ -109,8 +110,6 @@ static int private_write_fault(struct fault *f, struct folio *folio, unsigned pa
 		err = fault_install(f, &in);
 		if (err)
 			folio_put(in.folio);
-		else
-			fault_lru_add(f, in.folio);
 	}
 	folio_unlock(folio);
 	folio_put(folio);
@@ -141,6 +140,7 @@ static void map_neighbour(struct fault *f, struct gather *g, struct page_table *
 	pfn = pfn_add(folio_pfn(folio), pgoff - folio_index(folio));
 	folio_add_file_rmap(folio, (unsigned)(pgoff - folio_index(folio)), 1);
 	table_set_entry(table, i, pte_make(pfn, PTE_PRESENT));
+	space_rss_add(f->space, folio, 1);
 	gather_map(g, vma_host(f->vma, addr), pfn, 1, MMU_READ);
 	folio_unlock(folio);
 	return; // the reference is the entry's now

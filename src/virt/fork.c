@@ -101,6 +101,7 @@ static int child_region(struct fork *k, struct region *region, struct region **r
 		meta_delete(pair);
 		return err;
 	}
+	region_get(pair->child); // the pair's, so that a vma that fails does not end it
 	pair->parent = region;
 	pair->next = k->regions;
 	k->regions = pair;
@@ -114,8 +115,7 @@ static void forget_regions(struct fork *k)
 
 	while ((pair = k->regions)) {
 		k->regions = pair->next;
-		if (!pair->child->nr_vmas)
-			region_put(pair->child, k->child);
+		region_put(pair->child, k->child);
 		meta_delete(pair);
 	}
 }

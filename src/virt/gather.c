@@ -72,6 +72,8 @@ static void issue(struct gather *g)
 		return;
 	assert_that(g->table && mutex_is_held(&g->table->lock), "a gather without its table");
 	int err = issue_op(g, g->mm->mmu);
+	if (!err && g->op != GATHER_BLOCK && g->op != GATHER_PROTECT)
+		host_wait_end(g->mm, g->at, g->nr);
 	g->op = GATHER_NONE;
 	g->nr_calls++;
 	if (err && !g->flush_error)

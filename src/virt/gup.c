@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "virt/mm.h"
+#include "virt/object.h"
 #include "virt/pin.h"
 
 #include <errno.h>
@@ -94,6 +95,18 @@ void *folio_bytes(struct mm_core *mm, struct folio *folio, unsigned page)
 	return mm->mmu->ops->peek(mm->mmu, pfn_add(folio_pfn(folio), page));
 }
 
+// The entry may have been cleaned and the page written out since it was looked up: what is stored
+// now is dirty again. The lock keeps the object.
+static void write_bytes(struct folio *folio, char *to, const char *from, uint64_t n)
+{
+	memcpy(to, from, n);
+	if (folio_test_anon(folio))
+		return;
+	folio_lock(folio);
+	folio_mark_dirty(folio);
+	folio_unlock(folio);
+}
+
 static int64_t transfer(struct space *space, struct task *task, uint64_t addr, char *buf, uint64_t len,
 	bool write)
 {
@@ -119,7 +132,7 @@ static int64_t transfer(struct space *space, struct task *task, uint64_t addr, c
 			return done ? (int64_t)done : err;
 		bytes = folio_bytes(space->mm, folio, page);
 		if (write)
-			memcpy(bytes + offset, buf + done, n);
+			write_bytes(folio, bytes + offset, buf + done, n);
 		else
 			memcpy(buf + done, bytes + offset, n);
 		folio_put(folio);

@@ -43,12 +43,15 @@ enum mm_invalidate_reason {
 struct mm_notifier {
 	struct list_head node;
 	struct space *space;
-	void (*start)(struct mm_notifier *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
-	void (*end)(struct mm_notifier *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
+	void (*start)(struct mm_notifier *, uint64_t start, uint64_t end,
+		enum mm_invalidate_reason);
+	void (*end)(struct mm_notifier *, uint64_t start, uint64_t end,
+		enum mm_invalidate_reason);
 };
 
 struct mm_upcalls {
-	// A fault in an empty PMD range; >0 it mapped a huge page, 0 fall back to small pages, <0 errno.
+	// A fault in an empty PMD range; >0 it mapped a huge page, 0 fall back to small pages,
+	// <0 errno.
 	int (*huge_fault)(struct vma *, struct task *, uint64_t addr, bool write);
 	// A write to a read-only huge page; 0 served, 1 split, retry as small pages, <0 errno.
 	int (*huge_wp_fault)(struct vma *, struct task *, uint64_t addr);
@@ -59,12 +62,24 @@ struct mm_upcalls {
 	// A CPU access to device-private memory.
 	int (*device_fault)(struct vma *, struct task *, uint64_t addr, struct pte);
 	// Walk every mapping of a KSM folio (mapping type 3).
-	void (*ksm_rmap)(struct folio *, bool (*one)(struct vma *, uint64_t addr, void *), void *arg);
+	void (*ksm_rmap)(struct folio *, bool (*one)(struct vma *, uint64_t addr, void *),
+		void *arg);
 	void (*ksm_migrated)(struct folio *dst, struct folio *src);
-	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap held.
+	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap
+	// held.
 	int (*split_huge_pmd)(struct vma *, uint64_t addr);
-	// Split a huge folio; locked, one caller reference. Tails are unlocked into `list` or the LRU.
-	int (*split_folio)(struct folio *, struct list_head *unused);
+	// Split a huge folio; locked, one caller reference. Tails are unlocked, and put on `tails` (with
+	// the head's isolation: a reference, counted) when the head is isolated, else on the LRU.
+	// -EBUSY: in use by others, -EAGAIN: something is locked.
+	int (*split_folio)(struct folio *, struct folio_list *tails);
+	// A folio of a pool: off its active list with a reference, or false; back on it, putting the
+	// reference; a folio to move src to (allowed empty: any node), or NULL; src became dst: pool
+	// counts and the temporary mark follow.
+	bool (*hugetlb_isolate)(struct folio *);
+	void (*hugetlb_putback)(struct folio *);
+	struct folio *(*hugetlb_target)(struct folio *src, int nid, struct nodemask allowed,
+		gfp_t gfp, int reason);
+	void (*hugetlb_moved)(struct folio *dst, struct folio *src, int reason);
 	// Words of madvise this layer does not serve.
 	int (*advise)(struct space *, struct task *, uint64_t addr, uint64_t len, int advice);
 	// fork and exit of a space, for scanners; a vma goes.
@@ -72,6 +87,8 @@ struct mm_upcalls {
 	void (*space_exit)(struct space *);
 	// A vma is about to be freed; mmap_lock held for write.
 	void (*vma_gone)(struct vma *);
+	// Would huge pages be used in it (smaps)? mmap_lock held for reading.
+	bool (*thp_eligible)(const struct vma *);
 	// A page that is pinned must lie where it may stay (CMA and movable zones are not).
 	int (*unpinnable)(struct folio *);
 };
@@ -80,6 +97,18 @@ struct mm_upcalls {
 struct mm_tunables {
 	_Atomic unsigned long fault_around_bytes; // 64 KiB
 	_Atomic bool numa_demotion;
+};
+
+// Accessors that sleep in the host (userfaultfd) while the engine knows of them only by address:
+// when their access came, for the histogram. src/virt/migration_wait.c.
+#define HOST_WAITS_MAX 64
+struct host_waits {
+	struct mutex lock; // rank WAIT_TABLE
+	_Atomic unsigned nr;
+	struct {
+		uintptr_t at; // host page
+		uint64_t since_ns;
+	} slot[HOST_WAITS_MAX];
 };
 
 struct mm_core {
@@ -91,7 +120,9 @@ struct mm_core {
 	struct trace_ring *trace;
 	struct mm_upcalls up;
 	struct mm_tunables tunables;
-	struct mutex tasks_lock; // rank TASKS: tasks, spaces, objects lists
+	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
+	struct mutex tasks_lock; // rank TASKS: tasks, spaces lists
+	struct mutex objects_lock; // rank I_PAGES: objects list, as objects end under mmap_lock
 	struct list_head tasks;
 	struct list_head spaces;
 	struct list_head objects;
@@ -99,14 +130,27 @@ struct mm_core {
 	_Atomic unsigned nr_notifiers;
 	struct list_head pins; // struct pin.node
 	int next_pid;
+	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
 	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that neighbours
 	// that map it merge into one host mapping. One page to the engine.
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
+	struct host_waits host_waits;
+	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
+	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 };
+
+// An access arrived that will sleep in the host if its page is moving; it did not sleep after all;
+// pages got a translation, which wakes who sleeps on them.
+void host_wait_begin(struct mm_core *, uintptr_t at);
+void host_wait_cancel(struct mm_core *, uintptr_t at);
+void host_wait_end(struct mm_core *, uintptr_t at, unsigned nr);
 
 int mm_core_init(struct mm_core *); // phys, mmu, copier, clock, stat, trace are set by the caller
 void mm_core_release(struct mm_core *);
+
+// The node of a cpu.
+int mm_cpu_nid(const struct mm_core *, int cpu);
 
 // A subscriber may get the end of an invalidation whose start came before it registered; after
 // unregister returned it gets nothing. Both may sleep; not from within start() or end().

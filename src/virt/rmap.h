@@ -62,6 +62,9 @@ void folio_remove_rmap_pmd(struct folio *);
 // may be pinned. Page-table lock held, translation already read-only or blocked.
 int folio_try_share_anon(struct folio *, unsigned page);
 
+// A new folio joins the LRU: the unevictable list when the vma is locked.
+void folio_add_lru_vma(struct folio *, struct vma *);
+
 // Every place where the folio is or was mapped. `one` is called with the rmap lock held (read) and
 // no page-table lock; addr is the address of page `first_page` of the folio in that vma, the range
 // is clipped to the vma. It returns false to stop.

@@ -5,6 +5,7 @@
 #define GODWIT_VIRT_TASK_H
 
 #include "base/list.h"
+#include "base/lock.h"
 #include "base/nodemask.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,10 +27,12 @@ struct task {
 	bool dumpable;
 	bool thp_disabled;
 	struct space *space; // a reference; NULL once it exited
-	struct mempolicy *policy; // NULL: default
-	unsigned il_prev;	  // last node of the task's own interleave
-	uint8_t il_weight;	  // what is left of that node's weight
-	struct nodemask mems_allowed; // cpuset.mems, effective; rank CPUSET to change
+	struct mutex policy_lock; // rank POLICY, letter Q
+	struct mempolicy *policy; // NULL: default                                          Q
+	int il_prev;		  // last node of the task's own interleave, NO_NODE at first Q
+	unsigned il_weight;	  // what is left of that node's weight                     Q
+	struct nodemask mems_allowed; // cpuset.mems, effective; rank CPUSET to change, read by
+				      // task_mems_allowed()
 	bool mems_v1_migrate;
 	_Atomic int users;
 	// balancing
@@ -39,17 +42,25 @@ struct task {
 
 int task_create(struct mm_core *, uid_t, int cpu, struct task **ret_task); // with a new space
 int task_fork(struct task *parent, int cpu, struct task **ret_child);	   // copies the space
-void task_exit(struct task *);						   // and drops the caller's ref
+void task_exit(struct task *); // and drops the caller's reference
 void task_get(struct task *);
 void task_put(struct task *);
 struct task *task_find(struct mm_core *, int pid); // a reference, or NULL
+struct space *task_space_get(struct task *);	    // a reference, or NULL once it exited
 
 // The calling host thread runs as this task from now on (NULL: as none). It gets an alternate
 // signal stack where the mmu backend needs one.
 int task_attach(struct task *);
 struct task *task_current(void);	     // of this thread, or NULL
 struct task *task_of_tid(struct mm_core *, pid_t tid); // of a host thread; NULL when not attached
-int task_nid(const struct task *);	     // node of its cpu
+int task_nid(const struct task *);	     // node of its cpu; NULL: not allowed
+// The nodes its cpuset allows; NULL: all.
+static inline struct nodemask task_mems_allowed(const struct task *task)
+{
+	if (!task)
+		return NODEMASK_ALL;
+	return (struct nodemask){__atomic_load_n(&task->mems_allowed.bits, __ATOMIC_RELAXED)};
+}
 
 // May `who` look into or move `target`'s memory? (ptrace READ_REALCREDS rules: same uid and
 // dumpable, or CAP_SYS_PTRACE; pid 0 or itself is always allowed.) 0 or -EPERM.

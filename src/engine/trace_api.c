@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// include/godwit/trace.h: the trace of a machine as text.
+//
+// Nothing is taken out of the ring, so several readers do not disturb each other; what was
+// overwritten between the mark and now is missing without a word, as the header says. The text ends
+// with the last event there was when it was begun: on a busy machine it would not end otherwise.
+// Locks: the ring's, for one event at a time. What can fail: memory for the text.
+#include <godwit/trace.h>
+
+#include "base/text_buf.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+
+#define EVENT_TEXT_MAX 512
+
+uint64_t gw_trace_mark(struct gw_machine *machine)
+{
+	return machine->mm.trace ? trace_next(machine->mm.trace) : 0;
+}
+
+int gw_trace_text(struct gw_machine *machine, uint64_t since, char **ret_text)
+{
+	struct trace_ring *ring = machine->mm.trace;
+	struct text_buf text = {0};
+	struct trace_record record;
+	char line[EVENT_TEXT_MAX];
+	uint64_t end;
+
+	if (!ring)
+		return text_take(&text, ret_text);
+	end = trace_next(ring);
+	while (trace_look(ring, since, &record) && record.sequence < end) {
+		trace_format_fields(&record, line, sizeof line);
+		text_printf(&text, "%s\n", line);
+		since = record.sequence + 1;
+	}
+	return text_take(&text, ret_text);
+}
+
+void gw_trace_enable(struct gw_machine *machine, int enable)
+{
+	if (machine->mm.trace)
+		trace_switch(machine->mm.trace, enable != 0);
+}

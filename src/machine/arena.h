@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// The bytes of one node: a file in memory, its range of frame numbers, and where the engine itself
+// reaches them.
+#ifndef GODWIT_MACHINE_ARENA_H
+#define GODWIT_MACHINE_ARENA_H
+
+#include "base/lock.h"
+#include "machine/fork_guard.h"
+
+#define ARENA_PFN_ALIGN_SHIFT 18 // 1 GiB: a slot of the number space belongs to one arena
+#define ARENA_SLOTS (1ul << 16)  // 64 TiB of frames in the process
+#define ARENA_CHUNK_PAGES PTRS_PER_TABLE
+
+enum arena_kind { ARENA_MEMFD, ARENA_FILE, ARENA_HUGETLB };
+
+struct arena_config {
+	unsigned node;
+	size_t bytes; // rounded up to pages (2 MiB for ARENA_HUGETLB)
+	enum arena_kind kind;
+	const char *path; // ARENA_FILE: created or grown, never truncated
+	int host_node;	  // bind the bytes to this node of the host; -1: do not
+	bool huge;	  // ARENA_MEMFD: ask for transparent huge pages
+	bool keep_tables; // a parking area for the host's page tables (rewire backends want it)
+};
+
+struct arena {
+	struct fork_guarded guard; // of the parking area
+	uint64_t first;		   // frames first .. first + nr_pages - 1
+	uint64_t nr_pages;
+	uint8_t *direct;  // all bytes, always readable and writable; not backed: do not touch
+	uintptr_t tables; // the parking area, 0 if none
+	int fd;
+	unsigned node;
+	unsigned page_shift; // what the host backs it with: 12, or 21 for huge pages
+	bool by_populate;    // huge pages come only through a mapping that asks for them
+	bool uffd_able;	     // the file system knows userfaultfd (tmpfs, hugetlbfs)
+	enum arena_kind kind;
+	struct mutex lock;
+	unsigned long *backed;	// bit a chunk; written under lock, read without
+	_Atomic uint64_t nr_backed; // pages
+	// Bit a page: its host page-table entry is in the parking area, ready to be moved to where
+	// the page is mapped next. Only a hint: a lost entry costs a soft fault of the host.
+	_Atomic uint64_t *parked;
+};
+
+struct arena_stats {
+	size_t bytes;
+	size_t backed_bytes;
+	size_t host_page_size;
+};
+
+extern struct arena *_Atomic arena_slots[ARENA_SLOTS];
+
+// -ENOMEM, -ENOSPC (frame numbers or a hugetlb pool), -EINVAL, or the host's error for the path or
+// the binding.
+must_check int arena_open(const struct arena_config *config, struct arena **ret_arena);
+// No frame of it is in use, and no window maps one.
+void arena_close(struct arena *arena);
+
+// The arena of a frame, or NULL. Fast, takes no lock.
+static inline struct arena *arena_of(struct pfn pfn)
+{
+	uint64_t slot = pfn.n >> ARENA_PFN_ALIGN_SHIFT;
+
+	if (unlikely(slot >= ARENA_SLOTS))
+		return NULL;
+	return atomic_load_explicit(&arena_slots[slot], memory_order_acquire);
+}
+
+static inline bool arena_has(const struct arena *arena, struct pfn pfn, uint64_t nr)
+{
+	return pfn.n >= arena->first && pfn.n + nr <= arena->first + arena->nr_pages;
+}
+
+static inline uint64_t arena_offset(const struct arena *arena, struct pfn pfn)
+{
+	return (pfn.n - arena->first) << PAGE_SHIFT;
+}
+
+static inline void *arena_direct(const struct arena *arena, struct pfn pfn)
+{
+	return arena->direct + arena_offset(arena, pfn);
+}
+
+// Backs whole chunks around the pages, zeroed: after it, touching them cannot fail. -ENOMEM;
+// -EOWNERDEAD in a forked child. What was backed before a failure stays.
+must_check int arena_back(struct arena *arena, struct pfn pfn, uint64_t nr);
+bool arena_is_backed(const struct arena *arena, struct pfn pfn);
+// Gives the bytes of the chunks that lie wholly in the range back to the host. Nothing maps,
+// pins or waits for any of these frames any more. How many bytes went.
+size_t arena_release(struct arena *arena, struct pfn pfn, uint64_t nr);
+void arena_stats(struct arena *arena, struct arena_stats *ret_stats);
+
+// The parking area: whether all entries of the pages are there; and that they came or went.
+bool arena_tables_ready(const struct arena *arena, struct pfn pfn, unsigned nr);
+void arena_tables_mark(struct arena *arena, struct pfn pfn, unsigned nr, bool parked);
+static inline uintptr_t arena_tables_at(const struct arena *arena, struct pfn pfn)
+{
+	return arena->tables + arena_offset(arena, pfn);
+}
+
+#endif

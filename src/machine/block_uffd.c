@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: MIT
+// The rewire backend with the userfaultfd blocker: accessors of an absent, protected or moving page
+// sleep in the kernel, in the middle of an instruction or of a system call, and notice nothing.
+// Linux 5.19 or later, and a userfaultfd that sees the faults of system calls.
+//
+// A page of a window is, for the host:
+//
+//   absent     not watched before: a hole of a file without bytes, watched      window_open
+//              once used: arena bytes without page table entry, watched         clear
+//   writable   arena bytes, not watched                                         map
+//   readable   arena bytes, write-protected by userfaultfd                      map, protect
+//   refused    arena bytes, PROT_NONE: SIGSEGV, or EFAULT in a system call      map, protect
+//   blocked    arena bytes without page table entry, watched                    block
+//
+// No gap. Between two host calls an accessor may slip in, so each step alone is safe:
+//  - block and clear watch first and drop the page table entries then.
+//  - a writable mapping replaces anything in one call; what slips in is right already.
+//  - a readable one cannot be made in its place: a fresh mapping is not watched, and until it is a
+//    store would go through (or a system call would get EFAULT if it were PROT_READ). So it is built
+//    and write-protected at a staging address and moved over the place by mremap(), which keeps
+//    the watch under UFFD_FEATURE_EVENT_REMAP (docs/decisions/0004-read-only-without-a-gap.md).
+//    mremap() returns when a thread of the pool has read its event.
+//
+// What the engine refuses (SEGV, BUS) is made true for the host before the accessor is woken, so
+// that the kernel itself raises the signal, or fails the system call.
+//
+// Locks: rw->lock as in rewire.c; it is held while mremap() waits for the pool's reader, which takes
+// no lock of the machine.
+// What can fail: as in rewire.c. clear() without a spare host mapping watches the whole window,
+// which needs none.
+#include "machine/rewire.h"
+
+#include "base/mark.h"
+#include "base/meta.h"
+#include "machine/block_uffd.h"
+#include "machine/host_calls.h"
+#include "machine/uffd.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+// From this many leftover mappings in one call on, clear() replaces them by one.
+#define COALESCE_MIN 8
+
+static uintptr_t page_at(const struct window *w, size_t page)
+{
+	return w->pub.start + (page << PAGE_SHIFT);
+}
+
+// What is at the stage goes to the place, watched as `modes` say.
+static int stage_move(struct rewire_call *c, uint64_t modes, bool write_protect)
+{
+	struct rewire *rw = c->rw;
+	int err = host_uffd_register(rw->uffd, rw->stage, c->size, modes);
+
+	if (!err && write_protect)
+		err = host_uffd_protect(rw->uffd, rw->stage, c->size, true);
+	if (!err)
+		err = host_move_tables(rw->stage, c->at, c->size);
+	return err == -EAGAIN ? -ENOMEM : err;
+}
+
+static int stage_map(struct rewire_call *c, int fd, uint64_t offset)
+{
+	return host_map_file(c->rw->stage, c->size, HOST_RW, fd, offset);
+}
+
+static int place_readonly(struct rewire_call *c, struct pfn first)
+{
+	struct arena *arena = arena_of(first);
+	bool filled = false;
+	int err = 0;
+
+	if (arena->kind == ARENA_HUGETLB)
+		return -EOPNOTSUPP; // mremap() cannot leave their mapping at the stage
+	if (rewire_is_parked(c, first)) {
+		filled = !host_move_tables(arena_tables_at(arena, first), c->rw->stage, c->size);
+		arena_tables_mark(arena, first, c->nr, false);
+	}
+	if (!filled)
+		err = stage_map(c, arena->fd, arena_offset(arena, first));
+	if (!err && !filled)
+		host_populate(c->rw->stage, c->size);
+	if (!err)
+		err = stage_move(c, UFFDIO_REGISTER_MODE_WP, true);
+	if (!err)
+		window_state_set(c->window, c->page, c->nr,
+			page_state(PAGE_FRAME | PAGE_UFFD_WP, first));
+	return err;
+}
+
+static int place_refused(struct rewire_call *c, struct pfn first)
+{
+	const struct arena *arena = arena_of(first);
+	int err = host_map_file(c->at, c->size, PROT_NONE, arena->fd, arena_offset(arena, first));
+
+	if (!err)
+		window_state_set(c->window, c->page, c->nr,
+			page_state(PAGE_FRAME | PAGE_PROT_NONE, first));
+	return err;
+}
+
+static int place_void(struct rewire_call *c)
+{
+	int err = stage_map(c, c->rw->void_fd, c->at);
+
+	if (!err)
+		err = stage_move(c, UFFD_TRAP, false);
+	if (!err)
+		window_state_set(c->window, c->page, c->nr, PAGE_VOID);
+	return err;
+}
+
+static int place_absent(struct rewire_call *c, struct pfn first)
+{
+	const struct arena *arena = arena_of(first);
+	int err = stage_map(c, arena->fd, arena_offset(arena, first));
+
+	if (!err)
+		err = stage_move(c, UFFD_TRAP, false);
+	if (!err)
+		window_state_set(c->window, c->page, c->nr,
+			page_state(PAGE_FRAME | PAGE_UFFD_TRAP | PAGE_OFF, first));
+	return err;
+}
+
+// Part of a call: n pages from `page` on.
+static struct rewire_call part(const struct rewire_call *c, size_t page, size_t n)
+{
+	return (struct rewire_call){
+		.rw = c->rw,
+		.window = c->window,
+		.at = page_at(c->window, page),
+		.page = page,
+		.nr = (unsigned)n,
+		.size = n << PAGE_SHIFT,
+	};
+}
+
+// Mappings that a failed call tore down come back as the page states say. Pages that were there are
+// absent afterwards: their next access asks the engine, as after any loss.
+static void mend(struct rewire_call *c)
+{
+	const struct window *w = c->window;
+
+	if (likely(!rewire_has_hole(c)))
+		return;
+	MARK(uffd_mended);
+	atomic_fetch_add(&c->rw->counters.mended, 1);
+	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
+		uint64_t state = w->state[page];
+		struct rewire_call p;
+		bool filled;
+		int err;
+
+		n = window_state_mapping(w, page, end - page);
+		p = part(c, page, n);
+		if ((state & PAGE_KIND) != PAGE_FRAME)
+			err = place_void(&p);
+		else if (state & PAGE_OFF)
+			err = place_absent(&p, page_state_pfn(state));
+		else if (state & PAGE_UFFD_WP)
+			err = place_readonly(&p, page_state_pfn(state));
+		else if (state & PAGE_PROT_NONE)
+			err = place_refused(&p, page_state_pfn(state));
+		else
+			err = rewire_place(&p, page_state_pfn(state), &filled);
+		if (err)
+			MARK(uffd_mend_refused);
+	}
+}
+
+static int place(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
+{
+	const struct arena *arena = arena_of(first);
+	int err;
+
+	if (!arena || !arena_has(arena, first, c->nr))
+		return -EINVAL;
+	if (!arena->uffd_able)
+		return -EOPNOTSUPP;
+	*ret_filled = true;
+	if (prot == MMU_WRITE)
+		err = rewire_place(c, first, ret_filled);
+	else if (prot == MMU_READ)
+		err = place_readonly(c, first);
+	else
+		err = place_refused(c, first);
+	if (err)
+		mend(c);
+	return err;
+}
+
+static int uffd_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+	enum mmu_prot prot)
+{
+	struct rewire_call c;
+	bool filled = false;
+	int err = rewire_enter(&c, mmu, at, nr);
+
+	if (err)
+		return err;
+	err = nr <= PTRS_PER_TABLE ? place(&c, first, prot, &filled) : -EINVAL;
+	rewire_unlock(&c);
+	if (!err) {
+		if (!filled)
+			host_populate(at, c.size);
+		else if (prot == MMU_WRITE)
+			atomic_fetch_add_explicit(&c.rw->counters.tables_moved, 1,
+				memory_order_relaxed);
+		host_uffd_wake(c.rw->uffd, at, c.size);
+	}
+	rewire_leave(&c);
+	return err;
+}
+
+static bool any_state(const struct rewire_call *c, uint64_t flags)
+{
+	for (unsigned i = 0; i < c->nr; i++)
+		if (c->window->state[c->page + i] & flags)
+			return true;
+	return false;
+}
+
+static bool all_state(const struct rewire_call *c, uint64_t flags)
+{
+	for (unsigned i = 0; i < c->nr; i++)
+		if ((c->window->state[c->page + i] & flags) != flags)
+			return false;
+	return true;
+}
+
+static int make_writable(struct rewire_call *c)
+{
+	uint64_t gone = PAGE_PROT | PAGE_OFF;
+	int err = 0;
+
+	if (any_state(c, PAGE_UFFD)) {
+		err = host_uffd_unregister(c->rw->uffd, c->at, c->size);
+		if (!err)
+			gone |= PAGE_UFFD;
+	}
+	if (!err && any_state(c, PAGE_PROT))
+		err = host_protect(c->at, c->size, HOST_RW);
+	if (!err)
+		window_state_change(c->window, c->page, c->nr, gone, 0);
+	return err;
+}
+
+static int make_readable(struct rewire_call *c)
+{
+	int err = host_uffd_register(c->rw->uffd, c->at, c->size, UFFDIO_REGISTER_MODE_WP);
+
+	if (!err)
+		err = host_uffd_protect(c->rw->uffd, c->at, c->size, true);
+	if (!err && any_state(c, PAGE_PROT))
+		err = host_protect(c->at, c->size, HOST_RW);
+	if (!err)
+		window_state_change(c->window, c->page, c->nr, PAGE_PROT | PAGE_OFF, PAGE_UFFD_WP);
+	else if (!any_state(c, PAGE_UFFD | PAGE_PROT) &&
+		 host_uffd_unregister(c->rw->uffd, c->at, c->size))
+		MARK(uffd_left_protected); // a store there asks the engine once more
+	return err;
+}
+
+static int make_refused(struct rewire_call *c)
+{
+	int err = host_protect(c->at, c->size, PROT_NONE);
+
+	if (!err)
+		window_state_change(c->window, c->page, c->nr, PAGE_PROT | PAGE_OFF,
+			PAGE_PROT_NONE);
+	return err;
+}
+
+static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_unused, unsigned nr,
+	enum mmu_prot prot)
+{
+	struct rewire_call c;
+	int err = rewire_enter(&c, mmu, at, nr);
+
+	if (err)
+		return err;
+	if (prot == MMU_WRITE)
+		err = make_writable(&c);
+	else if (prot == MMU_READ)
+		err = make_readable(&c);
+	else
+		err = make_refused(&c);
+	rewire_unlock(&c);
+	if (!err)
+		host_uffd_wake(c.rw->uffd, at, c.size);
+	rewire_leave(&c);
+	return err;
+}
+
+// No spare host mapping to watch a part: watch everything, and let nothing be refused by the
+// host. Pages that are mapped stay so; those that were refused ask the engine once more.
+static void clear_window(struct rewire_call *c)
+{
+	struct window *w = c->window;
+	int err;
+
+	atomic_fetch_add(&c->rw->counters.widened, 1);
+	while (host_uffd_register(c->rw->uffd, w->pub.start, w->pub.size, UFFD_TRAP))
+		sched_yield(); // it needs no new mapping: only a test comes here
+	for (size_t page = 0, n; page < w->nr_pages; page += n) {
+		uint64_t state = w->state[page];
+
+		n = window_state_run(w, page, w->nr_pages - page, PAGE_FLAGS);
+		if ((state & PAGE_KIND) != PAGE_FRAME)
+			continue;
+		if (state & PAGE_PROT)
+			host_zap(page_at(w, page), n << PAGE_SHIFT);
+		window_state_change(w, page, n, PAGE_PROT,
+			PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_OFF : 0));
+	}
+	do
+		err = host_protect(w->pub.start, w->pub.size, HOST_RW);
+	while (err == -EAGAIN);
+	if (err)
+		MARK(uffd_clear_refused);
+}
+
+static void clear_frames(struct rewire_call *c)
+{
+	bool prot = any_state(c, PAGE_PROT);
+
+	if (!all_state(c, PAGE_UFFD_TRAP) &&
+		host_uffd_register(c->rw->uffd, c->at, c->size, UFFD_TRAP)) {
+		clear_window(c);
+		prot = false;
+	}
+	host_zap(c->at, c->size);
+	if (prot && host_protect(c->at, c->size, HOST_RW))
+		clear_window(c);
+	window_state_change(c->window, c->page, c->nr, PAGE_PROT | PAGE_UFFD_WP,
+		PAGE_UFFD_TRAP | PAGE_OFF);
+}
+
+static void clear_part(struct rewire_call *c)
+{
+	uint64_t state = c->window->state[c->page];
+
+	if ((state & PAGE_KIND) == PAGE_FRAME) {
+		clear_frames(c);
+		// Nothing smaller could be mapped into a mapping of the hugetlb pool.
+		if (arena_of(page_state_pfn(state))->kind == ARENA_HUGETLB && place_void(c))
+			mend(c);
+	} else if ((state & PAGE_KIND) == PAGE_BUS) {
+		if (place_void(c)) {
+			mend(c);
+			MARK(uffd_bus_stays);
+		}
+	} else if (state & PAGE_PROT) {
+		if (host_protect(c->at, c->size, HOST_RW))
+			clear_window(c);
+		window_state_change(c->window, c->page, c->nr, PAGE_PROT, 0);
+	}
+}
+
+static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
+{
+	struct rewire_call c;
+	size_t mappings = 0;
+
+	if (rewire_enter(&c, mmu, at, nr))
+		return;
+	for (size_t page = c.page, end = page + nr, n; page < end; page += n) {
+		struct rewire_call p;
+
+		n = window_state_run(c.window, page, end - page, PAGE_FLAGS);
+		p = part(&c, page, n);
+		clear_part(&p);
+	}
+	for (size_t page = c.page, end = page + nr; page < end; mappings++)
+		page += window_state_mapping(c.window, page, end - page);
+	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && place_void(&c))
+		mend(&c);
+	rewire_unlock(&c);
+	rewire_leave(&c);
+}
+
+static int uffd_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+	bool readers maybe_unused)
+{
+	struct rewire_call c;
+	int err = rewire_enter(&c, mmu, at, nr);
+
+	if (err)
+		return err;
+	if (!vma_budget_allows(window_state_splits(c.window, c.page, nr))) {
+		atomic_fetch_add(&c.rw->counters.moves_refused, 1);
+		err = -ENOMEM;
+	}
+	if (!err) {
+		rewire_park(&c, first); // what faults back in before it is watched is zapped below
+		if (!all_state(&c, PAGE_UFFD_TRAP))
+			err = host_uffd_register(c.rw->uffd, at, c.size, UFFD_TRAP);
+	}
+	if (!err)
+		window_state_change(c.window, c.page, nr, 0, PAGE_UFFD_TRAP | PAGE_OFF);
+	rewire_unlock(&c);
+	if (!err)
+		host_zap(at, c.size);
+	rewire_leave(&c);
+	return err;
+}
+
+static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
+{
+	if (prot == MMU_WRITE && !rewire_is_parked(c, first))
+		return make_writable(c);
+	if (prot == MMU_NONE)
+		return make_refused(c);
+	return place(c, first, prot, ret_filled);
+}
+
+static void uffd_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+	enum mmu_prot prot)
+{
+	struct rewire_call c;
+	bool filled = false;
+	int err;
+
+	if (rewire_enter(&c, mmu, at, nr))
+		return;
+	err = restore(&c, first, prot, &filled);
+	if (err)
+		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);
+	rewire_unlock(&c);
+	if (!err && !filled && prot == MMU_WRITE)
+		host_populate(at, c.size);
+	host_uffd_wake(c.rw->uffd, at, c.size);
+	rewire_leave(&c);
+}
+
+static void uffd_wake(struct mmu *mmu, uintptr_t at, unsigned nr)
+{
+	struct rewire *rw = rewire_of(mmu);
+
+	if (fork_guard_enter(&rw->guard))
+		return;
+	host_uffd_wake(rw->uffd, at, (size_t)nr << PAGE_SHIFT);
+	fork_guard_leave();
+}
+
+static int window_init(struct rewire *rw, struct window *w)
+{
+	int err = host_map_file(w->pub.start, w->pub.size, HOST_RW, rw->void_fd, w->pub.start);
+
+	if (!err)
+		err = host_uffd_register(rw->uffd, w->pub.start, w->pub.size, UFFD_TRAP);
+	return err;
+}
+
+static int uffd_window_open(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,
+	struct mmu_window **ret_window)
+{
+	return rewire_window_open(mmu, size, align, hint, owner, window_init, ret_window);
+}
+
+static void uffd_close(struct mmu *mmu)
+{
+	struct rewire *rw = rewire_of(mmu);
+
+	if (rw->pool)
+		uffd_pool_stop(rw->pool);
+	if (rw->stage && !fork_guard_is_dead(&rw->guard))
+		host_unmap(rw->stage, PMD_SIZE);
+	rewire_destroy(rw);
+	meta_delete(rw);
+}
+
+const struct mmu_ops rewire_uffd_ops = {
+	.name = "rewire",
+	.blocker = "userfaultfd",
+	.window_open = uffd_window_open,
+	.window_close = rewire_window_close,
+	.map = uffd_map,
+	.protect = uffd_protect,
+	.clear = uffd_clear,
+	.block = uffd_block,
+	.unblock = uffd_unblock,
+	.wake = uffd_wake,
+	.peek = rewire_peek,
+	.close = uffd_close,
+};
+
+// The file of absent pages: as long as the address space, because an address is its own offset
+// in it (so that absent neighbours are one host mapping), and without a single byte.
+static int open_void(struct rewire *rw)
+{
+	const uint64_t size = 1ull << 47;
+	struct rlimit limit;
+	int err = host_memfd("godwit-void", 0, &rw->void_fd);
+
+	if (err)
+		return err;
+	if (!getrlimit(RLIMIT_FSIZE, &limit) && limit.rlim_cur < size)
+		return -EFBIG; // trying would be SIGXFSZ
+	return ftruncate(rw->void_fd, (off_t)size) ? -errno : 0;
+}
+
+int rewire_uffd_open(unsigned threads, bool user_mode_only, mmu_fault_fn *fault,
+	struct mmu **ret_mmu)
+{
+	struct rewire *rw = meta_new(struct rewire);
+	enum uffd_way way = UFFD_USER_ONLY;
+	int err;
+
+	if (!rw)
+		return -ENOMEM;
+	err = rewire_init(rw, &rewire_uffd_ops, fault);
+	if (err) {
+		meta_delete(rw);
+		return err;
+	}
+	err = uffd_open(user_mode_only, &way, &rw->uffd);
+	if (!err)
+		err = open_void(rw);
+	if (!err)
+		err = host_reserve(PMD_SIZE, PMD_SIZE, NULL, &rw->stage);
+	if (!err)
+		err = uffd_pool_start(rw->uffd, threads, uffd_serve, rw, &rw->pool);
+	if (err) {
+		uffd_close(&rw->mmu);
+		return err;
+	}
+	rw->mmu.caps = MMU_BLOCK_READ | MMU_REAL | MMU_ALIAS |
+		       (way == UFFD_USER_ONLY ? 0 : MMU_SYSCALL_SAFE);
+	*ret_mmu = &rw->mmu;
+	return 0;
+}

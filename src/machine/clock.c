@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// The clock of a machine. Its scanners (khugepaged, ksmd, kcompactd, the balancer) ask only this
+// one what time it is and sleep only here, so that a test with a manual clock runs a week of
+// scanning in no time and always the same way.
+//
+// Interface: clock_now_ns(), clock_sleep_until(), clock_advance(), clock_kick().
+// Locks: none; sleepers are in the hashed wait queues under the address of the clock.
+// What can fail: nothing. A kick is not remembered: who is told to stop checks its flag first.
+#include "machine/clock.h"
+
+#include "base/assert.h"
+#include "base/wait.h"
+
+#include <time.h>
+
+void clock_init_monotonic(struct clock *clock)
+{
+	clock->manual = false;
+	atomic_store(&clock->now_ns, 0);
+}
+
+void clock_init_manual(struct clock *clock, uint64_t start_ns)
+{
+	clock->manual = true;
+	atomic_store(&clock->now_ns, start_ns);
+}
+
+uint64_t clock_now_ns(struct clock *clock)
+{
+	struct timespec now;
+
+	if (clock->manual)
+		return atomic_load(&clock->now_ns);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void clock_advance(struct clock *clock, uint64_t ns)
+{
+	assert_that(clock->manual, "clock %p is the host's", (void *)clock);
+	atomic_fetch_add(&clock->now_ns, ns);
+	wake_all(clock);
+}
+
+bool clock_sleep_until(struct clock *clock, uint64_t deadline_ns)
+{
+	struct waiter self;
+	uint64_t now;
+
+	wait_prepare(&self, clock);
+	now = clock_now_ns(clock);
+	if (now >= deadline_ns) {
+		wait_cancel(&self);
+		return true;
+	}
+	(void)!wait_sleep(&self, clock->manual ? WAIT_FOREVER : deadline_ns - now);
+	return clock_now_ns(clock) >= deadline_ns;
+}
+
+void clock_kick(struct clock *clock)
+{
+	wake_all(clock);
+}

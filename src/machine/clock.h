@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// Time of one machine: the host's monotonic nanoseconds, or what a test says.
+#ifndef GODWIT_MACHINE_CLOCK_H
+#define GODWIT_MACHINE_CLOCK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct clock {
+	bool manual;
+	_Atomic uint64_t now_ns; // manual: the time; advances only by clock_advance()
+};
+
+void clock_init_monotonic(struct clock *clock);
+void clock_init_manual(struct clock *clock, uint64_t start_ns);
+uint64_t clock_now_ns(struct clock *clock);
+// Only of a manual clock. Wakes whoever sleeps in clock_sleep_until() and is due.
+void clock_advance(struct clock *clock, uint64_t ns);
+// Until the time has come, or somebody calls wake_all() on the clock (the condition of the caller
+// is looked at again): true if the time has come.
+bool clock_sleep_until(struct clock *clock, uint64_t deadline_ns);
+// Wakes all sleepers early, as for a thread that is told to stop.
+void clock_kick(struct clock *clock);
+
+#endif

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// The host's fork() and the machine.
+//
+// Frames are shared memory of this process: a child that inherited the mappings would write into
+// the parent's pages, and pages that move afterwards would tear apart what both see. So the child
+// gets none of it. fork() runs our handlers around itself:
+//
+//   prepare   host_fork_lock for writing: no host mapping changes from here on;
+//             MADV_DONTFORK over every guarded range. (It cannot be set once and for all: each
+//             mmap() that moves a page makes a mapping without the flag, and mappings that
+//             differ in it would never merge again.)
+//   parent    MADV_DOFORK, unlock.
+//   child     the generation number is one higher: every guarded object is dead, its calls return
+//             -EOWNERDEAD; its descriptors are closed, the table of windows is empty, and the
+//             threads do not exist here.
+//
+// A child may build machines of its own. vfork() and posix_spawn() share the address space until
+// exec() and need none of this. A raw clone() without CLONE_VM bypasses it: the child must not
+// touch managed memory.
+//
+// Locks: host_fork_lock, taken by fork_guard_enter() for reading around each change.
+// What can fail: MADV_DONTFORK, when the host has no mapping left to split one; the child unmaps
+// such a range itself.
+#include "machine/fork_guard.h"
+
+#include "base/mark.h"
+#include "machine/host_calls.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+struct rwlock host_fork_lock = RWLOCK_INIT(HOST_FORK);
+
+static LIST_HEAD(guarded);
+static _Atomic uint64_t generation = 1;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+NO_THREAD_SAFETY_ANALYSIS static void prepare(void)
+{
+	struct fork_guarded *g;
+
+	write_lock(&host_fork_lock);
+	list_for_each_entry(g, &guarded, entry)
+		if (g->size)
+			g->kept = host_advise(g->start, g->size, MADV_DONTFORK) != 0;
+}
+
+NO_THREAD_SAFETY_ANALYSIS static void in_parent(void)
+{
+	struct fork_guarded *g;
+
+	list_for_each_entry(g, &guarded, entry)
+		if (g->size && host_advise(g->start, g->size, MADV_DOFORK))
+			MARK(fork_guard_dofork_refused); // the next fork() finds it set already
+	write_unlock(&host_fork_lock);
+}
+
+NO_THREAD_SAFETY_ANALYSIS static void in_child(void)
+{
+	struct fork_guarded *g, *next;
+
+	atomic_fetch_add(&generation, 1);
+	list_for_each_entry_safe(g, next, &guarded, entry) {
+		list_del_init(&g->entry);
+		if (g->size && g->kept)
+			host_unmap(g->start, g->size);
+		if (g->in_child)
+			g->in_child(g);
+	}
+	// The lock knows its owner by a thread id that has just changed: make it anew.
+	if (HAVE_TSAN)
+		write_unlock(&host_fork_lock); // which ThreadSanitizer wants to see
+	else
+		lock_rank_released(RANK_HOST_FORK, &host_fork_lock);
+	rwlock_init(&host_fork_lock, RANK_HOST_FORK);
+}
+
+static void install(void)
+{
+	pthread_atfork(prepare, in_parent, in_child);
+}
+
+void fork_guard_add(struct fork_guarded *g)
+{
+	pthread_once(&once, install);
+	g->generation = atomic_load(&generation);
+	g->kept = false;
+	list_add_tail(&g->entry, &guarded);
+}
+
+void fork_guard_remove(struct fork_guarded *g)
+{
+	if (!fork_guard_is_dead(g))
+		list_del(&g->entry);
+}
+
+bool fork_guard_is_dead(const struct fork_guarded *g)
+{
+	return g->generation != atomic_load(&generation);
+}
+
+NO_THREAD_SAFETY_ANALYSIS int fork_guard_enter(const struct fork_guarded *g)
+{
+	read_lock(&host_fork_lock);
+	if (likely(!fork_guard_is_dead(g)))
+		return 0;
+	read_unlock(&host_fork_lock);
+	return -EOWNERDEAD;
+}
+
+NO_THREAD_SAFETY_ANALYSIS void fork_guard_leave(void)
+{
+	read_unlock(&host_fork_lock);
+}

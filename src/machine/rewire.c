@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+// The rewire backend, the part that does not depend on how accessors are stopped.
+//
+// A frame is an offset of its arena's file; an application page is made to show it by mapping that
+// offset there. Two ways:
+//
+//   mmap      MAP_FIXED over the place. One host call whatever the number of pages, but the old
+//             entries of the host's page table are torn down one by one (110 ns each) and the new
+//             ones faulted in (280 ns each): more than it costs to copy the bytes.
+//   tables    mremap(MREMAP_DONTUNMAP) of the parking place of the new frames (machine/arena.c)
+//             over the place: mapping and filled page table arrive together, at 2 MiB by one
+//             pointer. The entries of the old frames were parked the same way by block(), so
+//             that the next move to them finds them ready.
+//
+// The second is what makes 2 MiB moves of 4 KiB pages nearly as cheap as the copy alone; it is a
+// cache of page tables and nothing depends on it (docs/decisions/0003-moving-page-tables.md).
+//
+// Locks: rw->lock orders the host calls that replace mappings together with the page states that
+// record them; the host would serialise these calls anyway. Zapping and populating happen without
+// it: the caller's page-table lock keeps everybody else from these pages.
+// What can fail: every mapping call with -ENOMEM. The place is as it was then; should the host
+// have torn it down before failing (kernels before 6.12 could), the blocker rebuilds it from the
+// page states.
+#include "machine/rewire.h"
+
+#include "base/mark.h"
+#include "base/meta.h"
+#include "machine/host_calls.h"
+#include "machine/uffd.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static void rewire_in_child(struct fork_guarded *g)
+{
+	struct rewire *rw = container_of(g, struct rewire, guard);
+
+	if (rw->pool)
+		uffd_pool_forget(rw->pool);
+	if (rw->uffd >= 0)
+		close(rw->uffd);
+	if (rw->void_fd >= 0)
+		close(rw->void_fd);
+	close(rw->bus_fd);
+	rw->uffd = rw->void_fd = rw->bus_fd = -1;
+}
+
+int rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *fault)
+{
+	int err = host_memfd("godwit-bus", 0, &rw->bus_fd);
+
+	if (err)
+		return err;
+	rw->mmu.ops = ops;
+	rw->mmu.fault = fault;
+	rw->uffd = rw->void_fd = -1;
+	rw->guard.in_child = rewire_in_child;
+	mutex_init(&rw->lock, RANK_MMU);
+	vma_budget_set_limit(0);
+	write_lock(&host_fork_lock);
+	fork_guard_add(&rw->guard);
+	write_unlock(&host_fork_lock);
+	return 0;
+}
+
+void rewire_destroy(struct rewire *rw)
+{
+	if (!fork_guard_is_dead(&rw->guard)) {
+		write_lock(&host_fork_lock);
+		fork_guard_remove(&rw->guard);
+		write_unlock(&host_fork_lock);
+	}
+	if (rw->uffd >= 0)
+		close(rw->uffd);
+	if (rw->void_fd >= 0)
+		close(rw->void_fd);
+	if (rw->bus_fd >= 0)
+		close(rw->bus_fd);
+	mutex_destroy(&rw->lock);
+}
+
+NO_THREAD_SAFETY_ANALYSIS int rewire_enter(struct rewire_call *call, struct mmu *mmu, uintptr_t at,
+	unsigned nr)
+{
+	struct rewire *rw = rewire_of(mmu);
+	struct window_ref ref;
+	int err = fork_guard_enter(&rw->guard);
+
+	if (err)
+		return err;
+	if (!window_find(at, &ref) || ref.mmu != mmu ||
+		window_page(ref.window, at) + nr > ref.window->nr_pages) {
+		fork_guard_leave();
+		return -EFAULT;
+	}
+	*call = (struct rewire_call){
+		.rw = rw,
+		.window = ref.window,
+		.at = at,
+		.page = window_page(ref.window, at),
+		.nr = nr,
+		.size = (size_t)nr << PAGE_SHIFT,
+	};
+	mutex_lock(&rw->lock);
+	return 0;
+}
+
+NO_THREAD_SAFETY_ANALYSIS void rewire_unlock(struct rewire_call *call)
+{
+	mutex_unlock(&call->rw->lock);
+}
+
+void rewire_leave(struct rewire_call *call maybe_unused)
+{
+	fork_guard_leave();
+}
+
+// A huge page is one entry: tearing it down and faulting it in costs less than moving it twice.
+static bool worth_moving(const struct rewire_call *c, const struct arena *arena)
+{
+	return c->nr >= REWIRE_TABLES_MIN && arena && arena->tables &&
+	       (c->nr < PTRS_PER_TABLE || arena->page_shift == PAGE_SHIFT);
+}
+
+bool rewire_is_parked(const struct rewire_call *c, struct pfn first)
+{
+	const struct arena *arena = arena_of(first);
+
+	return worth_moving(c, arena) && arena_tables_ready(arena, first, c->nr);
+}
+
+int rewire_place(struct rewire_call *c, struct pfn first, bool *ret_filled)
+{
+	struct arena *arena = arena_of(first);
+	bool filled = false;
+	int err;
+
+	if (!arena || !arena_has(arena, first, c->nr))
+		return -EINVAL;
+	if (rewire_is_parked(c, first)) {
+		filled = !host_move_tables(arena_tables_at(arena, first), c->at, c->size);
+		arena_tables_mark(arena, first, c->nr, false);
+	}
+	if (!filled) {
+		err = host_map_file(c->at, c->size, HOST_RW, arena->fd, arena_offset(arena, first));
+		if (err)
+			return err == -EAGAIN ? -ENOMEM : err;
+	}
+	window_state_set(c->window, c->page, c->nr, page_state(PAGE_FRAME, first));
+	*ret_filled = filled;
+	return 0;
+}
+
+bool rewire_park(struct rewire_call *c, struct pfn first)
+{
+	struct arena *arena = arena_of(first);
+	const struct window *w = c->window;
+
+	// One mapping, plainly writable, of the frames the caller says.
+	if (!worth_moving(c, arena) || !arena_has(arena, first, c->nr) ||
+		w->state[c->page] != page_state(PAGE_FRAME, first) ||
+		window_state_mapping(w, c->page, c->nr) != c->nr)
+		return false;
+	if (host_move_tables(c->at, arena_tables_at(arena, first), c->size)) {
+		MARK(rewire_park_refused);
+		return false;
+	}
+	arena_tables_mark(arena, first, c->nr, true);
+	return true;
+}
+
+bool rewire_has_hole(const struct rewire_call *c)
+{
+	return host_has_hole(c->at, c->size);
+}
+
+int rewire_place_bus(struct rewire_call *c)
+{
+	int err = host_map_file(c->at, c->size, HOST_RW, c->rw->bus_fd, 0);
+
+	if (!err)
+		window_state_set(c->window, c->page, c->nr, PAGE_BUS | PAGE_OFF);
+	return err;
+}
+
+int rewire_window_open(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,
+	int (*init)(struct rewire *, struct window *), struct mmu_window **ret_window)
+{
+	struct rewire *rw = rewire_of(mmu);
+	struct window *w;
+	int err = fork_guard_enter(&rw->guard);
+
+	if (err)
+		return err;
+	err = window_reserve(mmu, size, align, hint, owner, &w);
+	if (!err) {
+		err = init(rw, w);
+		if (err)
+			window_free(w);
+	}
+	fork_guard_leave();
+	if (err)
+		return err;
+	err = window_publish(w);
+	if (err) {
+		window_free(w);
+		return err;
+	}
+	vma_budget_add_window();
+	*ret_window = &w->pub;
+	return 0;
+}
+
+void rewire_window_close(struct mmu *mmu, struct mmu_window *window)
+{
+	struct window *w = container_of(window, struct window, pub);
+	struct rewire *rw = rewire_of(mmu);
+
+	if (!fork_guard_enter(&rw->guard)) {
+		mutex_lock(&rw->lock);
+		vma_budget_remove_window(w);
+		mutex_unlock(&rw->lock);
+		fork_guard_leave();
+	}
+	window_free(w);
+}
+
+void *rewire_peek(struct mmu *mmu, struct pfn pfn)
+{
+	struct arena *arena = arena_of(pfn);
+
+	if (!arena || !arena->direct || fork_guard_is_dead(&rewire_of(mmu)->guard))
+		return NULL;
+	return arena_direct(arena, pfn);
+}

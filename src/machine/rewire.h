@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// What both blockers of the rewire backend share: arena bytes appear at application addresses by
+// mmap(MAP_FIXED), or by moving the host's page tables.
+#ifndef GODWIT_MACHINE_REWIRE_H
+#define GODWIT_MACHINE_REWIRE_H
+
+#include "machine/arena.h"
+#include "machine/vma_budget.h"
+
+// From this many pages on, moving host page tables is cheaper than rebuilding them
+// (bench/mmu_bench.c).
+#define REWIRE_TABLES_MIN 8
+
+struct uffd_pool;
+
+struct rewire {
+	struct mmu mmu; // first
+	struct fork_guarded guard;
+	struct mutex lock; // rank MMU: page states, and the host calls that change them
+	int bus_fd;	// an empty file: touching a mapping of it is SIGBUS
+	struct mmu_counters counters;
+	// userfaultfd only
+	int uffd;
+	int void_fd;	 // what an address without a frame maps: never backed
+	uintptr_t stage; // where a mapping is built before it is moved over its place; under lock
+	struct uffd_pool *pool;
+};
+
+// One call on a range, between rewire_enter() and rewire_leave().
+struct rewire_call {
+	struct rewire *rw;
+	struct window *window;
+	uintptr_t at;
+	size_t page; // of the window
+	unsigned nr;
+	size_t size;
+};
+
+static inline struct rewire *rewire_of(struct mmu *mmu)
+{
+	return container_of(mmu, struct rewire, mmu);
+}
+
+must_check int rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *fault);
+void rewire_destroy(struct rewire *rw);
+
+// 0 with fork() held and the lock taken; -EOWNERDEAD, or -EFAULT outside of a window.
+must_check int rewire_enter(struct rewire_call *call, struct mmu *mmu, uintptr_t at, unsigned nr);
+void rewire_unlock(struct rewire_call *call);	   // the lock only
+void rewire_leave(struct rewire_call *call);	   // and let fork() go on, after rewire_unlock()
+
+// The frames at the place, readable and writable, not watched; `state` is noted. By moved page
+// tables when they are ready; ret_filled says so, else the caller populates (without the lock).
+// An error leaves the place as it was, or with a hole (rewire_has_hole()).
+must_check int rewire_place(struct rewire_call *call, struct pfn first, bool *ret_filled);
+// The host's page tables of the place go to where the frames' tables are parked; the place is
+// mapped as before, with empty tables. False when that is not possible or not worth it.
+bool rewire_park(struct rewire_call *call, struct pfn first);
+bool rewire_is_parked(const struct rewire_call *call, struct pfn first);
+bool rewire_has_hole(const struct rewire_call *call);
+// An access to the place is SIGBUS from now on.
+must_check int rewire_place_bus(struct rewire_call *call);
+
+// Opens a window; `init` makes all its pages absent on the host.
+must_check int rewire_window_open(struct mmu *mmu, size_t size, size_t align, void *hint,
+	void *owner, int (*init)(struct rewire *, struct window *), struct mmu_window **ret_window);
+void rewire_window_close(struct mmu *mmu, struct mmu_window *window);
+void *rewire_peek(struct mmu *mmu, struct pfn pfn);
+
+// The engine says that the promise of memory broke: the access at fault->at is SIGBUS, unless the
+// page has come meanwhile.
+void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault);
+
+extern const struct mmu_ops rewire_signal_ops, rewire_uffd_ops;
+must_check int rewire_signal_open(mmu_fault_fn *fault, struct mmu **ret_mmu);
+must_check int rewire_uffd_open(unsigned threads, bool user_mode_only, mmu_fault_fn *fault,
+	struct mmu **ret_mmu);
+
+#endif

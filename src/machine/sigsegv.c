@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+// The SIGSEGV handler of the signal blocker.
+//
+// An access to a page without translation, or a store to a page that is being moved, raises SIGSEGV
+// in the accessor. The handler finds the window and asks the engine (mmu->fault), which may sleep
+// until the page is there; on return the accessor's instruction runs again.
+//
+// The handler runs with every signal blocked (a handler nested into it might touch another
+// blocked page) and on the alternate stack (the thread's own may be managed memory). It uses no
+// malloc, no stdio, and no lock that the interrupted code may hold: no engine lock is ever held
+// while managed memory is touched.
+//
+// Addresses that are not ours, and accesses that the engine refuses, go to the handler that was
+// there before us, with the mask and the stack it asked for as far as that can be had; if there was
+// none, the default action: the instruction runs again and ends the program where it is.
+//
+// What can fail: a system call that touches such a page gets EFAULT from the kernel without any
+// signal; this blocker is not syscall-safe.
+#include "machine/sigsegv.h"
+
+#include "base/lock.h"
+#include "base/meta.h"
+#include "machine/host_calls.h"
+#include "machine/rewire.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define STACK_SIZE (256ul << 10)
+#define STACK_ENOUGH (64ul << 10)
+
+static struct mutex lock = MUTEX_INIT(WINDOWS);
+static unsigned users;
+static bool left_behind; // somebody else's handler was put over ours and calls it, perhaps
+static struct sigaction before; // what was there
+
+static _Thread_local struct {
+	unsigned depth;
+	uintptr_t stack; // ours, with a guard page below it; 0 when the thread had its own
+} thread;
+
+#if defined(__x86_64__)
+static enum mmu_access access_of(const ucontext_t *uc)
+{
+	return uc->uc_mcontext.gregs[REG_ERR] & 2 ? MMU_ACCESS_WRITE : MMU_ACCESS_READ;
+}
+#elif defined(__aarch64__)
+#include <asm/sigcontext.h>
+static enum mmu_access access_of(const ucontext_t *uc)
+{
+	const uint8_t *p = (const uint8_t *)uc->uc_mcontext.__reserved;
+	const uint8_t *end = p + sizeof(uc->uc_mcontext.__reserved);
+
+	while (p + sizeof(struct _aarch64_ctx) <= end) {
+		const struct _aarch64_ctx *head = (const void *)p;
+
+		if (head->magic == ESR_MAGIC)
+			return ((const struct esr_context *)head)->esr & 1 << 6 ? MMU_ACCESS_WRITE
+										: MMU_ACCESS_READ;
+		if (!head->magic || !head->size)
+			break;
+		p += head->size;
+	}
+	return MMU_ACCESS_WRITE;
+}
+#else
+// Unknown is a write: a page is then made writable too early, which is never wrong.
+static enum mmu_access access_of(const ucontext_t *uc maybe_unused)
+{
+	return MMU_ACCESS_WRITE;
+}
+#endif
+
+// The default action: for a fault the instruction runs again and meets it; a signal that somebody
+// sent has to be sent again.
+static void chain_to_default(const siginfo_t *info)
+{
+	struct sigaction dfl = {.sa_handler = SIG_DFL};
+
+	sigaction(SIGSEGV, &dfl, NULL);
+	if (info->si_code <= 0)
+		syscall(SYS_tgkill, getpid(), host_tid(), SIGSEGV);
+}
+
+static void chain(int sig, siginfo_t *info, void *context)
+{
+	const ucontext_t *uc = context;
+	struct sigaction old = before;
+	sigset_t mask;
+
+	if (!(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_IGN && info->si_code <= 0)
+		return;
+	if (!(old.sa_flags & SA_SIGINFO) &&
+		(old.sa_handler == SIG_IGN || old.sa_handler == SIG_DFL)) {
+		chain_to_default(info);
+		return;
+	}
+	if (old.sa_flags & (int)SA_RESETHAND) {
+		before.sa_flags &= ~SA_SIGINFO;
+		before.sa_handler = SIG_DFL;
+	}
+	sigorset(&mask, &uc->uc_sigmask, &old.sa_mask);
+	if (!(old.sa_flags & SA_NODEFER))
+		sigaddset(&mask, SIGSEGV);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	if (old.sa_flags & SA_SIGINFO)
+		old.sa_sigaction(sig, info, context);
+	else
+		old.sa_handler(sig);
+}
+
+// True when the access may be tried again.
+static bool served(const siginfo_t *info, const ucontext_t *uc)
+{
+	struct mmu_fault fault = {
+		.at = (uintptr_t)info->si_addr,
+		.access = access_of(uc),
+		.may_wait = true,
+	};
+	struct window_ref ref;
+
+	// Other codes than these two are no translation faults (protection keys, tagged memory).
+	if ((info->si_code != SEGV_MAPERR && info->si_code != SEGV_ACCERR) ||
+		!window_find(fault.at, &ref) || ref.mmu->ops != &rewire_signal_ops)
+		return false;
+	fault.tid = host_tid();
+	lock_assert_none_held();
+	switch (ref.mmu->fault(ref.owner, &fault)) {
+	case MMU_FAULT_SEGV:
+		return false;
+	case MMU_FAULT_BUS:
+		rewire_signal_bus(ref.mmu, &fault);
+		return true; // and meets the SIGBUS
+	case MMU_FAULT_WAIT: // an engine that did not want to sleep here: it is asked again
+	case MMU_FAULT_DONE:
+		break;
+	}
+	return true;
+}
+
+static void handler(int sig, siginfo_t *info, void *context)
+{
+	int saved = errno;
+
+	if (!served(info, context))
+		chain(sig, info, context);
+	errno = saved;
+}
+
+int sigsegv_install(void)
+{
+	struct sigaction ours = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	int err = 0;
+
+	sigfillset(&ours.sa_mask);
+	mutex_lock(&lock);
+	if (!users && !left_behind) {
+		if (sigaction(SIGSEGV, NULL, &before) || sigaction(SIGSEGV, &ours, NULL))
+			err = -errno;
+	}
+	if (!err)
+		users++;
+	mutex_unlock(&lock);
+	return err;
+}
+
+void sigsegv_uninstall(void)
+{
+	struct sigaction now;
+
+	mutex_lock(&lock);
+	if (--users == 0 && !sigaction(SIGSEGV, NULL, &now)) {
+		left_behind = now.sa_sigaction != handler;
+		if (!left_behind)
+			sigaction(SIGSEGV, &before, NULL);
+	}
+	mutex_unlock(&lock);
+}
+
+int sigsegv_thread_enter(void)
+{
+	stack_t now, ours = {.ss_size = STACK_SIZE};
+	uintptr_t start;
+	int err;
+
+	if (thread.depth++)
+		return 0;
+	if (!sigaltstack(NULL, &now) && !(now.ss_flags & SS_DISABLE) && now.ss_size >= STACK_ENOUGH)
+		return 0;
+	err = host_reserve(STACK_SIZE + PAGE_SIZE, PAGE_SIZE, NULL, &start);
+	if (!err) {
+		ours.ss_sp = (void *)(start + PAGE_SIZE);
+		err = host_protect(start + PAGE_SIZE, STACK_SIZE, HOST_RW);
+		if (!err && sigaltstack(&ours, NULL))
+			err = -errno;
+		if (err)
+			host_unmap(start, STACK_SIZE + PAGE_SIZE);
+	}
+	if (err) {
+		thread.depth--;
+		return err;
+	}
+	thread.stack = start;
+	return 0;
+}
+
+void sigsegv_thread_leave(void)
+{
+	stack_t off = {.ss_flags = SS_DISABLE}, now;
+
+	if (--thread.depth || !thread.stack)
+		return;
+	if (!sigaltstack(NULL, &now) && (uintptr_t)now.ss_sp == thread.stack + PAGE_SIZE &&
+		sigaltstack(&off, NULL))
+		return; // running on it
+	host_unmap(thread.stack, STACK_SIZE + PAGE_SIZE);
+	thread.stack = 0;
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// SIGSEGV in windows of the signal blocker, and the alternate stacks it needs.
+#ifndef GODWIT_MACHINE_SIGSEGV_H
+#define GODWIT_MACHINE_SIGSEGV_H
+
+#include "machine/mmu.h"
+
+// Counted: the handler is installed by the first; the last puts the program's own back if ours
+// is still the one in force.
+must_check int sigsegv_install(void);
+void sigsegv_uninstall(void);
+
+// The calling thread gets an alternate signal stack, unless it has one that is large enough.
+// Nests. -ENOMEM.
+must_check int sigsegv_thread_enter(void);
+void sigsegv_thread_leave(void);
+
+#endif

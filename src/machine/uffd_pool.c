@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT
+// The threads that read a userfaultfd: leader and followers.
+//
+// One thread, the leader, waits for messages. When it reads a fault it hands leadership to an idle
+// thread and serves the fault itself: no queue, no second context switch in the way of the
+// accessor. When every other thread is busy the leader keeps reading and queues what it reads;
+// whoever finishes takes from the queue. So there is always a reader. There has to be: serving a
+// fault may move a watched mapping, and that mremap() returns only when its event has been read.
+//
+//   idle ---> leading ---fault read, somebody idle---> serving ---> queue or idle
+//                 \------fault read, nobody idle----> queued, leading on
+//
+// All signals are blocked in these threads: a handler of the program that touches managed memory
+// here would wait for the thread it runs in.
+//
+// Locks: pool->lock (rank UFFD) around the roles and the queue; never while serving or reading.
+// What can fail: starting, with -ENOMEM or -EAGAIN.
+#include "machine/uffd.h"
+
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/mark.h"
+#include "base/meta.h"
+#include "machine/host_calls.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define POOL_THREADS_MAX 64
+#define POOL_STACK (512ul << 10)
+#define QUEUE_MAX 256
+
+struct uffd_pool {
+	int fd;
+	int stop_fd;
+	void (*fault)(void *arg, const struct uffd_msg *msg);
+	void *arg;
+	unsigned threads;
+	pthread_t thread[POOL_THREADS_MAX];
+	struct mutex lock;
+	pthread_cond_t idle_cond; // lock
+	bool led;		  // lock
+	bool stopping;		  // lock
+	unsigned idle;		  // lock
+	unsigned queue_head, queued; // lock
+	struct uffd_msg queue[QUEUE_MAX];
+};
+
+// True with a message; false when the pool stops.
+static bool read_message(struct uffd_pool *p, struct uffd_msg *ret_msg)
+{
+	struct pollfd fds[2] = {{.fd = p->fd, .events = POLLIN}, {.fd = p->stop_fd, .events = POLLIN}};
+
+	for (;;) {
+		if (read(p->fd, ret_msg, sizeof(*ret_msg)) == sizeof(*ret_msg))
+			return true;
+		if (poll(fds, 2, -1) > 0 && fds[1].revents)
+			return false;
+	}
+}
+
+// With no room the accessor is sent back to fault once more.
+static void queue_push(struct uffd_pool *p, const struct uffd_msg *msg) REQUIRES(p->lock)
+{
+	if (p->queued == QUEUE_MAX) {
+		MARK(uffd_queue_full);
+		host_uffd_wake(p->fd, ALIGN_DOWN(msg->arg.pagefault.address, PAGE_SIZE), PAGE_SIZE);
+		return;
+	}
+	p->queue[(p->queue_head + p->queued++) % QUEUE_MAX] = *msg;
+}
+
+static struct uffd_msg queue_pop(struct uffd_pool *p) REQUIRES(p->lock)
+{
+	struct uffd_msg msg = p->queue[p->queue_head];
+
+	p->queue_head = (p->queue_head + 1) % QUEUE_MAX;
+	p->queued--;
+	return msg;
+}
+
+// Reads until there is a fault to serve here: true, and somebody else leads. False: stop.
+static bool lead(struct uffd_pool *p, struct uffd_msg *ret_msg)
+{
+	for (;;) {
+		bool got = read_message(p, ret_msg), mine;
+
+		if (got && ret_msg->event != UFFD_EVENT_PAGEFAULT)
+			continue; // having read it is all that the mover waits for
+		mutex_lock(&p->lock);
+		mine = !got || p->idle > 0;
+		if (mine) {
+			p->led = false;
+			p->stopping |= !got;
+			pthread_cond_signal(&p->idle_cond);
+		} else {
+			queue_push(p, ret_msg);
+		}
+		mutex_unlock(&p->lock);
+		if (mine)
+			return got;
+	}
+}
+
+// What this thread does next: false to end.
+static bool next_fault(struct uffd_pool *p, struct uffd_msg *ret_msg)
+{
+	bool queued;
+
+	mutex_lock(&p->lock);
+	p->idle++;
+	while (!p->queued && p->led && !p->stopping)
+		pthread_cond_wait(&p->idle_cond, &p->lock.pthread);
+	p->idle--;
+	if (p->stopping) {
+		pthread_cond_broadcast(&p->idle_cond);
+		mutex_unlock(&p->lock);
+		return false;
+	}
+	queued = p->queued > 0;
+	if (queued)
+		*ret_msg = queue_pop(p);
+	else
+		p->led = true;
+	mutex_unlock(&p->lock);
+	return queued || lead(p, ret_msg);
+}
+
+static void *pool_main(void *arg)
+{
+	struct uffd_pool *p = arg;
+	struct uffd_msg msg;
+
+	while (next_fault(p, &msg))
+		p->fault(p->arg, &msg);
+	return NULL;
+}
+
+static int start_thread(struct uffd_pool *p)
+{
+	pthread_attr_t attr;
+	int err;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, POOL_STACK);
+	err = pthread_create(&p->thread[p->threads], &attr, pool_main, p);
+	pthread_attr_destroy(&attr);
+	p->threads += !err;
+	return -err;
+}
+
+static void pool_free(struct uffd_pool *p)
+{
+	if (p->stop_fd >= 0)
+		close(p->stop_fd);
+	pthread_cond_destroy(&p->idle_cond);
+	mutex_destroy(&p->lock);
+	meta_delete(p);
+}
+
+int uffd_pool_start(int fd, unsigned threads, void (*fault)(void *arg, const struct uffd_msg *msg),
+	void *arg, struct uffd_pool **ret_pool)
+{
+	struct uffd_pool *p = meta_new(struct uffd_pool);
+	sigset_t all, old;
+	int err = 0;
+
+	if (!p)
+		return -ENOMEM;
+	p->fd = fd;
+	p->fault = fault;
+	p->arg = arg;
+	mutex_init(&p->lock, RANK_UFFD);
+	pthread_cond_init(&p->idle_cond, NULL);
+	p->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->stop_fd < 0)
+		err = -EMFILE;
+	threads = max(2u, min(threads, (unsigned)POOL_THREADS_MAX)); // one must be free to read
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	while (!err && p->threads < threads)
+		err = start_thread(p);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (err) {
+		uffd_pool_stop(p);
+		return err;
+	}
+	*ret_pool = p;
+	return 0;
+}
+
+void uffd_pool_stop(struct uffd_pool *p)
+{
+	uint64_t one = 1;
+
+	if (p->stop_fd >= 0 && write(p->stop_fd, &one, sizeof(one)) < 0)
+		must_hold(0, "eventfd %d", p->stop_fd);
+	for (unsigned i = 0; i < p->threads; i++)
+		pthread_join(p->thread[i], NULL);
+	pool_free(p);
+}
+
+void uffd_pool_forget(struct uffd_pool *p)
+{
+	// Whoever held or waited for these is gone.
+	mutex_init(&p->lock, RANK_UFFD);
+	pthread_cond_init(&p->idle_cond, NULL);
+	close(p->stop_fd);
+	p->stop_fd = -1;
+	p->threads = 0;
+}

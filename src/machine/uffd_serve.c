@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+// Serving one fault of a window, in a thread of the pool, while the accessor sleeps in the kernel.
+//
+// The engine is asked (mmu->fault, may_wait=false). Its answer:
+//
+//   DONE   map() has put the page there and woken everybody; the accessor is woken once more, for
+//          it may have gone to sleep after that.
+//   WAIT   the accessor stays asleep. Whoever moves the page wakes it with map(), unblock() or
+//          wake(), all of which come after the engine noted that it has to.
+//   SEGV   the host's protection is set to what the engine said, then the accessor is woken: the
+//          kernel raises SIGSEGV in it with all the right values, or fails its system call.
+//   BUS    the page becomes one that is SIGBUS to touch.
+//
+// Between the answer and our act on it the engine may have changed its mind (an area was mapped,
+// memory was found). Where the page has come meanwhile nothing is refused; and after refusing, the
+// engine is asked again: whatever it does from then on finds the refusal in the page state and
+// replaces it.
+//
+// What can fail: refusing, without a spare host mapping. Then the signal is sent to the accessor
+// by hand, which reaches a thread but not a system call.
+#include "machine/block_uffd.h"
+
+#include "base/mark.h"
+#include "machine/host_calls.h"
+#include "machine/rewire.h"
+
+#include <signal.h>
+
+// Readers may go on where only a store was refused.
+static int refuse_access(struct rewire_call *c, enum mmu_access access)
+{
+	bool readable = access == MMU_ACCESS_WRITE && !(c->window->state[c->page] & PAGE_PROT_NONE);
+	int err = host_protect(c->at, c->size, readable ? PROT_READ : PROT_NONE);
+
+	if (!err)
+		window_state_change(c->window, c->page, 1, PAGE_PROT,
+			readable ? PAGE_PROT_READ : PAGE_PROT_NONE);
+	return err;
+}
+
+static void allow_again(struct rewire_call *c)
+{
+	if (!(c->window->state[c->page] & PAGE_PROT) || host_protect(c->at, c->size, HOST_RW))
+		return;
+	window_state_change(c->window, c->page, 1, PAGE_PROT, 0);
+}
+
+static enum mmu_fault_result ask(struct rewire *rw, void *owner, const struct mmu_fault *fault)
+{
+	return rw->mmu.fault(owner, fault);
+}
+
+static void refuse(struct rewire *rw, void *owner, const struct mmu_fault *fault,
+	enum mmu_fault_result what)
+{
+	struct rewire_call c;
+	int err = 0;
+
+	if (rewire_enter(&c, &rw->mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
+		return;
+	if (!page_state_allows(c.window->state[c.page], fault->access))
+		err = what == MMU_FAULT_BUS ? rewire_place_bus(&c)
+					    : refuse_access(&c, fault->access);
+	rewire_unlock(&c);
+	rewire_leave(&c);
+	if (err) {
+		MARK(uffd_signal_by_hand);
+		if (what == MMU_FAULT_BUS)
+			host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
+		else
+			host_signal_thread(fault->tid, SIGSEGV, SEGV_ACCERR, fault->at);
+	}
+	if (err || what == MMU_FAULT_BUS || ask(rw, owner, fault) == MMU_FAULT_SEGV)
+		return;
+	MARK(uffd_refusal_taken_back);
+	if (rewire_enter(&c, &rw->mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
+		return;
+	allow_again(&c);
+	rewire_unlock(&c);
+	rewire_leave(&c);
+}
+
+void uffd_serve(void *rewire, const struct uffd_msg *msg)
+{
+	struct rewire *rw = rewire;
+	struct mmu_fault fault = {
+		.at = msg->arg.pagefault.address,
+		.access = msg->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE |
+							     UFFD_PAGEFAULT_FLAG_WP)
+				  ? MMU_ACCESS_WRITE
+				  : MMU_ACCESS_READ,
+		.may_wait = false,
+		.tid = (pid_t)msg->arg.pagefault.feat.ptid,
+	};
+	uintptr_t page = ALIGN_DOWN(fault.at, PAGE_SIZE);
+	enum mmu_fault_result result = MMU_FAULT_DONE;
+	struct window_ref ref;
+
+	atomic_fetch_add_explicit(&rw->counters.faults, 1, memory_order_relaxed);
+	if (window_find(fault.at, &ref) && ref.mmu == &rw->mmu)
+		result = ask(rw, ref.owner, &fault);
+	if (result == MMU_FAULT_WAIT)
+		return;
+	if (result != MMU_FAULT_DONE)
+		refuse(rw, ref.owner, &fault, result);
+	rw->mmu.ops->wake(&rw->mmu, page, 1);
+}

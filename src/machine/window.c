@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+// Windows and the table that leads from an address to its window.
+//
+// The table is asked at each fault, in a signal handler or a fault thread, while others open and
+// close windows. It is a sorted array that never changes: a change makes a new array, publishes
+// it, and waits until no reader is left in the old one (a reader holds it for one binary search).
+//
+// Addresses: without a hint they are where the host's mmap() puts them, which every sanitizer
+// accepts. The child of a fork() starts with an empty table (machine/fork_guard.c).
+//
+// Locks: `lock` (rank WINDOWS) orders the writers. window_find() takes none.
+// What can fail: -ENOMEM, -EEXIST.
+#include "machine/window.h"
+
+#include "base/meta.h"
+#include "machine/host_calls.h"
+
+#include <errno.h>
+#include <sched.h>
+
+struct window_table {
+	size_t n;
+	struct {
+		uintptr_t start, end;
+		struct window_ref ref;
+	} row[];
+};
+
+static struct mutex lock = MUTEX_INIT(WINDOWS);
+static struct window_table *_Atomic table;
+static atomic_uint readers;
+
+bool window_find(uintptr_t at, struct window_ref *ret_ref)
+{
+	const struct window_table *t;
+	size_t low = 0, high;
+	bool found = false;
+
+	atomic_fetch_add(&readers, 1);
+	t = atomic_load(&table);
+	high = t ? t->n : 0;
+	while (low < high) { // the first row that ends beyond the address
+		size_t mid = low + (high - low) / 2;
+
+		if (t->row[mid].end <= at)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (t && low < t->n && t->row[low].start <= at) {
+		*ret_ref = t->row[low].ref;
+		found = true;
+	}
+	atomic_fetch_sub(&readers, 1);
+	return found;
+}
+
+static size_t table_size(size_t n)
+{
+	return sizeof(struct window_table) + n * sizeof(((struct window_table *)0)->row[0]);
+}
+
+static void publish(struct window_table *next) REQUIRES(lock)
+{
+	struct window_table *old = atomic_exchange(&table, next);
+
+	while (atomic_load(&readers))
+		sched_yield();
+	if (old)
+		meta_free(old, table_size(old->n));
+}
+
+static int table_insert(struct window *w) REQUIRES(lock)
+{
+	const struct window_table *old = atomic_load(&table);
+	size_t n = old ? old->n : 0, i = 0;
+	struct window_table *t = meta_alloc(table_size(n + 1));
+
+	if (!t)
+		return -ENOMEM;
+	t->n = n + 1;
+	for (; i < n && old->row[i].start < w->pub.start; i++)
+		t->row[i] = old->row[i];
+	t->row[i].start = w->pub.start;
+	t->row[i].end = w->pub.start + w->pub.size;
+	t->row[i].ref = (struct window_ref){w, w->mmu, w->pub.owner};
+	for (; i < n; i++)
+		t->row[i + 1] = old->row[i];
+	publish(t);
+	return 0;
+}
+
+// Shrinks in place when there is no memory for a smaller table: an empty row is never found.
+static void table_remove(const struct window *w) REQUIRES(lock)
+{
+	struct window_table *old = atomic_load(&table), *t;
+	size_t j = 0;
+
+	t = old->n > 1 ? meta_alloc(table_size(old->n - 1)) : NULL;
+	if (old->n > 1 && !t) {
+		publish(NULL); // nobody reads the old one now
+		t = old;
+	} else if (t) {
+		t->n = old->n - 1;
+	}
+	for (size_t i = 0; t && i < old->n; i++)
+		if (t == old && old->row[i].ref.window == w)
+			t->row[i].end = t->row[i].start;
+		else if (t != old && old->row[i].ref.window != w)
+			t->row[j++] = old->row[i];
+	publish(t);
+}
+
+static void window_in_child(struct fork_guarded *g maybe_unused)
+{
+	atomic_store(&readers, 0); // threads that were searching do not exist here
+	atomic_store(&table, NULL);
+}
+
+int window_reserve(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,
+	struct window **ret_window)
+{
+	struct window *w;
+	uintptr_t at;
+	int err;
+
+	if (!size || !IS_ALIGNED(size, PAGE_SIZE) || (align & (align - 1)) ||
+		!IS_ALIGNED((uintptr_t)hint, PAGE_SIZE))
+		return -EINVAL;
+	w = meta_new(struct window);
+	if (!w)
+		return -ENOMEM;
+	w->nr_pages = size >> PAGE_SHIFT;
+	err = host_reserve(ALIGN_UP(w->nr_pages * sizeof(*w->state), PAGE_SIZE), 0, NULL, &at);
+	if (err)
+		goto free_window;
+	w->state = (uint64_t *)at;
+	err = host_protect(at, ALIGN_UP(w->nr_pages * sizeof(*w->state), PAGE_SIZE), HOST_RW);
+	if (!err)
+		err = host_reserve(size, align, hint, &w->pub.start);
+	if (err)
+		goto free_state;
+	w->pub.size = size;
+	w->pub.owner = owner;
+	w->mmu = mmu;
+	*ret_window = w;
+	return 0;
+free_state:
+	host_unmap(at, ALIGN_UP(w->nr_pages * sizeof(*w->state), PAGE_SIZE));
+free_window:
+	meta_delete(w);
+	return err;
+}
+
+int window_publish(struct window *w)
+{
+	int err;
+
+	w->guard.start = w->pub.start;
+	w->guard.size = w->pub.size;
+	w->guard.in_child = window_in_child;
+	write_lock(&host_fork_lock);
+	mutex_lock(&lock);
+	err = table_insert(w);
+	mutex_unlock(&lock);
+	if (!err)
+		fork_guard_add(&w->guard);
+	write_unlock(&host_fork_lock);
+	return err;
+}
+
+void window_free(struct window *w)
+{
+	bool dead = w->guard.generation && fork_guard_is_dead(&w->guard);
+
+	if (w->guard.generation && !dead) {
+		write_lock(&host_fork_lock);
+		fork_guard_remove(&w->guard);
+		mutex_lock(&lock);
+		table_remove(w);
+		mutex_unlock(&lock);
+		write_unlock(&host_fork_lock);
+	}
+	if (!dead)
+		host_unmap(w->pub.start, w->pub.size);
+	host_unmap((uintptr_t)w->state, ALIGN_UP(w->nr_pages * sizeof(*w->state), PAGE_SIZE));
+	meta_delete(w);
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+// A batch: folios that are moved together, at most 512 pages of them (and the folio that crosses
+// that line), each in a slot. Internal to src/migrate/.
+//
+//	state		src	dst	entries		how it goes on
+//	WAITING		-	maybe	present		unmapped in this pass or the next
+//	UNMAPPED	locked	locked	migration	moved, or undone
+//	SWITCHED	locked	locked	migration	past the point of no return: remapped
+//	MOVED		given up  in use  present	done
+//	SPLIT		on the split list		done
+//	FAILED		-	-	present		not tried again by this batch
+#ifndef GODWIT_MIGRATE_BATCH_H
+#define GODWIT_MIGRATE_BATCH_H
+
+#include "migrate/migrate.h"
+
+#define MIGRATE_BATCH_PAGES 512u // NR_MAX_BATCHED_MIGRATION
+
+struct anon_vma;
+
+enum slot_state {
+	SLOT_WAITING,
+	SLOT_UNMAPPED,
+	SLOT_SWITCHED,
+	SLOT_MOVED,
+	SLOT_SPLIT,
+	SLOT_FAILED,
+};
+
+struct slot {
+	struct folio *src, *dst;
+	struct anon_vma *anon_vma; // a reference until the batch ends
+	unsigned nr_pages;
+	uint8_t state; // enum slot_state
+	uint8_t why;   // enum migrate_why of the last attempt
+	bool thp;      // of PMD order: counted in thp_*
+	bool tried;
+	bool was_mapped;
+	bool undone;	// still locked, until the session's locks are given up
+	bool tentative; // its block may still fail: the session is not flushed yet
+	bool deferred, partially_mapped; // src was on the deferred split queue
+	int error;
+};
+
+// Numbers of one migrate_pages() call, in pages unless said.
+struct migrate_stats {
+	unsigned nr_succeeded, nr_failed_pages;
+	unsigned nr_thp_succeeded, nr_thp_failed, nr_thp_split; // folios
+	unsigned nr_split;					// folios of any large order
+};
+
+struct batch {
+	struct migrate_control *mc;
+	enum migrate_mode mode; // of this run: not always the caller's
+	struct folio_list *splits; // where split folios go; NULL: no more splitting
+	struct anon_vma *anon_vma; // the last one that a slot holds
+	uint64_t blocked_at;	// when the first accessor was blocked, 0: none yet
+	unsigned blocked_pages;
+	bool one_by_one;   // a host block failed: each slot in a session of its own
+	struct folio **run; // [capacity]: targets just found, sources to be put
+	unsigned nr, nr_pages, capacity;
+	struct slot slot[];
+};
+
+// Unmap all, then move all; at most `passes` of each. What stays WAITING or FAILED is the caller's
+// again, unlocked. Returns the number of folios that failed (splits included), or -ENOMEM when
+// there was no target.
+int batch_run(struct batch *, unsigned passes, struct migrate_stats *);
+
+// The pages a batch may have so that it fits the pause budget.
+unsigned batch_page_limit(const struct migrate_control *);
+
+// ---- A session of page-table changes over many folios (mapper.c)
+
+#include "virt/gather.h"
+#include "virt/rmap.h"
+
+// Keeps the rmap lock and the page-table locks of the last changes as long as the next one needs the
+// same, so that a run of neighbours costs one lock and one host call of each kind, for each of a few
+// spaces that map it.
+#define MAPPER_TABLES 4
+
+// A table that is held, and what is queued for it.
+struct held_table {
+	struct gather gather;
+	// The part of it that is a map and not issued yet: if the host refuses, it must be cleared,
+	// or the host would go on showing the old frames.
+	uintptr_t map_at;
+	unsigned map_nr;
+	struct pfn map_first;
+	enum mmu_prot map_prot;
+};
+
+struct mapper {
+	struct batch *batch;
+	struct held_table table[MAPPER_TABLES];
+	struct held_table *now; // that of the last mapper_table()
+	struct rwlock *rmap;	// held for reading, or NULL
+	bool keep_nothing;	// KSM's locks come and go between places
+	int error;		// first failure of a host block
+};
+
+void mapper_init(struct mapper *, struct batch *);
+// Everything queued is issued, every lock given up. 0 or the first error of a block.
+int mapper_finish(struct mapper *);
+// Call `one` for every place the folio (locked) is or was mapped.
+void mapper_walk(struct mapper *, struct folio *, rmap_one_fn *one, void *arg);
+// Hold the table of addr; NULL when there is none.
+struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
+struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
+// Issue what is queued and give up the tables, but keep the rmap lock.
+void mapper_release_tables(struct mapper *);
+// For the table held now: queue translations to new frames; translations to the old frames again.
+void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
+void mapper_unblock(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
+
+// ---- Steps of slots
+
+// Install migration entries (unmap.c). 0: no mapping is left; -EAGAIN with slot->why: some are.
+must_check int slot_unmap(struct mapper *, struct slot *);
+// Replace migration entries of src by mappings of dst, which may be src (remap.c).
+void slot_remap(struct mapper *, struct folio *dst, struct folio *src);
+// 0: nobody but mappings, index and isolation refers to src; -EAGAIN with slot->why.
+must_check int slot_check_references(struct slot *);
+// Move all UNMAPPED slots (move.c). Those that could not be moved stay so, with error and why.
+void batch_move(struct batch *);
+// Our reference to a source that moved, or that its owner freed.
+void slot_release_source(struct batch *, struct folio *src);
+// Contents (copy.c); consecutive frames in one copy. 0, -EHWPOISON.
+must_check int folios_copy(struct mm_core *, struct folio *dst, struct folio *src,
+	unsigned nr_pages);
+// What follows a folio to its new frames besides contents and mapping (move.c).
+void folio_migrate_flags(struct folio *dst, struct folio *src);
+
+// ---- Migration entries (entry.c)
+
+#include "virt/pte.h"
+
+struct pte migration_entry_make(struct pte present, bool exclusive);
+// The present entry that a migration entry becomes on the frame `pfn`.
+struct pte migration_entry_restore(struct pte entry, struct pfn pfn, const struct folio *dst);
+
+static inline bool migration_entry_exclusive(struct pte e)
+{
+	return pte_kind(e) != PTE_MIGRATION_READ;
+}
+
+#endif

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// mbind(2): a policy for a range, and the pages that do not follow it.
+//
+//   mbind_range()   virt/mempolicy_calls.h checks and sets the policy; in between it calls back
+//                   here, under mmap_lock, to collect the misplaced pages. They are migrated after
+//                   mmap_lock is dropped, to where the new policy says
+//
+// Misplaced: on a node that is not in the mask as the caller gave it. STRICT alone: any such page is
+// -EIO, and the policy is not set. MOVE, MOVE_ALL: they are migrated; that some stay matters only
+// with STRICT (-EIO, the policy stays set). A shared page that MOVE passes over is no failure.
+//
+// Targets are allocated by the new policy, not on one node; an interleave goes by page offset, so
+// that a page goes where a first touch would have put it.
+#include "base/mark.h"
+#include "migrate/lookup.h"
+#include "migrate/move_pages.h"
+#include "virt/mempolicy.h"
+#include "virt/mempolicy_calls.h"
+#include "virt/task.h"
+
+#include <errno.h>
+
+struct mbind {
+	struct mbind_request rq;
+	struct page_queue queue;
+	struct task *task;
+};
+
+static struct folio *get_by_policy(struct folio *src, void *arg)
+{
+	struct mbind *mb = arg;
+	struct mm_core *mm = mb->task->mm;
+	unsigned order = folio_order(src);
+	gfp_t gfp = order ? GFP_TRANSHUGE : GFP_HIGHUSER_MOVABLE | GFP_RETRY_MAYFAIL;
+	struct nodemask nodes = mb->rq.policy ? mempolicy_nodes(mb->rq.policy) : NODEMASK_NONE;
+
+	if (!folio_test_hugetlb(src))
+		return folio_alloc_policy(mm, gfp, order, mb->rq.policy, folio_index(src) >> order,
+			mb->task);
+	if (!mm->up.hugetlb_target)
+		return NULL;
+	int nid = nodemask_empty(nodes) ? task_nid(mb->task) : nodemask_first(nodes);
+	return mm->up.hugetlb_target(src, nid, nodes, GFP_HIGHUSER_MOVABLE, MR_MEMPOLICY_MBIND);
+}
+
+// Under mmap_lock, before the policy is set.
+static int queue_misplaced(struct space *space, struct mbind_request *rq)
+{
+	struct mbind *mb = container_of(rq, struct mbind, rq);
+	struct page_queue *q = &mb->queue;
+
+	q->nodes = rq->user;
+	q->invert = true;
+	q->flags = (unsigned)rq->flags;
+	return queue_pages_range(q, space, rq->start, rq->end);
+}
+
+static long migrate_queued(struct mbind *mb)
+{
+	struct migrate_control mc = {
+		.mm = mb->task->mm,
+		.mode = MIGRATE_SYNC,
+		.reason = MR_MEMPOLICY_MBIND,
+		.target = {.get = get_by_policy, .arg = mb},
+	};
+
+	if (folio_list_empty(&mb->queue.list))
+		return 0;
+	return migrate_pages(&mb->queue.list, &mc);
+}
+
+long mbind_range(struct task *caller, uint64_t start, uint64_t len, int mode,
+	const unsigned long *nmask, unsigned long maxnode, unsigned flags)
+{
+	struct space *space = task_space_get(caller);
+	struct mbind mb = {
+		.rq = {.start = start,
+			.len = len,
+			.mode = mode,
+			.nmask = nmask,
+			.maxnode = maxnode,
+			.flags = flags,
+			.queue = queue_misplaced},
+		.queue = {.mm = caller->mm},
+		.task = caller,
+	};
+	long err, stay = 0;
+
+	if (!space)
+		return -EINVAL;
+	err = mbind_policy(space, caller, &mb.rq);
+	if (!err)
+		stay = migrate_queued(&mb);
+	if (!err && (stay || mb.queue.nr_failed) && (mb.rq.flags & MBIND_STRICT)) {
+		MARK(mbind_strict_failed);
+		err = -EIO;
+	}
+	putback_movable_pages(caller->mm, &mb.queue.list);
+	mempolicy_put(mb.rq.policy);
+	space_put(space);
+	return err;
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// References, pins, index, and making and dissolving large folios.
+//
+// The reference count is the only thing that keeps a folio: at zero its frames are free, and a
+// count of zero that somebody holds on to is a frozen folio (try-get fails, nobody else can free
+// or find it). Each change is one atomic operation; the last put owns the folio alone.
+//
+// What only large folios have lives in their first tails: tail 1 the mapcount of the whole
+// (entire_mapcount), of everything (large_mapcount) and the pin count; tail 2 the number of mapped
+// pages and the links of the deferred-split queue. Folios of order 1 have no tail 2: they are never
+// queued, and their mapped pages are counted by looking.
+#include "phys/folio.h"
+#include "base/assert.h"
+#include "base/fault_inject.h"
+#include "base/sched.h"
+#include "phys/alloc.h"
+
+void folio_get(struct folio *folio)
+{
+	folio_ref_add(folio, 1);
+}
+
+void folio_ref_add(struct folio *folio, unsigned n)
+{
+	uint32_t old = atomic_fetch_add_explicit(&folio->page.refcount, n, memory_order_relaxed);
+
+	assert_that(old != 0, "reference to the free pfn %#lx", (unsigned long)folio_pfn(folio).n);
+	(void)old;
+}
+
+void folio_put(struct folio *folio)
+{
+	folio_put_many(folio, 1);
+}
+
+void folio_put_many(struct folio *folio, unsigned n)
+{
+	uint32_t old = atomic_fetch_sub_explicit(&folio->page.refcount, n, memory_order_acq_rel);
+
+	assert_that(old >= n, "pfn %#lx has %u references, %u are put",
+		(unsigned long)folio_pfn(folio).n, old, n);
+	if (old == n)
+		folio_free(folio);
+}
+
+static bool ref_add_unless_zero(struct folio *folio, unsigned n)
+{
+	uint32_t old = atomic_load_explicit(&folio->page.refcount, memory_order_relaxed);
+
+	do {
+		if (!old)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&folio->page.refcount, &old, old + n, memory_order_acq_rel, memory_order_relaxed));
+	return true;
+}
+
+bool folio_try_get(struct folio *folio)
+{
+	sched_point();
+	return ref_add_unless_zero(folio, 1);
+}
+
+struct folio *folio_try_get_frame(struct frame *frame)
+{
+	struct folio *folio = frame_folio(frame);
+
+	if (frame_test(frame, PG_BUDDY) || !folio_try_get(folio))
+		return NULL;
+	// It may have been freed and made part of another folio before the reference was got.
+	if (frame_folio(frame) != folio || folio_frame_index(folio, frame) >= folio_nr(folio)) {
+		folio_put(folio);
+		return NULL;
+	}
+	return folio;
+}
+
+bool folio_ref_freeze(struct folio *folio, unsigned expected)
+{
+	uint32_t old = expected;
+
+	sched_point();
+	if (fault_should_fail(FI_FREEZE))
+		return false;
+	return atomic_compare_exchange_strong_explicit(
+		&folio->page.refcount, &old, 0, memory_order_acq_rel, memory_order_relaxed);
+}
+
+void folio_ref_unfreeze(struct folio *folio, unsigned count)
+{
+	assert_that(!folio_ref_count(folio), "pfn %#lx is not frozen",
+		(unsigned long)folio_pfn(folio).n);
+	assert_that(
+		count, "pfn %#lx unfrozen without a reference", (unsigned long)folio_pfn(folio).n);
+	atomic_store_explicit(&folio->page.refcount, count, memory_order_release);
+}
+
+bool folio_try_pin(struct folio *folio, unsigned n)
+{
+	sched_point();
+	if (!folio_large(folio))
+		return ref_add_unless_zero(folio, n * GUP_PIN_COUNTING_BIAS);
+	if (!ref_add_unless_zero(folio, n))
+		return false;
+	atomic_fetch_add_explicit(
+		&folio_frame(folio, 1)->pincount, (int32_t)n, memory_order_acq_rel);
+	return true;
+}
+
+void folio_unpin(struct folio *folio, unsigned n)
+{
+	if (!folio_large(folio)) {
+		folio_put_many(folio, n * GUP_PIN_COUNTING_BIAS);
+		return;
+	}
+	int32_t old = atomic_fetch_sub_explicit(
+		&folio_frame(folio, 1)->pincount, (int32_t)n, memory_order_acq_rel);
+	assert_that(old >= (int32_t)n, "pfn %#lx has %d pins, %u are dropped",
+		(unsigned long)folio_pfn(folio).n, old, n);
+	(void)old;
+	folio_put_many(folio, n);
+}
+
+bool folio_maybe_pinned(const struct folio *folio)
+{
+	if (!folio_large(folio))
+		return folio_ref_count(folio) >= GUP_PIN_COUNTING_BIAS;
+	return atomic_load_explicit(&(&folio->page + 1)->pincount, memory_order_acquire) > 0;
+}
+
+uint64_t folio_index(const struct folio *folio)
+{
+	uint64_t high =
+		atomic_load_explicit(&folio->page.where, memory_order_relaxed) >> WHERE_INDEX_SHIFT;
+
+	return high << 32 | atomic_load_explicit(&folio->page.index, memory_order_relaxed);
+}
+
+void folio_set_index(struct folio *folio, uint64_t index)
+{
+	const uint32_t low_mask = (1u << WHERE_INDEX_SHIFT) - 1;
+	uint32_t old = atomic_load_explicit(&folio->page.where, memory_order_relaxed);
+	uint32_t high = (uint32_t)(index >> 32) << WHERE_INDEX_SHIFT;
+
+	assert_that(
+		index <= FRAME_INDEX_MAX, "page offset %#lx does not fit", (unsigned long)index);
+	atomic_store_explicit(&folio->page.index, (uint32_t)index, memory_order_relaxed);
+	while ((old & ~low_mask) != high &&
+		!atomic_compare_exchange_weak_explicit(&folio->page.where, &old,
+			(old & low_mask) | high, memory_order_relaxed, memory_order_relaxed))
+		;
+}
+
+unsigned folio_expected_ref_count(const struct folio *folio)
+{
+	unsigned refs = (unsigned)folio_mapcount(folio);
+
+	if (folio_test_anon(folio))
+		return refs;
+	if (folio_mapping_raw(folio))
+		refs += (unsigned)folio_nr(folio);
+	return refs + folio_test_private(folio);
+}
+
+// Frames [1, 2^order) become tails of `head`.
+static void make_tails(struct frame *head, unsigned order)
+{
+	uint32_t keep = 1u << PG_HWPOISON | 1u << PG_ANON_EXCLUSIVE;
+
+	for (unsigned long i = 1; i < 1ul << order; i++) {
+		struct frame *tail = head + i;
+		uint32_t flags = frame_flags(tail) & keep;
+
+		atomic_store_explicit(&tail->tail.head, frame_link(head), memory_order_relaxed);
+		atomic_store_explicit(&tail->tail.entire_mapcount, 0, memory_order_relaxed);
+		atomic_store_explicit(&tail->mapping, 0, memory_order_relaxed);
+		atomic_store_explicit(&tail->index, 0, memory_order_relaxed);
+		atomic_store_explicit(&tail->flags, flags | 1u << PG_TAIL, memory_order_release);
+	}
+	if (order > 1)
+		atomic_store_explicit(&head[2].deferred_prev, DEFERRED_NONE, memory_order_relaxed);
+}
+
+static void set_order(struct frame *head, unsigned order)
+{
+	uint32_t old = frame_flags(head), new;
+
+	do {
+		new = old & ~(FRAME_ORDER_MASK | 1u << PG_HEAD);
+		if (order)
+			new |= 1u << PG_HEAD | order << FRAME_ORDER_SHIFT;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&head->flags, &old, new, memory_order_acq_rel, memory_order_acquire));
+}
+
+void folio_prep_large(struct frame *head, unsigned order)
+{
+	if (!order)
+		return;
+	make_tails(head, order);
+	set_order(head, order);
+}
+
+// The counts of a new large folio follow from its pages'.
+static void sum_mapcounts(struct frame *head, unsigned order)
+{
+	int32_t sum = 0, mapped = 0;
+
+	for (unsigned long i = 0; i < 1ul << order; i++) {
+		int32_t n = atomic_load_explicit(&head[i].mapcount, memory_order_relaxed);
+		sum += n;
+		mapped += n > 0;
+	}
+	atomic_store_explicit(&head[1].large_mapcount, sum, memory_order_relaxed);
+	if (order > 1)
+		atomic_store_explicit(&head[2].tail.nr_mapped, mapped, memory_order_relaxed);
+}
+
+void folio_dissolve(struct folio *folio, unsigned new_order)
+{
+	unsigned order = folio_order(folio);
+	unsigned long step = 1ul << new_order;
+	uint32_t keep = 1u << PG_HWPOISON | 1u << PG_ANON_EXCLUSIVE;
+
+	assert_that(new_order < order, "order %u to %u", order, new_order);
+	assert_that(!folio_entire_mapcount(folio), "pfn %#lx is mapped as a whole",
+		(unsigned long)folio_pfn(folio).n);
+	assert_that(!folio_deferred_queued(folio), "pfn %#lx is on the deferred-split queue",
+		(unsigned long)folio_pfn(folio).n);
+	for (unsigned long i = 1ul << order; (i -= step) > 0;) {
+		struct frame *frame = folio_frame(folio, i);
+
+		frame_set_links(frame, 0, 0);
+		atomic_store_explicit(&frame->mapping, 0, memory_order_relaxed);
+		atomic_store_explicit(&frame->index, 0, memory_order_relaxed);
+		atomic_fetch_and_explicit(&frame->flags, keep, memory_order_acq_rel);
+		folio_prep_large(frame, new_order);
+		if (new_order)
+			sum_mapcounts(frame, new_order);
+	}
+	make_tails(&folio->page, new_order);
+	set_order(&folio->page, new_order);
+	if (new_order)
+		sum_mapcounts(&folio->page, new_order);
+}

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: MIT
+// The LRU lists of each node.
+//
+// States of a folio: on a list (LRU set), isolated (LRU clear, one more reference, on somebody's
+// private list), or never added. LRU is cleared by one atomic operation, so exactly one of several
+// isolating threads wins; it then takes the LRU lock to unlink. Which list a folio is on follows
+// from its flags (ACTIVE, UNEVICTABLE, SWAPBACKED), and these change only under the LRU lock
+// while LRU is set, so whoever unlinks it under that lock finds the right list, even if it cleared
+// LRU before somebody else moved the folio.
+//
+// Counters: each list's pages, in the lruvec and in vmstat (nr_inactive_anon..., and the zone's).
+#include "phys/lru.h"
+#include "base/assert.h"
+#include "phys/zone.h"
+
+static void count(struct node *node, enum lru_list lru, long nr)
+{
+	struct lruvec *lruvec = &node->lru;
+	unsigned long old = atomic_load_explicit(&lruvec->nr[lru], memory_order_relaxed);
+
+	atomic_store_explicit(&lruvec->nr[lru], old + (unsigned long)nr, memory_order_relaxed);
+	vmstat_add(node->phys->stat, node->nid, VM_NR_INACTIVE_ANON + lru, nr);
+	vmstat_add(node->phys->stat, node->nid, VM_NR_ZONE_INACTIVE_ANON + lru, nr);
+}
+
+enum lru_list folio_lru_list(const struct folio *folio)
+{
+	enum lru_list lru;
+
+	if (folio_test_unevictable(folio))
+		return LRU_UNEVICTABLE;
+	lru = folio_is_file_lru(folio) ? LRU_INACTIVE_FILE : LRU_INACTIVE_ANON;
+	return folio_test_active(folio) ? lru + 1 : lru;
+}
+
+static void list_folio(struct node *node, struct folio *folio, bool to_tail)
+	REQUIRES(&node->lru.lock)
+{
+	enum lru_list lru = folio_lru_list(folio);
+
+	if (to_tail)
+		frame_list_add_tail(&node->lru.list[lru], &folio->page);
+	else
+		frame_list_add(&node->lru.list[lru], &folio->page);
+	count(node, lru, (long)folio_nr(folio));
+}
+
+static void unlist_folio(struct node *node, struct folio *folio) REQUIRES(&node->lru.lock)
+{
+	enum lru_list lru = folio_lru_list(folio);
+
+	frame_list_del(&node->lru.list[lru], &folio->page);
+	count(node, lru, -(long)folio_nr(folio));
+}
+
+// Locked memory belongs on the unevictable list, and nothing else does.
+static void settle_evictable(struct node *node, struct folio *folio)
+{
+	struct vmstat *stat = node->phys->stat;
+	bool was = folio_test_unevictable(folio);
+
+	if (folio_test_mlocked(folio)) {
+		folio_clear_active(folio);
+		folio_set_unevictable(folio);
+		if (!was)
+			vm_events(stat, VM_UNEVICTABLE_PGS_CULLED, (long)folio_nr(folio));
+	} else if (was) {
+		folio_clear_unevictable(folio);
+		vm_events(stat, VM_UNEVICTABLE_PGS_RESCUED, (long)folio_nr(folio));
+	}
+}
+
+static void add_new(struct node *node, struct folio *folio) REQUIRES(&node->lru.lock)
+{
+	assert_that(!folio_test_lru(folio), "pfn %#lx is on an LRU list already",
+		(unsigned long)folio_pfn(folio).n);
+	settle_evictable(node, folio);
+	list_folio(node, folio, false);
+	folio_set_lru(folio);
+}
+
+void folio_add_lru(struct folio *folio)
+{
+	struct node *node = folio_node(folio);
+
+	mutex_lock(&node->lru.lock);
+	add_new(node, folio);
+	mutex_unlock(&node->lru.lock);
+}
+
+void folio_add_lru_many(struct folio_list *list)
+{
+	struct folio *folio;
+
+	while ((folio = folio_list_first(list))) {
+		struct node *node = folio_node(folio);
+
+		mutex_lock(&node->lru.lock);
+		do {
+			folio_list_del(list, folio);
+			add_new(node, folio);
+			folio = folio_list_first(list);
+		} while (folio && folio_node(folio) == node);
+		mutex_unlock(&node->lru.lock);
+	}
+}
+
+static bool set_mlocked(struct folio *folio)
+{
+	struct vmstat *stat = folio_phys(folio)->stat;
+	long nr = (long)folio_nr(folio);
+
+	if (folio_test_set_mlocked(folio))
+		return false;
+	vmstat_add(stat, folio_nid(folio), VM_NR_MLOCK, nr);
+	vm_events(stat, VM_UNEVICTABLE_PGS_MLOCKED, nr);
+	return true;
+}
+
+void folio_add_lru_mlocked(struct folio *folio)
+{
+	set_mlocked(folio);
+	folio_add_lru(folio);
+}
+
+bool folio_isolate_lru(struct folio *folio)
+{
+	struct node *node = folio_node(folio);
+
+	if (!folio_test_clear_lru(folio))
+		return false;
+	folio_get(folio);
+	mutex_lock(&node->lru.lock);
+	unlist_folio(node, folio);
+	mutex_unlock(&node->lru.lock);
+	return true;
+}
+
+unsigned long node_isolate_lru(struct node *node, enum lru_list lru, unsigned max_folios,
+	bool (*want)(struct folio *folio, void *arg), void *arg, struct folio_list *list)
+{
+	unsigned long pages = 0;
+	struct frame *prev;
+
+	mutex_lock(&node->lru.lock);
+	for (struct frame *at = frame_list_last(&node->lru.list[lru]); at && max_folios;
+		at = prev) {
+		struct folio *folio = (struct folio *)at;
+		prev = frame_list_prev(at);
+		if ((want && !want(folio, arg)) || !folio_try_get(folio))
+			continue;
+		if (!folio_test_clear_lru(folio)) {
+			// Who isolates it waits for our lock, with a reference: this is not the
+			// last.
+			folio_put(folio);
+			continue;
+		}
+		unlist_folio(node, folio);
+		folio_list_add_tail(list, folio);
+		pages += folio_nr(folio);
+		max_folios--;
+	}
+	mutex_unlock(&node->lru.lock);
+	return pages;
+}
+
+void folio_putback_lru(struct folio *folio)
+{
+	folio_add_lru(folio);
+	folio_put(folio);
+}
+
+void node_add_isolated(struct phys *phys, unsigned nid, bool file, long pages)
+{
+	vmstat_add(phys->stat, nid, file ? VM_NR_ISOLATED_FILE : VM_NR_ISOLATED_ANON, pages);
+}
+
+void folio_count_isolated(const struct folio *folio)
+{
+	node_add_isolated(folio_phys(folio), folio_nid(folio), folio_is_file_lru(folio),
+		(long)folio_nr(folio));
+}
+
+void folio_uncount_isolated(const struct folio *folio)
+{
+	node_add_isolated(folio_phys(folio), folio_nid(folio), folio_is_file_lru(folio),
+		-(long)folio_nr(folio));
+}
+
+void folio_mark_accessed(struct folio *folio)
+{
+	if (!folio_test_referenced(folio)) {
+		folio_set_referenced(folio);
+	} else if (!folio_test_unevictable(folio) && !folio_test_active(folio)) {
+		folio_activate(folio);
+		folio_clear_referenced(folio);
+	}
+	if (folio_test_idle(folio))
+		folio_clear_idle(folio);
+}
+
+void folio_activate(struct folio *folio)
+{
+	struct node *node = folio_node(folio);
+
+	mutex_lock(&node->lru.lock);
+	if (folio_test_lru(folio) && !folio_test_active(folio) && !folio_test_unevictable(folio)) {
+		unlist_folio(node, folio);
+		folio_set_active(folio);
+		list_folio(node, folio, false);
+		vm_events(node->phys->stat, VM_PGACTIVATE, (long)folio_nr(folio));
+	}
+	mutex_unlock(&node->lru.lock);
+}
+
+void folio_deactivate(struct folio *folio)
+{
+	struct node *node = folio_node(folio);
+
+	mutex_lock(&node->lru.lock);
+	if (folio_test_lru(folio) && folio_test_active(folio)) {
+		unlist_folio(node, folio);
+		folio_clear_active(folio);
+		folio_clear_referenced(folio);
+		folio_set_workingset(folio);
+		list_folio(node, folio, false);
+		vm_events(node->phys->stat, VM_PGDEACTIVATE, (long)folio_nr(folio));
+	}
+	mutex_unlock(&node->lru.lock);
+}
+
+void folio_rotate(struct folio *folio)
+{
+	struct node *node = folio_node(folio);
+
+	mutex_lock(&node->lru.lock);
+	if (folio_test_lru(folio) && !folio_test_unevictable(folio)) {
+		unlist_folio(node, folio);
+		folio_clear_active(folio);
+		list_folio(node, folio, true);
+		vm_events(node->phys->stat, VM_PGROTATED, (long)folio_nr(folio));
+	}
+	mutex_unlock(&node->lru.lock);
+}
+
+// A folio on a list whose MLOCKED changed goes where it belongs now.
+static void relist(struct folio *folio)
+{
+	struct node *node = folio_node(folio);
+
+	mutex_lock(&node->lru.lock);
+	if (folio_test_lru(folio)) {
+		unlist_folio(node, folio);
+		settle_evictable(node, folio);
+		list_folio(node, folio, false);
+	}
+	mutex_unlock(&node->lru.lock);
+}
+
+void folio_mlock(struct folio *folio)
+{
+	if (set_mlocked(folio))
+		relist(folio);
+}
+
+void folio_munlock(struct folio *folio)
+{
+	struct vmstat *stat = folio_phys(folio)->stat;
+	long nr = (long)folio_nr(folio);
+
+	if (!folio_test_clear_mlocked(folio))
+		return;
+	vmstat_add(stat, folio_nid(folio), VM_NR_MLOCK, -nr);
+	vm_events(stat, VM_UNEVICTABLE_PGS_MUNLOCKED, nr);
+	relist(folio);
+}
+
+void folio_add_split_tails(
+	struct folio *head, struct folio **tails, unsigned nr, struct folio_list *list)
+{
+	struct node *node = folio_node(head);
+	struct frame *after = &head->page;
+
+	if (list) {
+		for (unsigned i = 0; i < nr; i++)
+			folio_list_add_tail(list, tails[i]);
+		return;
+	}
+	mutex_lock(&node->lru.lock);
+	for (unsigned i = 0; i < nr; i++) {
+		if (!folio_test_lru(head)) {
+			add_new(node, tails[i]);
+			continue;
+		}
+		// The list counts these pages already: they were the head's.
+		frame_list_insert_after(
+			&node->lru.list[folio_lru_list(head)], after, &tails[i]->page);
+		after = &tails[i]->page;
+		folio_set_lru(tails[i]);
+	}
+	mutex_unlock(&node->lru.lock);
+}
+
+void folio_release_lru(struct folio *folio)
+{
+	struct node *node = folio_node(folio);
+	long nr = (long)folio_nr(folio);
+
+	if (folio_test_lru(folio)) {
+		mutex_lock(&node->lru.lock);
+		folio_clear_lru(folio);
+		unlist_folio(node, folio);
+		mutex_unlock(&node->lru.lock);
+	}
+	if (unlikely(folio_test_mlocked(folio))) {
+		vmstat_add(node->phys->stat, node->nid, VM_NR_MLOCK, -nr);
+		vm_events(node->phys->stat, VM_UNEVICTABLE_PGS_CLEARED, nr);
+	}
+}
+
+const char *lru_list_name(enum lru_list lru)
+{
+	static const char *const names[] = {
+		"inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable"};
+
+	return names[lru];
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+// madvise: the words that belong to plain memory; all others go up.
+//
+//	DONTNEED	zap: private pages are gone, those of objects stay cached
+//	FREE		private anonymous memory only. The pages may be given up under pressure;
+//			as nothing here reclaims anonymous memory, they only lose their age
+//	PAGEOUT		reclaim of pages that nobody else maps (virt/reclaim.c)
+//	POPULATE_*	faults
+//	DONTFORK, DOFORK, HUGEPAGE, NOHUGEPAGE, MERGEABLE, UNMERGEABLE
+//			flags of vmas; then mm->up.advise hears of it, so that its scanners take up
+//			the space. It answers -EINVAL for words it does not care about.
+//
+// Words that touch pages take mmap_lock for reading, flags for writing. Holes: what is mapped gets
+// its treatment, and the answer is -ENOMEM.
+// What can fail: -EINVAL (word, alignment, or not for this kind of memory), -ENOMEM.
+#include "virt/vma.h"
+
+#include "base/vmstat.h"
+#include "phys/lru.h"
+#include "virt/fault.h"
+#include "virt/reclaim.h"
+
+#include <errno.h>
+
+enum advice { // Linux's numbers
+	ADVISE_NORMAL = 0,
+	ADVISE_RANDOM = 1,
+	ADVISE_SEQUENTIAL = 2,
+	ADVISE_DONTNEED = 4,
+	ADVISE_FREE = 8,
+	ADVISE_DONTFORK = 10,
+	ADVISE_DOFORK = 11,
+	ADVISE_MERGEABLE = 12,
+	ADVISE_UNMERGEABLE = 13,
+	ADVISE_HUGEPAGE = 14,
+	ADVISE_NOHUGEPAGE = 15,
+	ADVISE_PAGEOUT = 21,
+	ADVISE_POPULATE_READ = 22,
+	ADVISE_POPULATE_WRITE = 23,
+};
+
+// ---- Pages
+
+typedef int page_advice_fn(struct vma *vma, uint64_t start, uint64_t end);
+
+static int dontneed(struct vma *vma, uint64_t start, uint64_t end)
+{
+	if (vma->flags & (VM_LOCKED | VM_PFNMAP))
+		return -EINVAL;
+	if (vma->flags & VM_HUGETLB && (start | end) & ~PMD_MASK)
+		return -EINVAL;
+	return zap_pages(vma, start, end);
+}
+
+static void age(struct vma_walk *w, struct page_table *table, unsigned index)
+{
+	struct pte e = table_entry(table, index);
+
+	if (!pte_present(e) || pte_zero_page(e) || !folio_test_anon(pfn_folio(pte_pfn(e))))
+		return;
+	table_set_entry(table, index, pte_clear(e, PTE_YOUNG));
+	folio_clear_referenced(pfn_folio(pte_pfn(e)));
+	folio_deactivate(pfn_folio(pte_pfn(e)));
+	vm_events(w->vma->space->mm->stat, VM_PGLAZYFREE, pte_huge(e) ? PTRS_PER_TABLE : 1);
+}
+
+static void age_huge(struct vma_walk *w, struct page_table *pmd, uint64_t addr)
+{
+	age(w, pmd, pmd_index(vaddr_of(addr)));
+}
+
+static void age_pages(struct vma_walk *w, struct page_table *table, uint64_t addr, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++)
+		age(w, table, pte_index(vaddr_of(addr)) + i);
+}
+
+static int lazy_free(struct vma *vma, uint64_t start, uint64_t end)
+{
+	struct vma_walk w = {.huge = age_huge, .pages = age_pages, .keep_huge = true};
+
+	if (vma->object || vma->flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB))
+		return -EINVAL;
+	return vma_walk(&w, vma, start, end);
+}
+
+static int page_out(struct vma *vma, uint64_t start, uint64_t end)
+{
+	if (vma->flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB))
+		return -EINVAL;
+	reclaim_pageout(vma, start, end);
+	return 0; // advice: what could not go stays
+}
+
+static int advise_pages(struct space *space, uint64_t start, uint64_t end, page_advice_fn *one)
+{
+	int err = 0;
+
+	read_lock(&space->mmap_lock);
+	bool hole = !space_range_mapped(space, start, end);
+	struct vma *vma = vma_find(space, start);
+	for (; vma && vma->start < end && !err; vma = vma_next(vma))
+		err = one(vma, max(vma->start, start), min(vma->end, end));
+	read_unlock(&space->mmap_lock);
+	return err ? err : hole ? -ENOMEM : 0;
+}
+
+static int populate(struct space *space, struct task *task, uint64_t start, uint64_t end,
+	enum populate how)
+{
+	int err = space_populate(space, task, start, end, how);
+
+	return err == -EIO ? -EFAULT : err;
+}
+
+// ---- Flags
+
+struct flag_advice {
+	enum advice word;
+	unsigned set, clear;
+	unsigned refuse; // vmas with one of these: -EINVAL
+	unsigned ignore; // vmas with one of these stay as they are
+};
+
+static const struct flag_advice flag_table[] = {
+	{ADVISE_DONTFORK, VM_DONTFORK, 0, 0, 0},
+	{ADVISE_DOFORK, 0, VM_DONTFORK, VM_IO, 0},
+	{ADVISE_HUGEPAGE, VM_HUGEPAGE, VM_NOHUGEPAGE, 0, VM_HUGETLB},
+	{ADVISE_NOHUGEPAGE, VM_NOHUGEPAGE, VM_HUGEPAGE, 0, VM_HUGETLB},
+	{ADVISE_MERGEABLE, VM_MERGEABLE, 0, 0,
+		VM_SHARED | VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_HUGETLB},
+	{ADVISE_UNMERGEABLE, 0, VM_MERGEABLE, 0, 0},
+};
+
+static const struct flag_advice *find_flags(int advice)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(flag_table); i++)
+		if (flag_table[i].word == (enum advice)advice)
+			return &flag_table[i];
+	return NULL;
+}
+
+static int change_flags(struct vma *vma, const struct flag_advice *f)
+{
+	if (vma->flags & f->refuse)
+		return -EINVAL;
+	if (!(vma->flags & f->ignore))
+		vma->flags = (vma->flags & ~f->clear) | f->set;
+	return 0;
+}
+
+static int set_flags(struct space *space, uint64_t start, uint64_t end, const struct flag_advice *f)
+{
+	write_lock(&space->mmap_lock);
+	bool hole = !space_range_mapped(space, start, end);
+	int err = space_split_range(space, start, end);
+	if (!err) {
+		struct vma *vma = vma_find(space, start);
+		for (; vma && vma->start < end && !err; vma = vma_next(vma))
+			err = change_flags(vma, f);
+		space_merge_range(space, start, end);
+	}
+	space_write_unlock(space);
+	return err ? err : hole ? -ENOMEM : 0;
+}
+
+static int advise_flags(struct space *space, struct task *task, uint64_t start, uint64_t end,
+	const struct flag_advice *f)
+{
+	struct mm_core *mm = space->mm;
+	int err = 0, heard = 0;
+
+	// Before the flag goes: only marked vmas are searched.
+	if (f->word == ADVISE_UNMERGEABLE)
+		err = space_break_ksm(space, start, end);
+	if (!err)
+		err = set_flags(space, start, end, f);
+	if (!err && mm->up.advise)
+		heard = mm->up.advise(space, task, start, end - start, f->word);
+	return heard == -EINVAL ? err : err ? err : heard;
+}
+
+// ----
+
+int space_advise(struct space *space, struct task *task, uint64_t addr, uint64_t len, int advice)
+{
+	const struct flag_advice *flags = find_flags(advice);
+	uint64_t end;
+	int err = space_range(addr, len, &end);
+
+	if (err || !len)
+		return err;
+	if (flags)
+		return advise_flags(space, task, addr, end, flags);
+	switch (advice) {
+	case ADVISE_NORMAL:
+	case ADVISE_RANDOM:
+	case ADVISE_SEQUENTIAL:
+		return 0;
+	case ADVISE_DONTNEED:
+		return advise_pages(space, addr, end, dontneed);
+	case ADVISE_FREE:
+		return advise_pages(space, addr, end, lazy_free);
+	case ADVISE_PAGEOUT:
+		return advise_pages(space, addr, end, page_out);
+	case ADVISE_POPULATE_READ:
+		return populate(space, task, addr, end, POPULATE_READ);
+	case ADVISE_POPULATE_WRITE:
+		return populate(space, task, addr, end, POPULATE_WRITE);
+	default:
+		return space->mm->up.advise
+			       ? space->mm->up.advise(space, task, addr, len, advice)
+			       : -EINVAL;
+	}
+}

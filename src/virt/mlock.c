@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+// mlock and munlock: pages that must stay resident.
+//
+// A locked vma has VM_LOCKED and counts in the space's locked_vm; its pages are MLOCKED and on the
+// unevictable list. They may still be migrated: locked means resident, not in place. A page that
+// several vmas map is MLOCKED while one of them is locked; the last one that lets go looks through
+// rmap whether it was the last.
+//
+//	space_lock()	flags, mark what is there, then fault in the rest (and mark it)
+//	space_unlock()	flags, then unmark what no other locked vma maps
+//	folio_add_lru_vma()	a new page of a locked vma is marked before anyone sees it
+//
+// Locks: mmap_lock for write for flags; marking needs the page-table lock of the entry; unmarking
+// takes rmap locks, so pages are collected under the one and looked at without it.
+// What can fail: -EINVAL, -ENOMEM (a hole, a split), -EAGAIN (some pages could not be faulted in; the
+// range is locked nevertheless, as in Linux).
+#include "virt/vma.h"
+
+#include "phys/lru.h"
+#include "virt/rmap.h"
+
+#include <errno.h>
+
+void folio_add_lru_vma(struct folio *folio, struct vma *vma)
+{
+	if (vma->flags & VM_LOCKED && !(vma->flags & (VM_IO | VM_PFNMAP)))
+		folio_add_lru_mlocked(folio);
+	else
+		folio_add_lru(folio);
+}
+
+// ---- Marking
+
+static struct folio *lockable(struct pte e)
+{
+	struct folio *folio;
+
+	if (!pte_present(e) || pte_zero_page(e))
+		return NULL;
+	folio = pfn_folio(pte_pfn(e));
+	return folio_test_hugetlb(folio) ? NULL : folio;
+}
+
+static void mark_huge(struct vma_walk *w, struct page_table *pmd, uint64_t addr)
+{
+	struct folio *folio = lockable(table_entry(pmd, pmd_index(vaddr_of(addr))));
+
+	(void)w;
+	if (folio)
+		folio_mlock(folio);
+}
+
+// A large folio is marked only if all of it can lie in the vma.
+static bool within(const struct vma *vma, struct folio *folio, struct pte e, uint64_t addr)
+{
+	uint64_t page = pte_pfn(e).n - folio_pfn(folio).n;
+
+	return addr - vma->start >= page * PAGE_SIZE &&
+	       vma->end - addr >= (folio_nr(folio) - page) * PAGE_SIZE;
+}
+
+static void mark_pages(struct vma_walk *w, struct page_table *table, uint64_t addr, unsigned nr)
+{
+	unsigned index = pte_index(vaddr_of(addr));
+
+	for (unsigned i = 0; i < nr; i++) {
+		struct pte e = table_entry(table, index + i);
+		struct folio *folio = lockable(e);
+		if (folio && within(w->vma, folio, e, addr + i * PAGE_SIZE) &&
+			!folio_test_mlocked(folio))
+			folio_mlock(folio);
+	}
+}
+
+void mlock_vma_pages(struct vma *vma, uint64_t start, uint64_t end)
+{
+	struct vma_walk w = {.huge = mark_huge, .pages = mark_pages, .keep_huge = true};
+
+	if (!(vma->flags & (VM_IO | VM_PFNMAP)))
+		(void)vma_walk(&w, vma, start, end);
+}
+
+// ---- Unmarking
+
+// MLOCKED folios of one table, each with a reference.
+struct locked_folios {
+	unsigned nr;
+	struct folio *folio[PTRS_PER_TABLE];
+};
+
+static void collect(struct locked_folios *locked, struct pte e)
+{
+	struct folio *folio = lockable(e);
+
+	if (!folio || !folio_test_mlocked(folio))
+		return;
+	if (locked->nr && locked->folio[locked->nr - 1] == folio)
+		return;
+	folio_get(folio);
+	locked->folio[locked->nr++] = folio;
+}
+
+static void collect_huge(struct vma_walk *w, struct page_table *pmd, uint64_t addr)
+{
+	collect(w->arg, table_entry(pmd, pmd_index(vaddr_of(addr))));
+}
+
+static void collect_pages(struct vma_walk *w, struct page_table *table, uint64_t addr, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++)
+		collect(w->arg, table_entry(table, pte_index(vaddr_of(addr)) + i));
+}
+
+struct locked_elsewhere {
+	struct folio *folio;
+	bool yes;
+};
+
+static bool maps(struct space *space, uint64_t addr, struct folio *folio)
+{
+	struct vaddr v = vaddr_of(addr);
+	struct page_table *table = pte_table_lock(space, v);
+	struct pte e = {0};
+
+	if (table) {
+		e = table_entry(table, pte_index(v));
+		page_table_unlock(table);
+	} else if ((table = pmd_table_lock(space, v))) {
+		e = table_entry(table, pmd_index(v));
+		page_table_unlock(table);
+		if (!pte_huge(e))
+			e = (struct pte){0};
+	}
+	return pte_present(e) && !pte_zero_page(e) && pfn_folio(pte_pfn(e)) == folio;
+}
+
+static bool look_for_lock(const struct rmap_range *range, void *arg)
+{
+	struct locked_elsewhere *w = arg;
+
+	if (range->vma->flags & VM_LOCKED && range->nr_pages == folio_nr(w->folio))
+		w->yes = maps(range->vma->space, range->addr, w->folio);
+	return !w->yes;
+}
+
+static void unmark(struct locked_folios *locked)
+{
+	for (unsigned i = 0; i < locked->nr; i++) {
+		struct locked_elsewhere elsewhere = {.folio = locked->folio[i]};
+		if (folio_mapcount(locked->folio[i]) > 1)
+			(void)rmap_walk(locked->folio[i], look_for_lock, &elsewhere, false);
+		if (!elsewhere.yes && folio_test_mlocked(locked->folio[i]))
+			folio_munlock(locked->folio[i]);
+		folio_put(locked->folio[i]);
+	}
+}
+
+void munlock_vma_pages(struct vma *vma, uint64_t start, uint64_t end)
+{
+	for (uint64_t addr = start, next; addr < end; addr = next) {
+		struct locked_folios locked = {.nr = 0};
+		struct vma_walk w = {
+			.huge = collect_huge,
+			.pages = collect_pages,
+			.keep_huge = true,
+			.arg = &locked,
+		};
+		next = min((addr & PMD_MASK) + PMD_SIZE, end);
+		(void)vma_walk(&w, vma, addr, next);
+		unmark(&locked);
+	}
+}
+
+// ---- The system calls
+
+static void lock_vma(struct vma *vma)
+{
+	if (vma->flags & VM_LOCKED)
+		return;
+	vma->flags |= VM_LOCKED;
+	vma->space->locked_vm += (long)vma_pages(vma);
+	mlock_vma_pages(vma, vma->start, vma->end);
+}
+
+static void unlock_vma(struct vma *vma)
+{
+	if (!(vma->flags & VM_LOCKED))
+		return;
+	vma->flags &= ~(unsigned)VM_LOCKED;
+	vma->space->locked_vm -= (long)vma_pages(vma);
+	munlock_vma_pages(vma, vma->start, vma->end);
+}
+
+static int for_range(struct space *space, uint64_t start, uint64_t end, void (*one)(struct vma *))
+{
+	write_lock(&space->mmap_lock);
+	int err = space_range_mapped(space, start, end) ? 0 : -ENOMEM;
+	if (!err)
+		err = space_split_range(space, start, end);
+	if (!err) {
+		for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
+			vma = vma_next(vma))
+			one(vma);
+		space_merge_range(space, start, end);
+	}
+	space_write_unlock(space);
+	return err;
+}
+
+// As mlock(2) says it: what cannot be faulted in is no hole, and no lack of memory.
+static int populate_error(int err)
+{
+	return err == -EFAULT ? -ENOMEM : err == -ENOMEM ? -EAGAIN : err;
+}
+
+// The pages that were faulted in just now, also those that the fault did not mark.
+static void mark_range(struct space *space, uint64_t start, uint64_t end)
+{
+	read_lock(&space->mmap_lock);
+	for (struct vma *vma = vma_find(space, start); vma && vma->start < end; vma = vma_next(vma))
+		if (vma->flags & VM_LOCKED)
+			mlock_vma_pages(vma, vma->start, vma->end);
+	read_unlock(&space->mmap_lock);
+}
+
+// Linux counts bytes from the page of addr on.
+static int lock_range(uint64_t addr, uint64_t len, uint64_t *ret_start, uint64_t *ret_end)
+{
+	uint64_t before = addr & ~PAGE_MASK;
+
+	*ret_start = addr - before;
+	return len + before < len ? -EINVAL : space_range(addr - before, len + before, ret_end);
+}
+
+int space_lock(struct space *space, struct task *task, uint64_t addr, uint64_t len)
+{
+	uint64_t start, end;
+	int err = lock_range(addr, len, &start, &end);
+
+	if (!err && start < end)
+		err = for_range(space, start, end, lock_vma);
+	if (err || start == end)
+		return err;
+	err = space_populate(space, task, start, end, POPULATE_LOCK);
+	mark_range(space, start, end);
+	return populate_error(err);
+}
+
+int space_unlock(struct space *space, uint64_t addr, uint64_t len)
+{
+	uint64_t start, end;
+	int err = lock_range(addr, len, &start, &end);
+
+	return err || start == end ? err : for_range(space, start, end, unlock_vma);
+}

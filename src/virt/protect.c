@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+// mprotect: other permissions for a range of addresses.
+//
+// Everything that can fail comes first: the checks, and the splits at both ends. Then each vma gets
+// its new flags and its entries follow:
+//
+//	entry			write is taken away	no access left		write is given
+//	page, writable		read-only		read-only, host NONE	as it is
+//	page, read-only		as it is		host NONE		writable if that can
+//								do no harm, else at the first write
+//	zero page		as it is		host NONE		as it is
+//	made to hint		read-only, still hints	the same		as it is
+//	migration entry, write	read, exclusive if anon	the same, host cleared	as it is
+//
+// Pages of PROT_NONE areas stay resident and keep their contents. A write is harmless at once when
+// the page is anonymous and exclusive, or shared and dirty already; otherwise the fault decides.
+// A host that cannot change a permission loses the translation (virt/gather.h), which the next
+// access restores.
+//
+// Locks: mmap_lock for write; one page-table lock at a time.
+// What can fail: -EINVAL, -ENOMEM (a hole, or no memory for a split), -EACCES; with nothing changed.
+#include "virt/vma.h"
+
+#include "virt/object.h"
+#include "virt/rmap.h"
+
+#include <errno.h>
+
+#define VM_RWX (VM_READ | VM_WRITE | VM_EXEC)
+
+// A write through this entry needs no work of a fault.
+static bool may_write_now(const struct vma *vma, struct pte e)
+{
+	struct frame *frame = pfn_frame(pte_pfn(e));
+
+	if (!(vma->flags & VM_WRITE) || pte_zero_page(e) || (e.v & PTE_HINT))
+		return false;
+	if (vma->flags & VM_SHARED)
+		return e.v & PTE_DIRTY && folio_test_dirty(frame_folio(frame));
+	struct folio *folio = frame_folio(frame);
+	if (pte_huge(e))
+		frame = &folio->page;
+	return folio_test_anon(folio) && !folio_test_ksm(folio) &&
+	       frame_test_anon_exclusive(frame);
+}
+
+static struct pte new_present(const struct vma *vma, struct pte e)
+{
+	if (!(vma->flags & VM_WRITE))
+		return pte_clear(e, PTE_WRITE);
+	return may_write_now(vma, e) ? pte_set(e, PTE_WRITE | PTE_DIRTY) : e;
+}
+
+static struct pte new_migration(const struct vma *vma, struct pte e)
+{
+	if (vma->flags & VM_WRITE || (e.v & PTE_KIND_MASK) != PTE_MIGRATION_WRITE)
+		return e;
+	uint64_t kind = folio_test_anon(pfn_folio(pte_pfn(e))) ? PTE_MIGRATION_READ_EXCLUSIVE
+							       : PTE_MIGRATION_READ;
+	return (struct pte){(e.v & ~PTE_KIND_MASK) | kind};
+}
+
+static struct pte new_entry(const struct vma *vma, struct pte e)
+{
+	if (pte_present(e))
+		return new_present(vma, e);
+	return pte_migration(e) ? new_migration(vma, e) : e;
+}
+
+// nr pages behind one entry change; the host follows.
+static void change(struct vma_walk *w, struct page_table *table, unsigned index, uint64_t addr,
+	unsigned nr)
+{
+	struct vma *vma = w->vma;
+	struct pte e = table_entry(table, index), new = new_entry(vma, e);
+
+	if (pte_none(e))
+		return;
+	if (new.v != e.v)
+		table_set_entry(table, index, new);
+	if (pte_present(new))
+		gather_protect(&w->g, vma_host(vma, addr), pte_pfn(new), nr,
+			vma_pte_prot(vma, new));
+	else if (pte_migration(new) && !vma_accessible(vma))
+		gather_clear(&w->g, vma_host(vma, addr), nr);
+}
+
+static void change_huge(struct vma_walk *w, struct page_table *pmd, uint64_t addr)
+{
+	change(w, pmd, pmd_index(vaddr_of(addr)), addr, PTRS_PER_TABLE);
+}
+
+static void change_pages(struct vma_walk *w, struct page_table *table, uint64_t addr, unsigned nr)
+{
+	unsigned index = pte_index(vaddr_of(addr));
+
+	for (unsigned i = 0; i < nr; i++)
+		change(w, table, index + i, addr + i * PAGE_SIZE, 1);
+}
+
+// The vma lies in the range as a whole; no huge entry reaches out of it.
+static void protect_vma(struct vma *vma, unsigned rwx)
+{
+	struct vma_walk w = {.huge = change_huge, .pages = change_pages};
+	unsigned flags = (vma->flags & ~(unsigned)VM_RWX) | rwx;
+
+	if (flags == vma->flags)
+		return;
+	vma->flags = flags;
+	(void)vma_walk(&w, vma, vma->start, vma->end);
+}
+
+// -ENOMEM: a hole; -EACCES: what was mapped read-only from a file opened read-only.
+static int check_range(struct space *space, uint64_t start, uint64_t end, unsigned rwx)
+{
+	if (!space_range_mapped(space, start, end))
+		return -ENOMEM;
+	for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
+		vma = vma_next(vma))
+		if (rwx & VM_WRITE && !(vma->flags & VM_MAYWRITE))
+			return -EACCES;
+	return 0;
+}
+
+static void protect_range(struct space *space, uint64_t start, uint64_t end, unsigned rwx)
+{
+	mm_notify_start(space, start, end, MM_INVALIDATE_PROTECT);
+	for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
+		vma = vma_next(vma))
+		protect_vma(vma, rwx);
+	mm_notify_end(space, start, end, MM_INVALIDATE_PROTECT);
+	space_merge_range(space, start, end);
+}
+
+int space_protect(struct space *space, uint64_t addr, uint64_t len, unsigned vm_rwx)
+{
+	uint64_t end;
+	int err = vm_rwx & ~(unsigned)VM_RWX ? -EINVAL : space_range(addr, len, &end);
+
+	if (err || !len)
+		return err;
+	write_lock(&space->mmap_lock);
+	err = check_range(space, addr, end, vm_rwx);
+	if (!err)
+		err = space_split_range(space, addr, end);
+	if (!err)
+		protect_range(space, addr, end, vm_rwx);
+	space_write_unlock(space);
+	return err;
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+// Regions: the host windows behind a space's addresses.
+//
+// Each mapping call opens one; the vmas that come of it by splitting stay in it, and the last one
+// that goes closes it. Inside of a region address and host pointer run in parallel, which is how an
+// access at a host address finds its vma. Both agree in their low 21 bits, so that one table of
+// the engine covers one table of the host: where the address is not at a PMD boundary, the window
+// of a space that has other pointers than numbers begins at the boundary below.
+//
+// States: opened (in space->regions, no vma) -> used -> dead (in space->dead_regions) -> closed.
+// A window is closed only after mmap_lock is dropped: a backend may wait there for accesses that
+// are being served, and those may wait for mmap_lock.
+//
+// Locks: mmap_lock for write, for the look-up for read.
+// What can fail: region_open(): no memory, no host addresses, or the place is taken.
+#include "virt/region.h"
+
+#include "base/assert.h"
+#include "base/meta.h"
+#include "virt/mempolicy.h"
+#include "virt/mm.h"
+#include "virt/rmap.h"
+#include "virt/vma.h"
+
+#include <errno.h>
+
+// Host addresses where [addr, addr + len) goes; sets the region's window and base.
+static int open_window(struct space *space, struct region *region, uint64_t addr, uint64_t len,
+	uint64_t align, bool own)
+{
+	struct mmu *mmu = space->mm->mmu;
+
+	if (own) {
+		void *hint = (void *)(uintptr_t)addr;
+		int err = mmu->ops->window_open(mmu, len, align, hint, space, &region->window);
+		if (!err)
+			region->base = region->window->start;
+		return err;
+	}
+	uint64_t before = addr & ~PMD_MASK;
+	region->base = addr - before;
+	return mmu->ops->window_open(mmu, before + len, max(align, PMD_SIZE), NULL, space,
+		&region->window);
+}
+
+int region_open(struct space *space, uint64_t *addr, uint64_t len, uint64_t align, bool own,
+	struct region **ret_region)
+{
+	struct region *region = meta_new(struct region);
+
+	if (!region)
+		return -ENOMEM;
+	int err = open_window(space, region, *addr, len, align, own);
+	if (err) {
+		meta_delete(region);
+		return err;
+	}
+	region->by_host.start = region->window->start;
+	region->by_host.last = region->window->start + region->window->size - 1;
+	interval_tree_insert(&space->regions, &region->by_host);
+	if (!*addr)
+		*addr = region->base;
+	*ret_region = region;
+	return 0;
+}
+
+void region_discard(struct region *region, struct space *space)
+{
+	assert_that(!region->nr_vmas, "region of %u vmas", region->nr_vmas);
+	interval_tree_remove(&space->regions, &region->by_host);
+	list_add_tail(&region->dead, &space->dead_regions);
+}
+
+void region_get(struct region *region)
+{
+	region->nr_vmas++;
+}
+
+void region_put(struct region *region, struct space *space)
+{
+	assert_that(region->nr_vmas, "region %#lx has no vma", (unsigned long)region->base);
+	if (--region->nr_vmas == 0)
+		region_discard(region, space);
+}
+
+void space_write_unlock(struct space *space)
+{
+	struct mmu *mmu = space->mm->mmu;
+	struct region *region, *next;
+	LIST_HEAD(dead);
+
+	list_splice_init(&space->dead_regions, &dead);
+	write_unlock(&space->mmap_lock);
+	list_for_each_entry_safe(region, next, &dead, dead) {
+		mmu->ops->window_close(mmu, region->window);
+		meta_delete(region);
+	}
+}
+
+bool region_covers(const struct region *region, uint64_t addr, uint64_t len)
+{
+	return addr >= region->base && len <= region->window->size &&
+	       addr - region->base <= region->window->size - len;
+}
+
+uintptr_t region_host(const struct region *region, uint64_t addr)
+{
+	return region->window->start + (addr - region->base);
+}
+
+uint64_t region_addr(const struct region *region, uintptr_t host)
+{
+	return region->base + (host - region->window->start);
+}
+
+bool region_is_own(const struct region *region)
+{
+	return region->base == region->window->start;
+}
+
+struct region *region_of_host(struct space *space, uintptr_t host)
+{
+	struct interval_node *node = interval_tree_overlap_first(&space->regions, host, host);
+
+	return node ? container_of(node, struct region, by_host) : NULL;
+}
+
+// ---- Fork
+
+// Vmas are duplicated in order of address: the region of the one before may reach over this one, as
+// it does in the parent.
+static int region_for_child(struct space *child, const struct vma *vma, struct region **ret_region)
+{
+	struct interval_node *node = interval_tree_before(&child->vmas, vma->start);
+	struct region *before = node ? container_of(node, struct vma, node)->region : NULL;
+
+	if (before && region_covers(before, vma->start, vma->end - vma->start)) {
+		*ret_region = before;
+		return 0;
+	}
+	uint64_t base = vma->region->base;
+	return region_open(child, &base, vma->region->window->size, PAGE_SIZE, false, ret_region);
+}
+
+int vma_duplicate_into(struct space *child, struct vma *vma, struct vma **ret_child)
+{
+	struct mempolicy *policy;
+	struct region *region;
+	int err = mempolicy_dup(vma->policy, &policy);
+
+	if (err)
+		return err;
+	err = region_for_child(child, vma, &region);
+	if (err) {
+		mempolicy_put(policy);
+		return err;
+	}
+	// A lock is not inherited.
+	struct vma *dup = vma_create(child, vma->start, vma->end, vma->flags & ~VM_LOCKED, region,
+		vma->object, vma->pgoff, policy);
+	mempolicy_put(policy);
+	if (!dup) {
+		if (!region->nr_vmas)
+			region_discard(region, child);
+		return -ENOMEM;
+	}
+	err = anon_vma_fork(dup, vma);
+	if (err) {
+		vma_free(dup); // and the region, when it is the only one in it
+		return err;
+	}
+	vma_link(dup);
+	*ret_child = dup;
+	return 0;
+}

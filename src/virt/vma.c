@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT
+// vmas: made, linked, split and merged.
+//
+// A vma is in its space's tree by address and, by page offset, in its object's i_mmap and in the
+// trees of its anon_vmas. Splitting makes a new vma of the upper part; merging takes one of two
+// neighbours away again when nothing tells them apart:
+//
+//	    start       addr          end
+//	      |---------- vma ---------|		vma_split(vma, addr)
+//	      |--- vma ---|--- new ----|		vma_merge_around() of either
+//
+// The one that stays is the one that has an anon_vma, so that merging allocates nothing.
+//
+// Locks: mmap_lock for write. What rmap walks look at (start, end, pgoff, host) changes under the
+// rmap locks for write too. In between a walk may meet an address in two vmas, never in none.
+// What can fail: a split, -ENOMEM (vma, links, or the table a huge entry splits into), -EINVAL
+// (inside of a hugetlb page).
+#include "virt/vma.h"
+
+#include "base/assert.h"
+#include "base/meta.h"
+#include "virt/mempolicy.h"
+#include "virt/object.h"
+#include "virt/rmap.h"
+
+#include <errno.h>
+
+struct vma *vma_create(struct space *space, uint64_t start, uint64_t end, unsigned flags,
+	struct region *region, struct object *object, uint64_t pgoff, struct mempolicy *policy)
+{
+	struct vma *vma = meta_new(struct vma);
+
+	if (!vma)
+		return NULL;
+	vma->space = space;
+	vma->start = start;
+	vma->end = end;
+	vma->flags = flags;
+	vma->region = region;
+	vma->host = region_host(region, start);
+	vma->object = object;
+	vma->pgoff = pgoff;
+	vma->policy = policy;
+	list_init(&vma->anon_chain);
+	region_get(region);
+	if (object)
+		object_get(object);
+	mempolicy_get(policy);
+	return vma;
+}
+
+void vma_free(struct vma *vma)
+{
+	assert_that(list_empty(&vma->anon_chain), "vma %#lx is still linked",
+		(unsigned long)vma->start);
+	region_put(vma->region, vma->space);
+	mempolicy_put(vma->policy);
+	if (vma->object)
+		object_put(vma->object);
+	meta_delete(vma);
+}
+
+// ---- Trees
+
+static void tree_insert(struct vma *vma)
+{
+	vma->node.start = vma->start;
+	vma->node.last = vma->end - 1;
+	interval_tree_insert(&vma->space->vmas, &vma->node);
+	vma->space->nr_vmas++;
+}
+
+static void tree_remove(struct vma *vma)
+{
+	interval_tree_remove(&vma->space->vmas, &vma->node);
+	vma->space->nr_vmas--;
+}
+
+void vma_replace(struct vma *vma)
+{
+	tree_remove(vma);
+	tree_insert(vma);
+}
+
+// i_mmap lock held for write.
+static void i_mmap_insert(struct vma *vma)
+{
+	vma->i_mmap.start = vma->pgoff;
+	vma->i_mmap.last = vma->pgoff + vma_pages(vma) - 1;
+	interval_tree_insert(&vma->object->i_mmap, &vma->i_mmap);
+}
+
+void vma_link(struct vma *vma)
+{
+	tree_insert(vma);
+	if (!vma->object)
+		return;
+	write_lock(&vma->object->i_mmap_lock);
+	i_mmap_insert(vma);
+	write_unlock(&vma->object->i_mmap_lock);
+}
+
+void vma_unlink(struct vma *vma)
+{
+	if (vma->object) {
+		write_lock(&vma->object->i_mmap_lock);
+		interval_tree_remove(&vma->object->i_mmap, &vma->i_mmap);
+		write_unlock(&vma->object->i_mmap_lock);
+	}
+	anon_vma_unlink(vma);
+	tree_remove(vma);
+}
+
+void vma_rmap_lock(struct vma *vma) NO_THREAD_SAFETY_ANALYSIS
+{
+	if (vma->object)
+		write_lock(&vma->object->i_mmap_lock);
+	if (vma->anon_vma)
+		write_lock(&vma->anon_vma->root->lock);
+}
+
+void vma_rmap_unlock(struct vma *vma) NO_THREAD_SAFETY_ANALYSIS
+{
+	if (vma->anon_vma)
+		write_unlock(&vma->anon_vma->root->lock);
+	if (vma->object)
+		write_unlock(&vma->object->i_mmap_lock);
+}
+
+// ---- Split
+
+// The upper part becomes a vma of its own. Cannot fail any more.
+static void cut(struct vma *vma, struct vma *upper)
+{
+	vma_rmap_lock(vma);
+	vma_rmap_remove(vma);
+	vma->end = upper->start;
+	vma_rmap_insert(vma);
+	if (upper->object)
+		i_mmap_insert(upper);
+	vma_rmap_unlock(vma);
+	vma_replace(vma);
+	tree_insert(upper);
+}
+
+int vma_split(struct vma *vma, uint64_t addr)
+{
+	assert_that(addr > vma->start && addr < vma->end, "split of [%#lx,%#lx) at %#lx",
+		(unsigned long)vma->start, (unsigned long)vma->end, (unsigned long)addr);
+	int err = vma_split_huge_at(vma, addr);
+	if (err)
+		return err;
+	struct vma *upper = vma_create(vma->space, addr, vma->end, vma->flags, vma->region,
+		vma->object, vma_pgoff(vma, addr), vma->policy);
+	if (!upper)
+		return -ENOMEM;
+	err = anon_vma_clone(upper, vma);
+	if (err) {
+		vma_free(upper);
+		return err;
+	}
+	upper->numa_next_scan_ns = vma->numa_next_scan_ns;
+	cut(vma, upper);
+	return 0;
+}
+
+// ---- Merge
+
+static bool mergeable(const struct vma *a, const struct vma *b)
+{
+	struct anon_vma *av = a->anon_vma, *bv = b->anon_vma;
+
+	return a->end == b->start && a->flags == b->flags && a->region == b->region &&
+	       a->object == b->object && a->pgoff + vma_pages(a) == b->pgoff &&
+	       (a->policy == b->policy || mempolicy_equal(a->policy, b->policy)) &&
+	       (!av || !bv || av == bv);
+}
+
+static struct vma *merge(struct vma *a, struct vma *b)
+{
+	struct mm_core *mm = a->space->mm;
+	struct vma *keep = !a->anon_vma && b->anon_vma ? b : a, *gone = keep == a ? b : a;
+
+	if (mm->up.vma_gone)
+		mm->up.vma_gone(gone);
+	tree_remove(gone);
+	vma_rmap_lock(keep);
+	vma_rmap_remove(keep);
+	if (keep == a) {
+		a->end = b->end;
+	} else {
+		b->start = a->start;
+		b->pgoff = a->pgoff;
+		b->host = a->host;
+	}
+	vma_rmap_insert(keep);
+	if (gone->object)
+		interval_tree_remove(&gone->object->i_mmap, &gone->i_mmap);
+	vma_rmap_unlock(keep);
+	vma_replace(keep);
+	anon_vma_unlink(gone);
+	vma_free(gone);
+	return keep;
+}
+
+struct vma *vma_merge_around(struct vma *vma)
+{
+	struct interval_node *before = interval_tree_prev(&vma->node);
+	struct vma *prev = before ? container_of(before, struct vma, node) : NULL, *next;
+
+	if (prev && mergeable(prev, vma))
+		vma = merge(prev, vma);
+	next = vma_next(vma);
+	if (next && mergeable(vma, next))
+		vma = merge(vma, next);
+	return vma;
+}
+
+// ---- Ranges
+
+static int split_at(struct space *space, uint64_t addr)
+{
+	struct vma *vma = vma_lookup(space, addr);
+
+	return vma && vma->start < addr ? vma_split(vma, addr) : 0;
+}
+
+int space_split_range(struct space *space, uint64_t start, uint64_t end)
+{
+	int err = split_at(space, start);
+
+	if (err)
+		return err;
+	err = split_at(space, end);
+	if (err)
+		space_merge_range(space, start, start + 1);
+	return err;
+}
+
+void space_merge_range(struct space *space, uint64_t start, uint64_t end)
+{
+	struct vma *vma = vma_find(space, start);
+
+	while (vma && vma->start <= end) {
+		vma = vma_merge_around(vma);
+		vma = vma_next(vma);
+	}
+}
+
+bool vma_migratable(const struct vma *vma)
+{
+	return !(vma->flags & (VM_IO | VM_PFNMAP));
+}

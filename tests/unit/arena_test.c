@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: MIT
+#include "base/fault_inject.h"
+#include "base/meta.h"
+#include "machine/arena.h"
+#include "machine/probe.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define MIB (1ul << 20)
+
+static struct arena *open_arena(struct arena_config c)
+{
+	struct arena *a = NULL;
+
+	c.host_node = -1;
+	assert_int_equal(arena_open(&c, &a), 0);
+	return a;
+}
+
+static size_t host_bytes(const struct arena *a)
+{
+	struct stat st;
+
+	fstat(a->fd, &st);
+	return (size_t)st.st_blocks * 512;
+}
+
+static void number_space(void **state maybe_unused)
+{
+	struct arena *a = open_arena((struct arena_config){.bytes = 4 * MIB});
+	struct arena *b = open_arena((struct arena_config){.node = 1, .bytes = 1025 * MIB});
+	struct arena *c = open_arena((struct arena_config){.node = 2, .bytes = PAGE_SIZE});
+	struct pfn freed;
+
+	assert_true(a->first != 0 && a->first % (1ul << ARENA_PFN_ALIGN_SHIFT) == 0);
+	assert_ptr_equal(arena_of(pfn_of(a->first)), a);
+	assert_ptr_equal(arena_of(pfn_of(b->first + b->nr_pages - 1)), b);
+	assert_int_equal(c->first - b->first, 2ul << ARENA_PFN_ALIGN_SHIFT);
+	assert_null(arena_of(pfn_of(0)));
+	assert_null(arena_of(pfn_of(UINT64_MAX)));
+	assert_false(arena_has(a, pfn_of(a->first + a->nr_pages - 1), 2));
+	freed = pfn_of(b->first);
+	arena_close(b);
+	assert_null(arena_of(freed));
+	b = open_arena((struct arena_config){.bytes = 2 * MIB}); // its place is taken again
+	assert_int_equal(b->first - a->first, 1ul << ARENA_PFN_ALIGN_SHIFT);
+	arena_close(a);
+	arena_close(b);
+	arena_close(c);
+}
+
+static void backing(void **state maybe_unused)
+{
+	struct arena *a = open_arena((struct arena_config){.bytes = 9 * MIB, .keep_tables = true});
+	struct pfn first = pfn_of(a->first);
+	struct arena_stats stats;
+
+	assert_int_equal(host_bytes(a), 0);
+	assert_int_equal(arena_back(a, pfn_add(first, 511), 2), 0);
+	assert_int_equal(host_bytes(a), 4 * MIB);
+	assert_true(arena_is_backed(a, pfn_add(first, 1023)));
+	assert_false(arena_is_backed(a, pfn_add(first, 1024)));
+	assert_true(arena_tables_ready(a, first, 1024));
+	assert_false(arena_tables_ready(a, pfn_add(first, 1000), 100));
+	arena_tables_mark(a, pfn_add(first, 70), 100, false);
+	assert_true(arena_tables_ready(a, first, 70));
+	assert_false(arena_tables_ready(a, first, 71));
+	assert_true(arena_tables_ready(a, pfn_add(first, 170), 800));
+	((char *)arena_direct(a, first))[5] = 1;
+	assert_int_equal(arena_release(a, first, 1023), 2 * MIB); // the second chunk only in part
+	assert_int_equal(host_bytes(a), 2 * MIB);
+	assert_int_equal(arena_release(a, first, 512), 0);
+	assert_int_equal(arena_back(a, first, 1), 0);
+	assert_int_equal(((char *)arena_direct(a, first))[5], 0);
+	assert_int_equal(arena_back(a, pfn_add(first, 2048), 256), 0); // the last, half chunk
+	arena_stats(a, &stats);
+	assert_int_equal(stats.backed_bytes, 5 * MIB);
+	assert_int_equal(stats.bytes, 9 * MIB);
+	assert_int_equal(stats.backed_bytes, host_bytes(a));
+	assert_int_equal(arena_release(a, first, a->nr_pages), 5 * MIB);
+	arena_close(a);
+}
+
+static void no_memory(void **state maybe_unused)
+{
+	struct arena *a;
+
+	if (!GODWIT_DEBUG)
+		skip();
+	a = open_arena((struct arena_config){.bytes = 8 * MIB});
+	fault_arm(FI_SYSCALL, FI_THREAD, 1, 1);
+	assert_int_equal(arena_back(a, pfn_of(a->first), 1536), -ENOMEM);
+	assert_true(fault_disarm(FI_SYSCALL));
+	assert_true(arena_is_backed(a, pfn_of(a->first))); // what was backed before stays
+	assert_false(arena_is_backed(a, pfn_of(a->first + 512)));
+	assert_int_equal(arena_back(a, pfn_of(a->first), 1536), 0);
+	fault_arm(FI_SYSCALL, FI_THREAD, 0, 1);
+	assert_int_equal(arena_release(a, pfn_of(a->first), 512), 0); // stays backed
+	fault_disarm(FI_SYSCALL);
+	assert_true(arena_is_backed(a, pfn_of(a->first)));
+	arena_close(a);
+}
+
+static void opening_fails_cleanly(void **state maybe_unused)
+{
+	struct arena_config c = {.bytes = 4 * MIB, .host_node = -1, .keep_tables = true};
+	size_t before = meta_in_use();
+	struct arena *a = NULL;
+	bool hit = true;
+	uint64_t n = 0;
+
+	if (!GODWIT_DEBUG)
+		skip();
+	for (; hit; n++) {
+		fault_arm(FI_SYSCALL, FI_THREAD, n, 1);
+		int err = arena_open(&c, &a);
+
+		hit = fault_disarm(FI_SYSCALL);
+		assert_true(hit || !err);
+		if (!err)
+			arena_close(a);
+		assert_int_equal(meta_in_use(), before);
+	}
+	assert_in_range(n, 5, 12);
+	hit = true;
+	for (n = 0; hit; n++) {
+		fault_arm(FI_META, FI_THREAD, n, 1);
+		int err = arena_open(&c, &a);
+
+		hit = fault_disarm(FI_META);
+		if (!err)
+			arena_close(a);
+		assert_true(hit || !err);
+		assert_int_equal(meta_in_use(), before);
+	}
+	assert_in_range(n, 3, 5);
+}
+
+static void invalid(void **state maybe_unused)
+{
+	struct arena_config c = {.host_node = -1};
+	struct arena *a = NULL;
+
+	assert_int_equal(arena_open(&c, &a), -EINVAL);
+	c.bytes = SIZE_MAX;
+	assert_int_equal(arena_open(&c, &a), -EINVAL);
+	c.bytes = MIB;
+	c.kind = ARENA_FILE;
+	assert_int_equal(arena_open(&c, &a), -EINVAL);
+	c.path = "/nonexistent/directory/node";
+	assert_int_equal(arena_open(&c, &a), -ENOENT);
+	c.kind = ARENA_MEMFD;
+	c.host_node = 63;
+	assert_true(arena_open(&c, &a) < 0);
+	assert_null(a);
+}
+
+static void file(void **state maybe_unused)
+{
+	char path[] = "/tmp/godwit-arena-XXXXXX";
+	struct arena *a;
+	struct stat st;
+
+	close(mkstemp(path));
+	for (int round = 0; round < 2; round++) { // the bytes outlive the arena
+		a = open_arena((struct arena_config){
+			.bytes = 2 * MIB, .kind = ARENA_FILE, .path = path});
+		assert_int_equal(arena_back(a, pfn_of(a->first), 1), 0);
+		assert_int_equal(*(char *)arena_direct(a, pfn_of(a->first)), round ? 'g' : 0);
+		*(char *)arena_direct(a, pfn_of(a->first)) = 'g';
+		arena_close(a);
+	}
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 2 * MIB);
+	unlink(path);
+}
+
+// What the host gives is reported, not what was asked for.
+static void huge(void **state maybe_unused)
+{
+	struct probe_result probe;
+	struct arena_stats stats;
+	struct arena *a;
+
+	probe_host(&probe);
+	a = open_arena((struct arena_config){.bytes = 8 * MIB, .huge = true});
+	arena_stats(a, &stats);
+	assert_int_equal(stats.backed_bytes, 0);
+	if (!strcmp(probe.shmem_huge, "never") || !strcmp(probe.shmem_huge, "deny"))
+		assert_int_equal(stats.host_page_size, PAGE_SIZE);
+	print_message("shmem_enabled %s: pages of %zu KiB\n", probe.shmem_huge,
+		stats.host_page_size >> 10);
+	assert_int_equal(arena_back(a, pfn_of(a->first), 1024), 0);
+	memset(arena_direct(a, pfn_of(a->first)), 1, 4 * MIB);
+	assert_int_equal(host_bytes(a), 4 * MIB);
+	arena_close(a);
+}
+
+static void hugetlb(void **state maybe_unused)
+{
+	struct arena_config c = {.bytes = 3 * MIB, .kind = ARENA_HUGETLB, .host_node = -1};
+	struct probe_result probe;
+	struct arena *a = NULL;
+
+	probe_host(&probe);
+	if (probe.hugetlb[0].free < 2) {
+		int err = arena_open(&c, &a);
+
+		assert_true(err == -ENOMEM || err == -ENOSPC);
+		print_message("no free 2 MiB pages in the pool: %s\n", strerror(-err));
+		skip();
+	}
+	assert_int_equal(arena_open(&c, &a), 0);
+	assert_int_equal(a->nr_pages, 1024);
+	assert_int_equal(a->page_shift, PMD_SHIFT);
+	assert_int_equal(arena_back(a, pfn_of(a->first), 1024), 0);
+	memset(arena_direct(a, pfn_of(a->first)), 1, 4 * MIB);
+	arena_close(a);
+}
+
+static void host_node(void **state maybe_unused)
+{
+	struct arena_config c = {.bytes = 2 * MIB};
+	struct arena *a;
+	int err = arena_open(&c, &a);
+
+	if (err == -ENOSYS || err == -EPERM) {
+		print_message("mbind: %s\n", strerror(-err));
+		skip();
+	}
+	assert_int_equal(err, 0);
+	assert_int_equal(arena_back(a, pfn_of(a->first), 512), 0);
+	arena_close(a);
+}
+
+// A limit on file sizes is an error, not a SIGXFSZ.
+static void file_size_limit(void **state maybe_unused)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct rlimit limit = {MIB, MIB};
+		struct arena_config c = {.bytes = 2 * MIB, .host_node = -1};
+		struct arena *a;
+
+		setrlimit(RLIMIT_FSIZE, &limit);
+		_exit(arena_open(&c, &a) == -EFBIG ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(number_space),
+		cmocka_unit_test(backing),
+		cmocka_unit_test(no_memory),
+		cmocka_unit_test(opening_fails_cleanly),
+		cmocka_unit_test(invalid),
+		cmocka_unit_test(file),
+		cmocka_unit_test(huge),
+		cmocka_unit_test(hugetlb),
+		cmocka_unit_test(host_node),
+		cmocka_unit_test(file_size_limit),
+	};
+
+	return cmocka_run_group_tests_name("arena", tests, NULL, NULL);
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+// The whole machine through its public doors, on every backend this host gives: what a program
+// sees of first touch, moves, copies on write, pins and full nodes.
+#include "unit.h"
+
+#include <godwit/machine.h>
+#include <godwit/migrate.h>
+#include <godwit/policy.h>
+#include <godwit/space.h>
+
+#include "base/meta.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PAGES 64
+#define BYTES (PAGES * GW_PAGE_SIZE)
+
+struct setup {
+	enum gw_backend backend;
+	enum gw_blocker blocker;
+	struct gw_machine *machine;
+	struct gw_task *task;
+};
+
+static struct setup soft = {GW_BACKEND_SOFT, GW_BLOCKER_AUTO, NULL, NULL};
+static struct setup with_signal = {GW_BACKEND_REWIRE, GW_BLOCKER_SIGNAL, NULL, NULL};
+static struct setup with_userfaultfd = {GW_BACKEND_REWIRE, GW_BLOCKER_USERFAULTFD, NULL, NULL};
+
+// Opened and closed inside of each test: before it calls one, cmocka puts its own SIGSEGV handler
+// over whatever was there.
+static bool open_machine(struct setup *s)
+{
+	const uint64_t bytes[4] = {64 << 20, 64 << 20, 64 << 20, 0};
+	const struct gw_machine_config config = {
+		.size = sizeof config,
+		.nr_nodes = 4,
+		.nr_cpus = 4,
+		.node_bytes = bytes,
+		.backend = s->backend,
+		.blocker = s->blocker,
+	};
+
+	s->machine = NULL;
+	if (gw_machine_create(&config, &s->machine)) {
+		print_message("not here: %s\n", gw_machine_error());
+		return false;
+	}
+	assert_int_equal(gw_task_create(s->machine, NULL, &s->task), 0);
+	assert_int_equal(gw_task_attach(s->task), 0);
+	return true;
+}
+
+static void close_machine(struct setup *s)
+{
+	assert_int_equal(gw_task_attach(NULL), 0);
+	gw_machine_check(s->machine);
+	gw_task_exit(s->task);
+	gw_machine_destroy(s->machine);
+	assert_int_equal(meta_in_use(), 0);
+}
+
+static uint64_t map(struct setup *s, uint64_t bytes)
+{
+	const struct gw_mapping mapping = {
+		.size = sizeof mapping,
+		.length = bytes,
+		.prot = GW_PROT_READ | GW_PROT_WRITE,
+	};
+	uint64_t address;
+
+	assert_int_equal(gw_map(s->task, &mapping, &address), 0);
+	return address;
+}
+
+// Through the pointer where there is one.
+static void put(struct setup *s, uint64_t at, unsigned char byte, uint64_t n)
+{
+	unsigned char buffer[GW_PAGE_SIZE];
+	void *p = gw_pointer(s->task, at);
+
+	assert_true(n <= sizeof buffer);
+	memset(buffer, byte, sizeof buffer);
+	if (p)
+		memcpy(p, buffer, n);
+	else
+		assert_int_equal(gw_write(s->task, at, buffer, n), n);
+}
+
+static unsigned char get(struct gw_task *task, uint64_t at)
+{
+	unsigned char byte = 0, *p = gw_pointer(task, at);
+
+	if (p)
+		return *p;
+	assert_int_equal(gw_read(task, at, &byte, 1), 1);
+	return byte;
+}
+
+static long move(struct setup *s, uint64_t at, unsigned pages, int node, int *status, unsigned flags)
+{
+	uint64_t address[PAGES];
+	int nodes[PAGES];
+
+	assert_true(pages <= PAGES);
+	for (unsigned i = 0; i < pages; i++) {
+		address[i] = at + i * GW_PAGE_SIZE;
+		nodes[i] = node;
+		status[i] = -12345;
+	}
+	return gw_move_pages(s->task, 0, pages, address, node < 0 ? NULL : nodes, status, flags);
+}
+
+static void move_and_back(struct setup *s)
+{
+	int status[PAGES];
+	uint64_t at;
+
+	at = map(s, BYTES);
+	assert_int_equal(move(s, at, PAGES, -1, status, 0), 0);
+	assert_int_equal(status[0], -ENOENT);
+	for (unsigned i = 0; i < PAGES; i++)
+		put(s, at + i * GW_PAGE_SIZE, (unsigned char)(i + 1), GW_PAGE_SIZE);
+	for (int round = 0; round < 6; round++) {
+		int node = (round + 1) % 3;
+
+		assert_int_equal(move(s, at, PAGES, node, status, GW_MPOL_MF_MOVE), 0);
+		for (unsigned i = 0; i < PAGES; i++) {
+			assert_int_equal(status[i], node);
+			assert_int_equal(get(s->task, at + i * GW_PAGE_SIZE + 77), i + 1);
+		}
+	}
+	assert_int_equal(move(s, at, 1, 3, status, GW_MPOL_MF_MOVE), -ENODEV);
+	assert_int_equal(gw_unmap(s->task, at, BYTES), 0);
+}
+
+static void fork_shares_and_copies(struct setup *s)
+{
+	struct gw_task *child;
+	int status[PAGES];
+	uint64_t at;
+
+	at = map(s, BYTES);
+	for (unsigned i = 0; i < PAGES; i++)
+		put(s, at + i * GW_PAGE_SIZE, 7, GW_PAGE_SIZE);
+	assert_int_equal(gw_task_fork(s->task, &child), 0);
+	assert_int_equal(move(s, at, PAGES, 1, status, GW_MPOL_MF_MOVE), 0);
+	assert_int_equal(status[5], -EACCES);
+	assert_int_equal(move(s, at, PAGES, 1, status, GW_MPOL_MF_MOVE_ALL), 0);
+	assert_int_equal(status[5], 1);
+	put(s, at, 9, 1);
+	assert_int_equal(get(child, at), 7);
+	assert_int_equal(get(s->task, at), 9);
+	assert_int_equal(get(child, at + 5 * GW_PAGE_SIZE), 7);
+	gw_task_exit(child);
+	assert_int_equal(move(s, at, PAGES, 2, status, GW_MPOL_MF_MOVE), 0);
+	assert_int_equal(status[5], 2);
+}
+
+static void pinned_pages_stay(struct setup *s)
+{
+	struct gw_explanation explain[4];
+	const struct gw_move_options options = {.size = sizeof options, .explain = explain};
+	uint64_t pages[4];
+	int nodes[4] = {1, 1, 1, 1}, status[4] = {-1, -1, -1, -1};
+	struct gw_pin *pin;
+	uint64_t at;
+
+	at = map(s, BYTES);
+	for (unsigned i = 0; i < 4; i++)
+		pages[i] = at + i * GW_PAGE_SIZE;
+	assert_int_equal(gw_pin(s->task, at, 4 * GW_PAGE_SIZE, "a device", &pin), 0);
+	assert_true(gw_move_pages_explained(s->task, 0, 4, pages, nodes, status, GW_MPOL_MF_MOVE,
+			    &options) > 0);
+	assert_int_equal(status[0], -1);
+	assert_int_equal(explain[0].why, GW_WHY_PINNED);
+	assert_non_null(strstr(explain[0].detail, "a device"));
+	gw_unpin(pin);
+	assert_int_equal(gw_move_pages(s->task, 0, 4, pages, nodes, status, GW_MPOL_MF_MOVE), 0);
+	assert_int_equal(status[3], 1);
+}
+
+static void full_node_refuses(struct setup *s)
+{
+	int status[PAGES];
+	uint64_t at;
+
+	at = map(s, BYTES);
+	for (unsigned i = 0; i < PAGES; i++)
+		put(s, at + i * GW_PAGE_SIZE, 3, 8);
+	assert_true(gw_node_fill(s->machine, 1, 0) > 0);
+	assert_int_not_equal(move(s, at, PAGES, 1, status, GW_MPOL_MF_MOVE), 0);
+	for (unsigned i = 0; i < PAGES; i++)
+		assert_int_equal(get(s->task, at + i * GW_PAGE_SIZE), 3);
+	assert_true(gw_node_unfill(s->machine, 1) > 0);
+	assert_int_equal(move(s, at, PAGES, 1, status, GW_MPOL_MF_MOVE), 0);
+}
+
+static void on(struct setup *s, void (*body)(struct setup *))
+{
+	if (!open_machine(s))
+		skip();
+	body(s);
+	close_machine(s);
+}
+
+#define TESTS_OF(f)                                                                                \
+	static void f##_soft(void **state)                                                         \
+	{                                                                                          \
+		(void)state;                                                                       \
+		on(&soft, f);                                                                      \
+	}                                                                                          \
+	static void f##_signal(void **state)                                                       \
+	{                                                                                          \
+		(void)state;                                                                       \
+		on(&with_signal, f);                                                               \
+	}                                                                                          \
+	static void f##_userfaultfd(void **state)                                                  \
+	{                                                                                          \
+		(void)state;                                                                       \
+		on(&with_userfaultfd, f);                                                          \
+	}
+
+TESTS_OF(move_and_back)
+TESTS_OF(fork_shares_and_copies)
+TESTS_OF(pinned_pages_stay)
+TESTS_OF(full_node_refuses)
+
+#define ON_ALL(f)                                                                                  \
+	cmocka_unit_test(f##_soft), cmocka_unit_test(f##_signal), cmocka_unit_test(f##_userfaultfd)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ON_ALL(move_and_back),
+		ON_ALL(fork_shares_and_copies),
+		ON_ALL(pinned_pages_stay),
+		ON_ALL(full_node_refuses),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
