@@ -25,7 +25,7 @@ static uint64_t policy_nodes(const struct host_machine *m, const struct story_po
 	return p->flags & F_RELATIVE_NODES ? p->nodes : real_nodes(&m->map, p->nodes);
 }
 
-int host_policy(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_policy(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const struct story_policy *p = &c->policy.policy;
@@ -42,7 +42,7 @@ int host_policy(struct lab_machine *machine, const struct command *c, struct lab
 	return err ? err : result_of(result, &reply);
 }
 
-int host_mbind(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_mbind(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const struct story_policy *p = &c->policy.policy;
@@ -83,7 +83,7 @@ static void policy_answer(const struct host_machine *m, unsigned flags,
 	}
 }
 
-int host_get_policy(struct lab_machine *machine, const struct command *c,
+int host_act_get_policy(struct lab_machine *machine, const struct command *c,
 	struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
@@ -153,7 +153,7 @@ static int move_result(struct host_machine *m, const struct agent_reply *reply,
 	return result_of(result, reply);
 }
 
-int host_move(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_move(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	static const unsigned bad[] = {[BAD_NONE] = 0,
 		[BAD_PAGES] = AGENT_BAD_PAGES,
@@ -179,12 +179,12 @@ int host_move(struct lab_machine *machine, const struct command *c, struct lab_r
 	return err;
 }
 
-int host_where(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_where(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
-	return host_move(machine, c, result);
+	return host_act_move(machine, c, result);
 }
 
-int host_migrate(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_migrate(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const uint64_t masks[] = {real_nodes(&m->map, c->migrate.from),
@@ -237,12 +237,12 @@ static int set_mems(struct lab_machine *machine, const struct command *c,
 					       nodes, c->mems.migrate));
 }
 
-int host_mems(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_mems(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return set_mems(machine, c, CGROUP_V2, result);
 }
 
-int host_mems_v1(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_mems_v1(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return set_mems(machine, c, CGROUP_V1, result);
 }

@@ -155,7 +155,7 @@ static int squeeze(struct fill *f)
 	return err;
 }
 
-int host_fill(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_fill(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	unsigned node = (unsigned)c->world.node;
@@ -181,7 +181,7 @@ int host_fill(struct lab_machine *machine, const struct command *c, struct lab_r
 		   : 0;
 }
 
-int host_unfill(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_unfill(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 

@@ -124,19 +124,19 @@ int host_call(struct host_machine *m, struct host_task *task, long call, const u
 // Sleeps, but not through a cancel: -EINTR.
 int host_sleep(struct host_machine *m, uint64_t ns);
 
-lab_action_fn host_task_new, host_fork, host_exit, host_cpu, host_write_pages, host_read_pages,
-	host_check_pages, host_load, host_stop;
+lab_action_fn host_act_task, host_act_fork, host_act_exit, host_act_cpu, host_act_write, host_act_read,
+	host_act_check, host_act_load, host_act_stop;
 
 // ---- host_memory.c, host_calls.c, host_world.c --------------------------------------------------
 
-lab_action_fn host_map_memory, host_unmap, host_protect, host_remap, host_advise, host_lock,
-	host_unlock, host_pin, host_unpin;
-lab_action_fn host_policy, host_get_policy, host_mbind, host_where, host_move, host_migrate,
-	host_mems, host_mems_v1;
+lab_action_fn host_act_map, host_act_unmap, host_act_protect, host_act_remap, host_act_advise, host_act_lock,
+	host_act_unlock, host_act_pin, host_act_unpin;
+lab_action_fn host_act_policy, host_act_get_policy, host_act_mbind, host_act_where, host_act_move, host_act_migrate,
+	host_act_mems, host_act_mems_v1;
 int host_follow_groups(struct host_machine *m, const struct host_task *parent,
 	struct host_task *child, const char *name);
-lab_action_fn host_split, host_set, host_compact, host_khugepaged, host_ksmd, host_balance,
-	host_offline_page, host_fill, host_unfill, host_sleep_action;
+lab_action_fn host_act_split, host_act_set, host_act_compact, host_act_khugepaged, host_act_ksmd, host_act_balance,
+	host_act_offline_page, host_act_fill, host_act_unfill, host_act_sleep;
 
 // ---- host_query.c -------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ static int address_result(struct lab_result *result, const struct agent_reply *r
 	return 0;
 }
 
-int host_map_memory(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_map(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const struct operand_map *map = &c->map;
@@ -125,12 +125,12 @@ static int call_on_range(struct lab_machine *machine, const struct command *c, l
 	return err ? err : result_of(result, &reply);
 }
 
-int host_unmap(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_unmap(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return call_on_range(machine, c, SYS_munmap, 0, result);
 }
 
-int host_protect(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_protect(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	static const uint64_t prots[] = {[PROT_STORY_NONE] = PROT_NONE,
 		[PROT_STORY_READ] = PROT_READ,
@@ -139,22 +139,22 @@ int host_protect(struct lab_machine *machine, const struct command *c, struct la
 	return call_on_range(machine, c, SYS_mprotect, prots[c->range.prot], result);
 }
 
-int host_advise(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_advise(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return call_on_range(machine, c, SYS_madvise, (uint64_t)c->range.advice, result);
 }
 
-int host_lock(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_lock(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return call_on_range(machine, c, SYS_mlock, 0, result);
 }
 
-int host_unlock(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_unlock(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return call_on_range(machine, c, SYS_munlock, 0, result);
 }
 
-int host_remap(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_remap(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const struct story_range *from = &c->remap.from;
@@ -183,12 +183,12 @@ static int ask_pin(struct lab_machine *machine, const struct command *c, enum ag
 	return err ? err : result_of(result, &reply);
 }
 
-int host_pin(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_pin(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return ask_pin(machine, c, AGENT_PIN, result);
 }
 
-int host_unpin(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_unpin(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return ask_pin(machine, c, AGENT_UNPIN, result);
 }

@@ -215,7 +215,7 @@ static int become(struct host_machine *m, struct host_task *task, long uid)
 	return err;
 }
 
-int host_task_new(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_task(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const struct story_task *new = c->create.task;
@@ -228,7 +228,7 @@ int host_task_new(struct lab_machine *machine, const struct command *c, struct l
 	return err ? err : set_cpu(m, task, new->cpu);
 }
 
-int host_fork(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_fork(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const struct story_task *new = c->create.task;
@@ -244,7 +244,7 @@ int host_fork(struct lab_machine *machine, const struct command *c, struct lab_r
 	return err ? err : set_cpu(m, task, new->cpu);
 }
 
-int host_exit(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_exit(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 
@@ -253,7 +253,7 @@ int host_exit(struct lab_machine *machine, const struct command *c, struct lab_r
 	return 0;
 }
 
-int host_cpu(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_cpu(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 
@@ -282,17 +282,17 @@ static int access_pages(struct lab_machine *machine, const struct command *c,
 	return 0;
 }
 
-int host_write_pages(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_write(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return access_pages(machine, c, result, AGENT_WRITE);
 }
 
-int host_read_pages(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_read(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return access_pages(machine, c, result, AGENT_READ);
 }
 
-int host_check_pages(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_check(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return access_pages(machine, c, result, AGENT_CHECK);
 }
@@ -311,7 +311,7 @@ static unsigned find_lanes(const struct host_machine *m, unsigned count, uint64_
 	return HOST_LANES;
 }
 
-int host_load(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_load(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const struct operand_load *load = &c->load;
@@ -334,7 +334,7 @@ int host_load(struct lab_machine *machine, const struct command *c, struct lab_r
 	return 0;
 }
 
-int host_stop(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_stop(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	struct agent_request r = {.op = AGENT_STOP, .arg = {c->load.index}};

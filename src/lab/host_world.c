@@ -35,7 +35,7 @@
 
 // ---- Tunables and actions -----------------------------------------------------------------------
 
-int host_set(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_set(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	char path[300];
@@ -44,7 +44,7 @@ int host_set(struct lab_machine *machine, const struct command *c, struct lab_re
 		host_change(m, real_path(&m->map, c->set.path, path, sizeof path), c->set.value));
 }
 
-int host_compact(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_compact(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	char path[100] = "proc/sys/vm/compact_memory";
@@ -55,7 +55,7 @@ int host_compact(struct lab_machine *machine, const struct command *c, struct la
 	return result_of_write(result, host_write(&m->host, path, "1"));
 }
 
-int host_split(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_split(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const struct story_range *range = &c->range.range;
@@ -67,7 +67,7 @@ int host_split(struct lab_machine *machine, const struct command *c, struct lab_
 		host_write(&m->host, "sys/kernel/debug/split_huge_pages", text));
 }
 
-int host_sleep_action(struct lab_machine *machine, const struct command *c,
+int host_act_sleep(struct lab_machine *machine, const struct command *c,
 	struct lab_result *result)
 {
 	(void)result;
@@ -169,7 +169,7 @@ static bool thp_is_off(struct host_machine *m)
 	return !strcmp(chosen, "never");
 }
 
-int host_khugepaged(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_khugepaged(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	static const char *const values[][2] = {
 		{KHUGEPAGED "alloc_sleep_millisecs", "1"},
@@ -189,7 +189,7 @@ int host_khugepaged(struct lab_machine *machine, const struct command *c, struct
 	return give_back_all(m, loans, ARRAY_SIZE(values), err);
 }
 
-int host_ksmd(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_ksmd(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	static const char *const values[][2] = {
 		{KSM "pages_to_scan", "100000000"},
@@ -206,7 +206,7 @@ int host_ksmd(struct lab_machine *machine, const struct command *c, struct lab_r
 	return give_back_all(m, loans, ARRAY_SIZE(values), err);
 }
 
-int host_balance(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_balance(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	struct loan loan = {0};
@@ -231,7 +231,7 @@ static uint64_t frame_of(int pagemap, uint64_t address)
 	return word >> 63 ? word & ((UINT64_C(1) << 55) - 1) : 0;
 }
 
-int host_offline_page(struct lab_machine *machine, const struct command *c,
+int host_act_offline_page(struct lab_machine *machine, const struct command *c,
 	struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
