@@ -219,8 +219,8 @@ static int remove_patiently(struct host *host, const char *path)
 	return err == -ENOENT ? 0 : err;
 }
 
-static void restore_line(struct host_journal *journal, char *line, host_complaint_fn *complain,
-	void *arg)
+static void restore_line(
+	struct host_journal *journal, char *line, host_complaint_fn *complain, void *arg)
 {
 	char text[LINE_MAX_BYTES + 128], *kind = strsep(&line, " "), *path = strsep(&line, " ");
 	int err;

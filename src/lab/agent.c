@@ -139,8 +139,8 @@ static void do_cpu(const struct agent_request *r, struct agent_reply *reply)
 		closedir(threads);
 }
 
-static void do_syscall(const struct agent_request *r, char *payload, int file,
-	struct agent_reply *reply)
+static void do_syscall(
+	const struct agent_request *r, char *payload, int file, struct agent_reply *reply)
 {
 	uint64_t a[6];
 
@@ -197,8 +197,8 @@ static void handle(struct agent *agent, const struct agent_request *r, char *pay
 		simple[r->op](agent, r, &reply);
 	}
 	if (!wire_send(agent->socket, &reply, sizeof reply, -1) ||
-		(reply.bytes &&
-			!wire_send(agent->socket, status ? (void *)status : payload, reply.bytes, -1)))
+		(reply.bytes && !wire_send(agent->socket, status ? (void *)status : payload,
+					reply.bytes, -1)))
 		_exit(0);
 	free(status);
 }

@@ -83,8 +83,7 @@ static void *run_thread(void *arg)
 
 	for (uint64_t round = 1; go_on; round++) {
 		for (uint64_t page = 0; go_on && page < load->pages; page++) {
-			if (round > 1 &&
-				atomic_load_explicit(&load->stop, memory_order_relaxed))
+			if (round > 1 && atomic_load_explicit(&load->stop, memory_order_relaxed))
 				return NULL;
 			go_on = one_access(t, page, round);
 		}

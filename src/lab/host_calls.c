@@ -69,7 +69,8 @@ struct got_policy { // payload of get_mempolicy
 static void policy_answer(const struct host_machine *m, unsigned flags,
 	const struct got_policy *got, char *text, size_t size)
 {
-	struct story_policy p = {.mode = got->mode & 0x1fff, .flags = (unsigned)got->mode & ~0x1fffu};
+	struct story_policy p = {
+		.mode = got->mode & 0x1fff, .flags = (unsigned)got->mode & ~0x1fffu};
 
 	if (flags & GET_POLICY_MEMS) {
 		nodes_text(story_nodes(&m->map, got->nodes[0]), text, size);
@@ -83,8 +84,8 @@ static void policy_answer(const struct host_machine *m, unsigned flags,
 	}
 }
 
-int host_act_get_policy(struct lab_machine *machine, const struct command *c,
-	struct lab_result *result)
+int host_act_get_policy(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	unsigned flags = c->policy.flags;
@@ -113,8 +114,8 @@ int host_act_get_policy(struct lab_machine *machine, const struct command *c,
 // ---- Moves --------------------------------------------------------------------------------------
 
 // The two arrays one after the other. NULL: no memory.
-static void *move_payload(const struct host_machine *m, const struct operand_move *move,
-	uint64_t *ret_bytes)
+static void *move_payload(
+	const struct host_machine *m, const struct operand_move *move, uint64_t *ret_bytes)
 {
 	uint64_t bytes = move->count * (sizeof(uint64_t) + (move->to ? sizeof(int32_t) : 0));
 	uint64_t *pages = malloc(bytes + 1);
@@ -184,11 +185,12 @@ int host_act_where(struct lab_machine *machine, const struct command *c, struct 
 	return host_act_move(machine, c, result);
 }
 
-int host_act_migrate(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_migrate(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
-	const uint64_t masks[] = {real_nodes(&m->map, c->migrate.from),
-		real_nodes(&m->map, c->migrate.to)};
+	const uint64_t masks[] = {
+		real_nodes(&m->map, c->migrate.from), real_nodes(&m->map, c->migrate.to)};
 	uint64_t pid = c->migrate.of ? (uint64_t)task_here(m, c->migrate.of)->pid : 0;
 	struct agent_request r = {.op = AGENT_SYSCALL,
 		.call = SYS_migrate_pages,
@@ -242,7 +244,8 @@ int host_act_mems(struct lab_machine *machine, const struct command *c, struct l
 	return set_mems(machine, c, CGROUP_V2, result);
 }
 
-int host_act_mems_v1(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_mems_v1(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	return set_mems(machine, c, CGROUP_V1, result);
 }

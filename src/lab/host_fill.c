@@ -64,8 +64,8 @@ static uint64_t min_watermark(struct fill *f)
 	return pages * STORY_PAGE_SIZE;
 }
 
-static int call(struct fill *f, long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
-	uint64_t e)
+static int call(
+	struct fill *f, long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
 {
 	struct agent_reply reply;
 	int err = host_call(f->m, f->task, number, (uint64_t[6]){a, b, c, d, e, 0}, &reply);
@@ -171,13 +171,13 @@ int host_act_fill(struct lab_machine *machine, const struct command *c, struct l
 		return result_of_write(result, -EBUSY);
 	err = start(&f);
 	while (!err && free_bytes(&f) > f.leave + MARGIN)
-		err = take(&f, free_bytes(&f) - f.leave - MARGIN > PIECE ? PIECE : UINT64_C(1) << 20);
+		err = take(
+			&f, free_bytes(&f) - f.leave - MARGIN > PIECE ? PIECE : UINT64_C(1) << 20);
 	if (!err)
 		err = squeeze(&f);
 	if (err == -EINTR || err == -ECHILD)
 		return err;
-	return err ? lab_machine_fail(machine, err, "cannot fill node %u: %s", node,
-			     strerror(-err))
+	return err ? lab_machine_fail(machine, err, "cannot fill node %u: %s", node, strerror(-err))
 		   : 0;
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // How many huge mappings begin in a range, on the host.
 //
-// For a whole mapping smaps says how much of it is mapped by huge entries. For a part of one a newer
-// kernel (6.7) is asked entry by entry (PAGEMAP_SCAN); an older one tells only what page lies there,
-// not by what entry it is mapped, and a huge page that is mapped by small entries counts as well.
+// For a whole mapping smaps says how much of it is mapped by huge entries. For a part of one a
+// newer kernel (6.7) is asked entry by entry (PAGEMAP_SCAN); an older one tells only what page lies
+// there, not by what entry it is mapped, and a huge page that is mapped by small entries counts as
+// well.
 
 #include "lab/host_machine.h"
 
@@ -62,7 +63,8 @@ static uint64_t word_of(int file, uint64_t index)
 {
 	uint64_t word = 0;
 
-	return pread(file, &word, sizeof word, (off_t)(index * sizeof word)) == sizeof word ? word : 0;
+	return pread(file, &word, sizeof word, (off_t)(index * sizeof word)) == sizeof word ? word
+											    : 0;
 }
 
 // By what lies there: 512 pages in a row that belong to one huge page. A huge page that is mapped
@@ -129,8 +131,8 @@ static int count_in_mapping(struct host_machine *m, const struct story_range *ra
 	return err;
 }
 
-int host_query_huge(struct lab_machine *machine, const struct story_range *range,
-	uint64_t *ret_count)
+int host_query_huge(
+	struct lab_machine *machine, const struct story_range *range, uint64_t *ret_count)
 {
 	struct host_machine *m = host_of(machine);
 	struct host_mappings mappings;
@@ -143,8 +145,8 @@ int host_query_huge(struct lab_machine *machine, const struct story_range *range
 		err = count_in_mapping(m, range, &mappings.v[i], &count);
 	host_mappings_release(&mappings);
 	if (err)
-		return lab_machine_fail(machine, err, "cannot look for huge mappings: %s",
-			strerror(-err));
+		return lab_machine_fail(
+			machine, err, "cannot look for huge mappings: %s", strerror(-err));
 	*ret_count = count;
 	return 0;
 }

@@ -18,14 +18,14 @@
 struct host_task {
 	int socket; // -1: there is no such process
 	pid_t pid;
-	bool in_group[3];  // by enum cgroup_version: the task has a cpuset group of its own
+	bool in_group[3];   // by enum cgroup_version: the task has a cpuset group of its own
 	char group[3][256]; // its folder
 };
 
 // Story nodes and cpus, and what they are here. A story node that the machine of the story does
 // not have becomes one that does not exist here either.
 struct host_map {
-	unsigned count; // story nodes
+	unsigned count;			// story nodes
 	unsigned node[STORY_NODES_MAX]; // real node of a story node
 	int story_node[MAX_NODES];	// -1: not in the story
 	unsigned beyond;		// first number above all real nodes
@@ -50,7 +50,7 @@ struct host_machine {
 	bool has_journal;
 	struct host_journal journal;
 
-	struct host_task maker; // forks the others
+	struct host_task maker;	 // forks the others
 	struct host_task *tasks; // by story_task.index
 	struct host_task filler[STORY_NODES_MAX];
 	uint64_t *load_lanes; // by operand_load.index; bit n: lane n
@@ -82,7 +82,7 @@ int result_of_write(struct lab_result *result, int err);
 
 // 0, or LAB_SKIP with the reason.
 int host_map_make(struct host_machine *m, const struct story_machine *want);
-int real_node(const struct host_map *map, int node);	// any number, also a bad one
+int real_node(const struct host_map *map, int node); // any number, also a bad one
 int story_node(const struct host_map *map, int node);
 uint64_t real_nodes(const struct host_map *map, uint64_t nodes);
 uint64_t story_nodes(const struct host_map *map, uint64_t nodes);
@@ -124,19 +124,19 @@ int host_call(struct host_machine *m, struct host_task *task, long call, const u
 // Sleeps, but not through a cancel: -EINTR.
 int host_sleep(struct host_machine *m, uint64_t ns);
 
-lab_action_fn host_act_task, host_act_fork, host_act_exit, host_act_cpu, host_act_write, host_act_read,
-	host_act_check, host_act_load, host_act_stop;
+lab_action_fn host_act_task, host_act_fork, host_act_exit, host_act_cpu, host_act_write,
+	host_act_read, host_act_check, host_act_load, host_act_stop;
 
 // ---- host_memory.c, host_calls.c, host_world.c --------------------------------------------------
 
-lab_action_fn host_act_map, host_act_unmap, host_act_protect, host_act_remap, host_act_advise, host_act_lock,
-	host_act_unlock, host_act_pin, host_act_unpin;
-lab_action_fn host_act_policy, host_act_get_policy, host_act_mbind, host_act_where, host_act_move, host_act_migrate,
-	host_act_mems, host_act_mems_v1;
+lab_action_fn host_act_map, host_act_unmap, host_act_protect, host_act_remap, host_act_advise,
+	host_act_lock, host_act_unlock, host_act_pin, host_act_unpin;
+lab_action_fn host_act_policy, host_act_get_policy, host_act_mbind, host_act_where, host_act_move,
+	host_act_migrate, host_act_mems, host_act_mems_v1;
 int host_follow_groups(struct host_machine *m, const struct host_task *parent,
 	struct host_task *child, const char *name);
-lab_action_fn host_act_split, host_act_set, host_act_compact, host_act_khugepaged, host_act_ksmd, host_act_balance,
-	host_act_offline_page, host_act_fill, host_act_unfill, host_act_sleep;
+lab_action_fn host_act_split, host_act_set, host_act_compact, host_act_khugepaged, host_act_ksmd,
+	host_act_balance, host_act_offline_page, host_act_fill, host_act_unfill, host_act_sleep;
 
 // ---- host_query.c -------------------------------------------------------------------------------
 

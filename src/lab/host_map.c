@@ -22,8 +22,8 @@
 
 // ---- Making it ----------------------------------------------------------------------------------
 
-static int match_counts(struct host_machine *m, const struct story_machine *want,
-	struct nodemask bare)
+static int match_counts(
+	struct host_machine *m, const struct story_machine *want, struct nodemask bare)
 {
 	unsigned with = 0, without = 0, have = nodemask_weight(m->nodes.memory);
 
@@ -65,11 +65,13 @@ static int nth_cpu(struct host_machine *m, unsigned node, unsigned nth, const cp
 	unsigned count = 0, seen = 0;
 	size_t cpu;
 
-	bitmap_for_each(cpu, cpus, HOST_CPUS_MAX)
+	bitmap_for_each(cpu, cpus, HOST_CPUS_MAX) {
 		count += CPU_ISSET(cpu, allowed) != 0;
-	bitmap_for_each(cpu, cpus, HOST_CPUS_MAX)
+	}
+	bitmap_for_each(cpu, cpus, HOST_CPUS_MAX) {
 		if (CPU_ISSET(cpu, allowed) && seen++ == nth % count)
 			return (int)cpu;
+	}
 	return -1;
 }
 
@@ -167,8 +169,8 @@ uint64_t story_nodes(const struct host_map *map, uint64_t nodes)
 
 const char *real_path(const struct host_map *map, const char *path, char *buf, size_t size)
 {
-	static const char *const folders[] = {NODE_FOLDER,
-		"sys/kernel/mm/mempolicy/weighted_interleave/node"};
+	static const char *const folders[] = {
+		NODE_FOLDER, "sys/kernel/mm/mempolicy/weighted_interleave/node"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		size_t length = strlen(folders[i]);

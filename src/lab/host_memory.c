@@ -130,7 +130,8 @@ int host_act_unmap(struct lab_machine *machine, const struct command *c, struct 
 	return call_on_range(machine, c, SYS_munmap, 0, result);
 }
 
-int host_act_protect(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_protect(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	static const uint64_t prots[] = {[PROT_STORY_NONE] = PROT_NONE,
 		[PROT_STORY_READ] = PROT_READ,
@@ -175,8 +176,8 @@ static int ask_pin(struct lab_machine *machine, const struct command *c, enum ag
 {
 	struct host_machine *m = host_of(machine);
 	const struct story_range *range = &c->range.range;
-	struct agent_request r = {.op = op,
-		.arg = {range->map->index, range->address, range->length}};
+	struct agent_request r = {
+		.op = op, .arg = {range->map->index, range->address, range->length}};
 	struct agent_reply reply;
 	int err = host_ask(m, task_here(m, c->task), &r, NULL, -1, &reply, NULL);
 

@@ -30,8 +30,8 @@ typedef int need_fn(struct host_machine *m, const struct command *c);
 
 static int skip(struct host_machine *m, const struct command *c, const char *reason)
 {
-	return lab_machine_fail(&m->base, LAB_SKIP, "line %u, '%s': %s", c->line, c->source,
-		reason);
+	return lab_machine_fail(
+		&m->base, LAB_SKIP, "line %u, '%s': %s", c->line, c->source, reason);
 }
 
 // ---- What commands need -------------------------------------------------------------------------
@@ -48,8 +48,7 @@ static int needs_change(struct host_machine *m, const struct command *c)
 static int needs_poison(struct host_machine *m, const struct command *c)
 {
 	if (!m->is_guest && !m->options->allow_poison)
-		return skip(m, c,
-			"takes pages away from this machine, which needs --allow-poison");
+		return skip(m, c, "takes pages away from this machine, which needs --allow-poison");
 	return geteuid() == 0 ? 0 : skip(m, c, "needs root");
 }
 
@@ -112,9 +111,9 @@ static int needs_cpuset(struct host_machine *m, const struct command *c)
 	char mount[256];
 
 	if (host_cpuset_mount(&m->host, version, mount, sizeof mount))
-		return skip(m, c, version == CGROUP_V2
-					  ? "cpusets of cgroup version 2 are mounted nowhere"
-					  : "cpusets of cgroup version 1 are mounted nowhere");
+		return skip(m, c,
+			version == CGROUP_V2 ? "cpusets of cgroup version 2 are mounted nowhere"
+					     : "cpusets of cgroup version 1 are mounted nowhere");
 	return needs_change(m, c);
 }
 
@@ -155,8 +154,8 @@ static bool is_memory(int file)
 
 int host_disk_file(struct host_machine *m)
 {
-	const char *const folders[] = {getenv("GODWIT_DISK"), m->is_guest ? "/disk" : NULL,
-		"/var/tmp"};
+	const char *const folders[] = {
+		getenv("GODWIT_DISK"), m->is_guest ? "/disk" : NULL, "/var/tmp"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		char path[300];

@@ -38,8 +38,8 @@ int host_query_nodes(struct lab_machine *machine, const struct story_range *rang
 	ret = m->host.ops->move_pages(&m->host, pid_of(m, range), count, pages, NULL, nodes, 0);
 	free(pages);
 	if (ret)
-		return lab_machine_fail(machine, (int)ret, "cannot ask where pages are: %s",
-			strerror((int)-ret));
+		return lab_machine_fail(
+			machine, (int)ret, "cannot ask where pages are: %s", strerror((int)-ret));
 	for (size_t i = 0; i < count; i++)
 		nodes[i] = story_node(&m->map, nodes[i]);
 	return 0;
@@ -57,13 +57,13 @@ int host_query_vmstat(struct lab_machine *machine, struct lab_counters *counters
 	return err ? lab_machine_fail(machine, err, "cannot read /proc/vmstat") : 0;
 }
 
-int host_query_pool(struct lab_machine *machine, unsigned node, uint64_t page_size,
-	struct lab_pool *ret_pool)
+int host_query_pool(
+	struct lab_machine *machine, unsigned node, uint64_t page_size, struct lab_pool *ret_pool)
 {
 	struct host_machine *m = host_of(machine);
 	struct host_pool pool;
-	int err = host_pool_read(&m->host, (unsigned)real_node(&m->map, (int)node), page_size,
-		&pool);
+	int err =
+		host_pool_read(&m->host, (unsigned)real_node(&m->map, (int)node), page_size, &pool);
 
 	if (err == -ENOENT)
 		return err;
@@ -86,13 +86,13 @@ int host_query_tunable(struct lab_machine *machine, const char *path, char **ret
 
 // ---- Texts of mappings --------------------------------------------------------------------------
 
-static int read_of_task(struct host_machine *m, const struct story_range *range, const char *file,
-	char **ret_text)
+static int read_of_task(
+	struct host_machine *m, const struct story_range *range, const char *file, char **ret_text)
 {
 	int err = host_readf(&m->host, ret_text, "proc/%d/%s", (int)pid_of(m, range), file);
 
-	return err ? lab_machine_fail(&m->base, err, "cannot read %s of the task: %s", file,
-			     strerror(-err))
+	return err ? lab_machine_fail(
+			     &m->base, err, "cannot read %s of the task: %s", file, strerror(-err))
 		   : 0;
 }
 
@@ -111,8 +111,8 @@ static uint64_t end_in(const char *maps, uint64_t start)
 
 // Lines of numa_maps begin with the start of a mapping, blocks of smaps with "START-END"; false:
 // some other line, which belongs to the block before it.
-static bool begins_mapping(const char *line, const char *maps, uint64_t *ret_start,
-	uint64_t *ret_end)
+static bool begins_mapping(
+	const char *line, const char *maps, uint64_t *ret_start, uint64_t *ret_end)
 {
 	char *after;
 
@@ -123,8 +123,8 @@ static bool begins_mapping(const char *line, const char *maps, uint64_t *ret_sta
 	return true;
 }
 
-static int cut_to_range(char *text, const char *maps, const struct story_range *range,
-	char **ret_text)
+static int cut_to_range(
+	char *text, const char *maps, const struct story_range *range, char **ret_text)
 {
 	char *result = NULL, *line;
 	bool inside = false;
@@ -147,8 +147,8 @@ static int cut_to_range(char *text, const char *maps, const struct story_range *
 	return 0;
 }
 
-static int text_of_range(struct host_machine *m, const char *file,
-	const struct story_range *range, char **ret_text)
+static int text_of_range(
+	struct host_machine *m, const char *file, const struct story_range *range, char **ret_text)
 {
 	char *text, *maps;
 	int err = read_of_task(m, range, file, &text);
@@ -177,8 +177,7 @@ static int buddyinfo(struct host_machine *m, FILE *out)
 			unsigned node;
 
 			line += *line == '\n';
-			if (sscanf(line, "Node %u%n", &node, &after) == 1 &&
-				node == m->map.node[n])
+			if (sscanf(line, "Node %u%n", &node, &after) == 1 && node == m->map.node[n])
 				fprintf(out, "Node %u%.*s\n", n, (int)strcspn(line + after, "\n"),
 					line + after);
 		}
@@ -231,8 +230,8 @@ static int trace(struct host_machine *m, FILE *out)
 	return 0;
 }
 
-static int text_of_machine(struct host_machine *m, int (*print)(struct host_machine *, FILE *),
-	char **ret_text)
+static int text_of_machine(
+	struct host_machine *m, int (*print)(struct host_machine *, FILE *), char **ret_text)
 {
 	char *text = NULL;
 	size_t size;
@@ -296,8 +295,8 @@ int host_trace_start(struct host_machine *m)
 
 	if (!m->has_journal || !shows_trace(m->story))
 		return 0;
-	snprintf(m->trace, sizeof m->trace, "sys/kernel/tracing/instances/godwit-%d",
-		(int)getpid());
+	snprintf(
+		m->trace, sizeof m->trace, "sys/kernel/tracing/instances/godwit-%d", (int)getpid());
 	err = host_journal_made(&m->journal, m->trace);
 	if (!err)
 		err = m->host.ops->make_folder(&m->host, m->trace);

@@ -47,8 +47,8 @@ static bool has_value(struct host_machine *m, const char *path, const char *valu
 	host_chosen(text, chosen, sizeof chosen);
 	free(text);
 	same = !strcmp(chosen, value);
-	return same || (*chosen == '0' && strtoull(chosen, &end, 0) == 0 && !*end &&
-			       !strcmp(value, "0"));
+	return same ||
+	       (*chosen == '0' && strtoull(chosen, &end, 0) == 0 && !*end && !strcmp(value, "0"));
 }
 
 static void set_one(struct setting *s, const char *path, const char *value)
@@ -60,8 +60,8 @@ static void set_one(struct setting *s, const char *path, const char *value)
 		return;
 	err = s->m->has_journal ? host_journal_set(&s->m->journal, path, value) : -EPERM;
 	if (err && used < sizeof s->different - 1)
-		snprintf(s->different + used, sizeof s->different - used, "%s%s",
-			used ? ", " : "", path);
+		snprintf(s->different + used, sizeof s->different - used, "%s%s", used ? ", " : "",
+			path);
 }
 
 // Kernels with a choice for each size of huge page: the one of a PMD follows `enabled`, the others
@@ -88,9 +88,10 @@ static void set_pools(struct setting *s)
 	int node;
 
 	for (size_t i = 0; i < count; i++) {
-		for_each_node_in(node, s->m->nodes.memory)
-			set_one(s, host_pool_path(node, sizes[i], "nr_hugepages", path, sizeof path),
-				"0");
+		for_each_node_in(node, s->m->nodes.memory) {
+			host_pool_path(node, sizes[i], "nr_hugepages", path, sizeof path);
+			set_one(s, path, "0");
+		}
 		set_one(s,
 			host_pool_path(-1, sizes[i], "nr_overcommit_hugepages", path, sizeof path),
 			"0");

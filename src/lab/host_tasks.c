@@ -43,12 +43,12 @@ static int await(struct host_machine *m, int socket)
 static int died(struct host_machine *m, struct host_task *task)
 {
 	host_task_abandon(task);
-	return lab_machine_fail(&m->base, -ECHILD, "the process of a task (%d) has died",
-		(int)task->pid);
+	return lab_machine_fail(
+		&m->base, -ECHILD, "the process of a task (%d) has died", (int)task->pid);
 }
 
-static int take_payload(struct host_machine *m, struct host_task *task, uint64_t bytes,
-	void **ret_payload)
+static int take_payload(
+	struct host_machine *m, struct host_task *task, uint64_t bytes, void **ret_payload)
 {
 	void *payload = malloc(bytes + 1);
 
@@ -223,7 +223,7 @@ int host_act_task(struct lab_machine *machine, const struct command *c, struct l
 	int err = host_task_start(m, &m->maker, task);
 
 	(void)result;
-	if (!err && new->uid >= 0 && (uid_t)new->uid != geteuid())
+	if (!err && new->uid >= 0 && (uid_t) new->uid != geteuid())
 		err = become(m, task, new->uid);
 	return err ? err : set_cpu(m, task, new->cpu);
 }
@@ -268,8 +268,8 @@ static int access_pages(struct lab_machine *machine, const struct command *c,
 {
 	struct host_machine *m = host_of(machine);
 	const struct story_range *range = &c->range.range;
-	struct agent_request r = {.op = AGENT_ACCESS,
-		.arg = {how, range->address, range->length, c->range.byte}};
+	struct agent_request r = {
+		.op = AGENT_ACCESS, .arg = {how, range->address, range->length, c->range.byte}};
 	struct agent_reply reply;
 	int err = host_ask(m, task_here(m, c->task), &r, NULL, -1, &reply, NULL);
 
@@ -324,8 +324,8 @@ int host_act_load(struct lab_machine *machine, const struct command *c, struct l
 	int err;
 
 	if (lane == HOST_LANES)
-		return lab_machine_fail(machine, -EINVAL, "more than %d load threads at once",
-			HOST_LANES);
+		return lab_machine_fail(
+			machine, -EINVAL, "more than %d load threads at once", HOST_LANES);
 	err = host_ask(m, task_here(m, c->task), &r, NULL, -1, &reply, NULL);
 	if (err || reply.ret < 0)
 		return err ? err : result_of(result, &reply);

@@ -44,7 +44,8 @@ int host_act_set(struct lab_machine *machine, const struct command *c, struct la
 		host_change(m, real_path(&m->map, c->set.path, path, sizeof path), c->set.value));
 }
 
-int host_act_compact(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_compact(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	char path[100] = "proc/sys/vm/compact_memory";
@@ -61,14 +62,13 @@ int host_act_split(struct lab_machine *machine, const struct command *c, struct 
 	const struct story_range *range = &c->range.range;
 	char text[100];
 
-	snprintf(text, sizeof text, "%d,0x%" PRIx64 ",0x%" PRIx64,
-		(int)task_here(m, c->task)->pid, range->address, range->address + range->length);
-	return result_of_write(result,
-		host_write(&m->host, "sys/kernel/debug/split_huge_pages", text));
+	snprintf(text, sizeof text, "%d,0x%" PRIx64 ",0x%" PRIx64, (int)task_here(m, c->task)->pid,
+		range->address, range->address + range->length);
+	return result_of_write(
+		result, host_write(&m->host, "sys/kernel/debug/split_huge_pages", text));
 }
 
-int host_act_sleep(struct lab_machine *machine, const struct command *c,
-	struct lab_result *result)
+int host_act_sleep(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	(void)result;
 	return host_sleep(host_of(machine), c->world.time_ns);
@@ -89,13 +89,12 @@ static int lend(struct host_machine *m, struct loan *loan, const char *path, con
 	snprintf(loan->path, sizeof loan->path, "%s", path);
 	err = host_read(&m->host, path, &loan->before);
 	if (err)
-		return lab_machine_fail(&m->base, err, "cannot read /%s: %s", path,
-			strerror(-err));
+		return lab_machine_fail(&m->base, err, "cannot read /%s: %s", path, strerror(-err));
 	host_chosen(loan->before, text, sizeof text);
 	snprintf(loan->before, strlen(loan->before) + 1, "%s", text);
 	err = host_change(m, path, value);
-	return err ? lab_machine_fail(&m->base, err, "cannot set /%s to %s: %s", path, value,
-			     strerror(-err))
+	return err ? lab_machine_fail(
+			     &m->base, err, "cannot set /%s to %s: %s", path, value, strerror(-err))
 		   : 0;
 }
 
@@ -105,13 +104,13 @@ static int give_back(struct host_machine *m, struct loan *loan)
 
 	free(loan->before);
 	loan->before = NULL;
-	return err ? lab_machine_fail(&m->base, err, "cannot set /%s back: %s", loan->path,
-			     strerror(-err))
+	return err ? lab_machine_fail(
+			     &m->base, err, "cannot set /%s back: %s", loan->path, strerror(-err))
 		   : 0;
 }
 
-static int lend_all(struct host_machine *m, struct loan *loans, const char *const (*values)[2],
-	size_t count)
+static int lend_all(
+	struct host_machine *m, struct loan *loans, const char *const (*values)[2], size_t count)
 {
 	int err = 0;
 
@@ -133,8 +132,8 @@ static int give_back_all(struct host_machine *m, struct loan *loans, size_t coun
 // ---- Daemons ------------------------------------------------------------------------------------
 
 // Until the counter has grown by count. nudge is written to its file again and again (NULL: not).
-static int await_scans(struct host_machine *m, const char *counter, uint64_t count,
-	const char *nudge)
+static int await_scans(
+	struct host_machine *m, const char *counter, uint64_t count, const char *nudge)
 {
 	uint64_t start, now, last, quiet = 0;
 	int err = host_read_number(&m->host, counter, &start);
@@ -169,7 +168,8 @@ static bool thp_is_off(struct host_machine *m)
 	return !strcmp(chosen, "never");
 }
 
-int host_act_khugepaged(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_khugepaged(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	static const char *const values[][2] = {
 		{KHUGEPAGED "alloc_sleep_millisecs", "1"},
@@ -206,7 +206,8 @@ int host_act_ksmd(struct lab_machine *machine, const struct command *c, struct l
 	return give_back_all(m, loans, ARRAY_SIZE(values), err);
 }
 
-int host_act_balance(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int host_act_balance(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	struct loan loan = {0};
@@ -225,14 +226,14 @@ static uint64_t frame_of(int pagemap, uint64_t address)
 {
 	uint64_t word = 0;
 
-	if (pread(pagemap, &word, sizeof word,
-		    (off_t)(address / STORY_PAGE_SIZE * sizeof word)) != sizeof word)
+	if (pread(pagemap, &word, sizeof word, (off_t)(address / STORY_PAGE_SIZE * sizeof word)) !=
+		sizeof word)
 		return 0;
 	return word >> 63 ? word & ((UINT64_C(1) << 55) - 1) : 0;
 }
 
-int host_act_offline_page(struct lab_machine *machine, const struct command *c,
-	struct lab_result *result)
+int host_act_offline_page(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct host_machine *m = host_of(machine);
 	const struct story_range *range = &c->range.range;
@@ -247,8 +248,8 @@ int host_act_offline_page(struct lab_machine *machine, const struct command *c,
 		uint64_t frame = frame_of(pagemap, range->address + at);
 
 		snprintf(text, sizeof text, "0x%" PRIx64, frame * STORY_PAGE_SIZE);
-		err = frame ? host_write(&m->host, "sys/devices/system/memory/soft_offline_page",
-				      text)
+		err = frame ? host_write(
+				      &m->host, "sys/devices/system/memory/soft_offline_page", text)
 			    : -ENXIO;
 	}
 	close(pagemap);
