@@ -36,6 +36,9 @@ struct tunable {
 	const char *words;
 };
 
+// A row that has all it needs in its functions.
+#define TUNABLE(path_, get_, set_) {.path = path_, .get = get_, .set = set_}
+
 struct tunable_table {
 	const struct tunable *tunable;
 	unsigned nr;

@@ -33,6 +33,7 @@ static bool unmap_waiting(struct batch *b);
 static bool move_pass(struct batch *b);
 static void undo_unmapped(struct batch *b);
 static void give_targets_back(struct batch *b);
+static void put_anon_vmas(struct batch *b);
 static void account_pause(struct batch *b);
 static int count_results(struct batch *b, struct migrate_stats *st);
 
@@ -50,8 +51,9 @@ int batch_run(struct batch *b, unsigned passes, struct migrate_stats *st)
 	for (unsigned pass = 0; again && pass < passes; pass++)
 		again = move_pass(b);
 	undo_unmapped(b);
-	give_targets_back(b);
 	account_pause(b);
+	give_targets_back(b);
+	put_anon_vmas(b);
 	int failed = count_results(b, st);
 	return err ? err : failed;
 }
@@ -224,6 +226,26 @@ int slot_check_references(struct slot *s)
 	return fail(s, why_references(s->src), -EAGAIN);
 }
 
+// An unmapped folio does not keep its anon_vma: the batch does, until its end. Neighbours mostly have
+// the same one, which is held already.
+static void hold_anon_vma(struct batch *b, struct slot *s)
+{
+	if (b->anon_vma && folio_anon_vma(s->src) == b->anon_vma)
+		return;
+	if (s->anon_vma) // of an earlier pass
+		return;
+	s->anon_vma = folio_get_anon_vma(s->src);
+	if (s->anon_vma)
+		b->anon_vma = s->anon_vma;
+}
+
+static void put_anon_vmas(struct batch *b)
+{
+	for (unsigned i = 0; i < b->nr; i++)
+		if (b->slot[i].anon_vma)
+			anon_vma_put(b->slot[i].anon_vma);
+}
+
 // Entries of a locked slot become migration entries.
 static int unmap_locked(struct mapper *m, struct slot *s)
 {
@@ -237,7 +259,7 @@ static int unmap_locked(struct mapper *m, struct slot *s)
 	if (err)
 		return err;
 	if (folio_test_anon(src) && !folio_test_ksm(src))
-		s->anon_vma = folio_get_anon_vma(src);
+		hold_anon_vma(m->batch, s);
 	if (!folio_mapping_raw(src) && folio_test_private(src))
 		return fail(s, WHY_PRIVATE_DATA, -EAGAIN); // truncated, its owner still frees it
 	if (!folio_mapped(src))
@@ -247,7 +269,7 @@ static int unmap_locked(struct mapper *m, struct slot *s)
 }
 
 // Locked, unmapped or not: as it was before the batch, except that it keeps its target. The locks
-// and the anon_vma are given up when the session's locks are.
+// are given up when the session's locks are.
 static void undo(struct mapper *m, struct slot *s)
 {
 	if (s->was_mapped)
@@ -266,9 +288,6 @@ static void finish_undone(struct batch *b)
 		if (!s->undone)
 			continue;
 		s->undone = false;
-		if (s->anon_vma)
-			anon_vma_put(s->anon_vma);
-		s->anon_vma = NULL;
 		folio_unlock(s->dst);
 		folio_unlock(s->src);
 	}

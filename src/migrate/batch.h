@@ -29,7 +29,7 @@ enum slot_state {
 
 struct slot {
 	struct folio *src, *dst;
-	struct anon_vma *anon_vma; // a reference while UNMAPPED
+	struct anon_vma *anon_vma; // a reference until the batch ends
 	unsigned nr_pages;
 	uint8_t state; // enum slot_state
 	uint8_t why;   // enum migrate_why of the last attempt
@@ -53,10 +53,11 @@ struct batch {
 	struct migrate_control *mc;
 	enum migrate_mode mode; // of this run: not always the caller's
 	struct folio_list *splits; // where split folios go; NULL: no more splitting
+	struct anon_vma *anon_vma; // the last one that a slot holds
 	uint64_t blocked_at;	// when the first accessor was blocked, 0: none yet
 	unsigned blocked_pages;
 	bool one_by_one;   // a host block failed: each slot in a session of its own
-	struct folio **run; // [capacity]: targets just found
+	struct folio **run; // [capacity]: targets just found, sources to be put
 	unsigned nr, nr_pages, capacity;
 	struct slot slot[];
 };

@@ -114,6 +114,7 @@ static void empty_batch(struct migration *mg, struct folio_list *splits)
 	b->blocked_at = 0;
 	b->blocked_pages = 0;
 	b->one_by_one = false;
+	b->anon_vma = NULL;
 	b->mode = MIGRATE_ASYNC;
 	b->splits = splits;
 }

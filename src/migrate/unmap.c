@@ -96,7 +96,7 @@ static void drop_mappings(struct folio *src, unsigned page, unsigned nr, bool le
 {
 	if (!nr)
 		return;
-	if (dirty)
+	if (dirty && !folio_test_dirty(src))
 		folio_mark_dirty(src);
 	if (leaf)
 		folio_remove_rmap_pmd(src);

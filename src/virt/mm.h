@@ -87,6 +87,8 @@ struct mm_upcalls {
 	void (*space_exit)(struct space *);
 	// A vma is about to be freed; mmap_lock held for write.
 	void (*vma_gone)(struct vma *);
+	// Would huge pages be used in it (smaps)? mmap_lock held for reading.
+	bool (*thp_eligible)(const struct vma *);
 	// A page that is pinned must lie where it may stay (CMA and movable zones are not).
 	int (*unpinnable)(struct folio *);
 };

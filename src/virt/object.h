@@ -72,6 +72,17 @@ int object_create(struct mm_core *, const struct object_ops *, const char *name,
 // -EACCES: a file that may not be written; -EIO.
 int object_resize(struct object *, uint64_t size);
 void object_get(struct object *);
+// A reference to what was found on mm->objects, under objects_lock; false: it is going.
+static inline bool object_tryget(struct object *object)
+{
+	int count = atomic_load_explicit(&object->refcount, memory_order_relaxed);
+
+	while (count > 0)
+		if (atomic_compare_exchange_weak_explicit(&object->refcount, &count, count + 1,
+			    memory_order_relaxed, memory_order_relaxed))
+			return true;
+	return false;
+}
 // The last one writes dirty pages back (an error is lost) and drops all of them; nothing maps it.
 void object_put(struct object *);
 
