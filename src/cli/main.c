@@ -20,6 +20,7 @@ static int cmd_help(int argc, char **argv);
 static const struct cli_command commands[] = {
 	{"lab", "run|check|compare ...", "play stories about memory on the engine or the host",
 		cmd_lab},
+	{"bench", "migrate ...", "measure what moving pages costs here", cmd_bench},
 	{"help", "", "this text", cmd_help},
 };
 
