@@ -4,7 +4,7 @@
 // The host is seldom idle and its speed changes from second to second, so absolute figures say
 // little. Each round therefore takes turns, some hundred microseconds each: a piece is copied by
 // memcpy between two buffers that are nobody's, then as much is moved. The round's ratio is that of
-// the two sums; a row shows the median of its rounds, the lowest and the highest.
+// the two median turns; a row shows the median of its rounds, the lowest and the highest.
 //
 // The buffers are shared memory, as the arenas are, backed by host pages of the same size, and all
 // touched before. Together with the arenas they are much larger than the caches (not with quick).

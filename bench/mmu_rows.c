@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct below {
@@ -25,6 +26,7 @@ struct below {
 	struct copier *copier;
 	struct plain plain;
 	size_t bytes;
+	double *ours, *copy; // ns of each block
 	unsigned side;
 	bool clear_only;
 };
@@ -72,6 +74,8 @@ static void below_close(struct below *b)
 	if (b->copier)
 		copier_close(b->copier);
 	plain_close(&b->plain);
+	free(b->ours);
+	free(b->copy);
 	for (unsigned i = 0; i < 2; i++)
 		if (b->arena[i])
 			arena_close(b->arena[i]);
@@ -89,7 +93,9 @@ static int below_open(struct below *b, const struct world_spec *spec)
 	int err;
 
 	*b = (struct below){.bytes = spec->bytes, .plain = {.fd = {-1, -1}}};
-	err = mmu_open(&config, on_fault, &b->mmu);
+	b->ours = calloc(b->bytes / PMD_SIZE, sizeof(*b->ours));
+	b->copy = calloc(b->bytes / PMD_SIZE, sizeof(*b->copy));
+	err = b->ours && b->copy ? mmu_open(&config, on_fault, &b->mmu) : -ENOMEM;
 	for (unsigned i = 0; !err && i < 2; i++)
 		err = open_arena(b, i, spec->huge);
 	if (!err)
@@ -127,23 +133,23 @@ static int clear_block(struct below *b, size_t i)
 
 static int below_round(struct below *b, double *ret_ours, double *ret_copy)
 {
-	double ours = 0, copy = 0;
+	size_t blocks = b->bytes / PMD_SIZE;
 	int err = 0;
 
-	for (size_t i = 0; !err && i < b->bytes / PMD_SIZE; i++) {
+	for (size_t i = 0; !err && i < blocks; i++) {
 		double start = bench_now_ns(), middle;
 
 		memcpy(b->plain.side[!b->side] + i * PMD_SIZE, b->plain.side[b->side] + i * PMD_SIZE,
 			PMD_SIZE);
 		middle = bench_now_ns();
 		err = b->clear_only ? clear_block(b, i) : move_block(b, i);
-		ours += bench_now_ns() - middle;
-		copy += middle - start;
+		b->ours[i] = bench_now_ns() - middle;
+		b->copy[i] = middle - start;
 	}
 	if (!b->clear_only)
 		b->side = !b->side;
-	*ret_ours = ours;
-	*ret_copy = copy;
+	*ret_ours = percentile_of(b->ours, blocks, 0.5) * (double)blocks;
+	*ret_copy = percentile_of(b->copy, blocks, 0.5) * (double)blocks;
 	return err;
 }
 

@@ -4,14 +4,13 @@
 // The area is touched on node 0 by its first task. A round moves pages to the other node in calls
 // of a given size, in a row or in a random order, and between the calls copies as many bytes with
 // memcpy: in one piece where the call's pages are neighbours, page by page where they are not.
-// Trace events are off, as they are for users who do not ask for them.
+// The machine is as it comes: trace events are recorded.
 //
 // The first word of each page is its number, so that every row also checks that no page was lost
 // or mixed up.
 #include "bench/world.h"
 
 #include <godwit/stats.h>
-#include <godwit/trace.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -40,7 +39,6 @@ static int open_machine(struct world *w, char *why, size_t size)
 		snprintf(why, size, "%s", gw_machine_error());
 		return err;
 	}
-	gw_trace_enable(w->machine, 0);
 	for (unsigned i = 0; !err && i < w->spec.spaces; i++)
 		err = gw_task_create(w->machine, NULL, &w->task[i]);
 	return err ? err : gw_task_attach(w->task[0]);
@@ -119,7 +117,9 @@ static int open_lists(struct world *w)
 	w->address = calloc(w->pages, sizeof(*w->address));
 	w->node = calloc(w->pages, sizeof(*w->node));
 	w->status = calloc(w->pages, sizeof(*w->status));
-	return w->order && w->address && w->node && w->status ? 0 : -ENOMEM;
+	w->ours = calloc(w->pages, sizeof(*w->ours));
+	w->copy = calloc(w->pages, sizeof(*w->copy));
+	return w->order && w->address && w->node && w->status && w->ours && w->copy ? 0 : -ENOMEM;
 }
 
 static void list_addresses(struct world *w)
@@ -168,6 +168,8 @@ void world_close(struct world *w)
 	free(w->address);
 	free(w->node);
 	free(w->status);
+	free(w->ours);
+	free(w->copy);
 	*w = (struct world){0};
 }
 
@@ -228,11 +230,11 @@ static int move_turn(struct world *w, const struct move_plan *p, unsigned long f
 int world_round(struct world *w, const struct move_plan *p, double *ret_ours_ns,
 	double *ret_copy_ns, uint64_t *ret_stayed)
 {
-	double ours = 0, copy = 0;
+	unsigned long turns = 0;
 
 	for (unsigned long i = 0; i < p->pages; i++)
 		w->node[i] = !w->side;
-	for (unsigned long i = 0, n; i < p->pages; i += n) {
+	for (unsigned long i = 0, n; i < p->pages; i += n, turns++) {
 		n = p->per_turn < p->pages - i ? p->per_turn : p->pages - i;
 		double start = bench_now_ns();
 		plain_turn(w, i, n, p->per_call);
@@ -240,12 +242,12 @@ int world_round(struct world *w, const struct move_plan *p, double *ret_ours_ns,
 		int err = move_turn(w, p, i, n, ret_stayed);
 		if (err)
 			return err;
-		ours += bench_now_ns() - middle;
-		copy += middle - start;
+		w->ours[turns] = (bench_now_ns() - middle) / (double)n;
+		w->copy[turns] = (middle - start) / (double)n;
 	}
 	w->side = !w->side;
-	*ret_ours_ns = ours;
-	*ret_copy_ns = copy;
+	*ret_ours_ns = percentile_of(w->ours, turns, 0.5) * (double)p->pages;
+	*ret_copy_ns = percentile_of(w->copy, turns, 0.5) * (double)p->pages;
 	return 0;
 }
 

@@ -33,6 +33,7 @@ struct world {
 	uint32_t *order;
 	uint64_t *address;
 	int *node, *status;
+	double *ours, *copy; // ns a page of each turn
 };
 
 // On failure `why` says what this host or build does not give.
@@ -49,7 +50,8 @@ struct move_plan {
 	unsigned flags; // GW_MPOL_MF_*
 };
 
-// One round: the pages go to the other node, and memcpy takes its turns. 0, or the errno of the
+// One round: the pages go to the other node, and memcpy takes its turns. The times are those of the
+// median turn, scaled to all: a turn during which the host ran something else says nothing. 0, or the errno of the
 // call. *ret_stayed is increased by pages that did not move.
 int world_round(struct world *, const struct move_plan *, double *ret_ours_ns, double *ret_copy_ns,
 	uint64_t *ret_stayed);
