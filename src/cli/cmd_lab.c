@@ -378,7 +378,7 @@ static int cmd_run(int argc, char **argv)
 	return status;
 }
 
-static int cmd_check(int argc, char **argv)
+static int lab_check(int argc, char **argv)
 {
 	static const struct option known[] = {{"help", no_argument, NULL, 'h'}, {0}};
 	struct run_options o;
@@ -428,7 +428,7 @@ int cmd_lab(int argc, char **argv)
 {
 	static const struct cli_command commands[] = {
 		{"run", "[--on engine|host] [--json] FILE...", "play stories", cmd_run},
-		{"check", "FILE...", "parse stories, play nothing", cmd_check},
+		{"check", "FILE...", "parse stories, play nothing", lab_check},
 		{"compare", "FILE...", "play stories on both machines and show what differs",
 			cmd_compare},
 	};
