@@ -20,12 +20,9 @@ static int cmd_help(int argc, char **argv);
 static const struct cli_command commands[] = {
 	{"lab", "run|check|compare ...", "play stories about memory on the engine or the host",
 		cmd_lab},
-<<<<<<< HEAD
-	{"bench", "migrate ...", "measure what moving pages costs here", cmd_bench},
-=======
 	{"check", "[--json]", "what this host gives the engine, what is unsafe, how to get better",
 		cmd_check},
->>>>>>> main
+	{"bench", "migrate ...", "measure what moving pages costs here", cmd_bench},
 	{"help", "", "this text", cmd_help},
 };
 
