@@ -106,6 +106,7 @@ PY
 
 stage_style() {
 	check "layers, licences, lengths" scripts/check-layers
+	check "ARCHITECTURE.md lists the files" scripts/architecture --check
 }
 
 stage_unit() {

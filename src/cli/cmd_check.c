@@ -47,8 +47,9 @@ static void print_pools(const struct probe_result *p)
 
 	for (int i = 0; i < PROBE_HUGETLB_SIZES; i++)
 		if (p->hugetlb[i].total > 0)
-			at += snprintf(at, sizeof text - (size_t)(at - text), "%s%ld free of %ld of %zu MiB",
-				at == text ? "" : ", ", p->hugetlb[i].free, p->hugetlb[i].total,
+			at += snprintf(at, sizeof text - (size_t)(at - text),
+				"%s%ld free of %ld of %zu MiB", at == text ? "" : ", ",
+				p->hugetlb[i].free, p->hugetlb[i].total,
 				p->hugetlb[i].page_size >> 20);
 	print_folded("hugetlb", text);
 }
@@ -79,10 +80,10 @@ static void print_text(const struct probe_result *p)
 		tty ? "\033[0m" : "");
 	print_folded("why", p->why);
 	print_folded("unsafe", p->unsafe[0] ? p->unsafe : "nothing");
-	print_folded("system calls", p->syscall_safe
-						 ? "on a page that moves, or was never touched, wait and are correct"
-						 : "on a page that moves, or was never touched, fail with EFAULT "
-						   "unless it is pinned");
+	print_folded("system calls",
+		p->syscall_safe ? "on a page that moves, or was never touched, wait and are correct"
+				: "on a page that moves, or was never touched, fail with EFAULT "
+				  "unless it is pinned");
 	for (unsigned i = 0; i < p->nr_advice; i++)
 		print_folded(i ? "" : "better", p->advice[i]);
 	putchar('\n');
@@ -125,12 +126,14 @@ static void print_json(const struct probe_result *p)
 	json_object_object_add(o, "blocker", json_object_new_string(p->blocker));
 	json_object_object_add(o, "syscall_safe", json_object_new_boolean(p->syscall_safe));
 	json_object_object_add(o, "why", json_object_new_string(p->why));
-	json_object_object_add(o, "unsafe", p->unsafe[0] ? json_object_new_string(p->unsafe) : NULL);
+	json_object_object_add(
+		o, "unsafe", p->unsafe[0] ? json_object_new_string(p->unsafe) : NULL);
 	json_object_object_add(o, "advice", advice);
 	json_object_object_add(o, "kernel", json_object_new_string(p->kernel));
 	json_object_object_add(o, "host_nodes", json_object_new_int((int)p->host_nodes));
 	json_object_object_add(o, "userfaultfd", ways_json(p));
-	json_object_object_add(o, "max_map_count", json_object_new_int64((int64_t)p->max_map_count));
+	json_object_object_add(
+		o, "max_map_count", json_object_new_int64((int64_t)p->max_map_count));
 	json_object_object_add(o, "shmem_huge", json_object_new_string(p->shmem_huge));
 	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
 	json_object_put(o);
@@ -147,7 +150,8 @@ int cmd_check(int argc, char **argv)
 		if (c == 'j') {
 			json = true;
 		} else if (c == 'h') {
-			puts("usage: godwit check [--json]\n\nWhich backend and blocker this host gives the "
+			puts("usage: godwit check [--json]\n\nWhich backend and blocker this host "
+			     "gives the "
 			     "engine, why, and how to get better.");
 			return CLI_OK;
 		} else {

@@ -73,7 +73,15 @@ void gw_machine_destroy(struct gw_machine *machine)
 
 // ---- The steps ----------------------------------------------------------------------------------
 
-enum built { BUILT_NOTHING, BUILT_STAT, BUILT_TRACE, BUILT_COPIER, BUILT_MMU, BUILT_PHYS, BUILT_MM };
+enum built {
+	BUILT_NOTHING,
+	BUILT_STAT,
+	BUILT_TRACE,
+	BUILT_COPIER,
+	BUILT_MMU,
+	BUILT_PHYS,
+	BUILT_MM
+};
 
 static int build_topology(struct gw_machine *m, const struct gw_machine_config *config)
 {

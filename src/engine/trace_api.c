@@ -29,11 +29,11 @@ int gw_trace_text(struct gw_machine *machine, uint64_t since, char **ret_text)
 
 	if (!ring)
 		return text_take(&text, ret_text);
-	for (end = trace_next(ring); trace_look(ring, since, &record); since = record.sequence + 1) {
-		if (record.sequence >= end)
-			break;
+	end = trace_next(ring);
+	while (trace_look(ring, since, &record) && record.sequence < end) {
 		trace_format_fields(&record, line, sizeof line);
 		text_printf(&text, "%s\n", line);
+		since = record.sequence + 1;
 	}
 	return text_take(&text, ret_text);
 }

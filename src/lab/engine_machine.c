@@ -117,8 +117,9 @@ static int engine_needs(struct lab_machine *machine, const struct story *story)
 	if (want->cma_count)
 		return lab_machine_fail(machine, LAB_SKIP, "machine cma=: %s", not_yet);
 	if (want->needs_nodes > want->nodes)
-		return lab_machine_fail(machine, LAB_SKIP, "needs nodes=%u: the story's machine has %u",
-			want->needs_nodes, want->nodes);
+		return lab_machine_fail(machine, LAB_SKIP,
+			"needs nodes=%u: the story's machine has %u", want->needs_nodes,
+			want->nodes);
 	return 0;
 }
 

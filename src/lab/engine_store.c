@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// store: the example driver (examples/store.c) in a story. Each object is filled with bytes made from
-// its number, so that check needs no memory of its own.
+// store: the example driver (examples/store.c) in a story. Each object is filled with bytes made
+// from its number, so that check needs no memory of its own.
 #include "lab/engine_machine.h"
 
-#include "../../examples/store.h"
+#include "store.h" // examples/
 
 #include <errno.h>
 #include <stdio.h>

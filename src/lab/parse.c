@@ -264,8 +264,8 @@ static void parse_text(struct parser *p, const char *text, size_t length)
 
 static void release_piles(struct parser *p)
 {
-	struct pile *piles[] = {&p->words, &p->tasks, &p->maps, &p->loads, &p->areas, &p->commands,
-		&p->pools, &p->cma};
+	struct pile *piles[] = {&p->words, &p->tasks, &p->maps, &p->loads, &p->areas, &p->stores,
+		&p->commands, &p->pools, &p->cma};
 	for (size_t i = 0; i < sizeof(piles) / sizeof(piles[0]); i++)
 		free(piles[i]->v);
 }

@@ -29,6 +29,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 
 static int host_prot(enum mmu_prot prot)
 {
@@ -244,13 +245,18 @@ static void signal_wake(struct mmu *mmu maybe_unused, uintptr_t at maybe_unused,
 void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault)
 {
 	struct rewire_call c;
+	int err = 0;
 
 	if (rewire_enter(&c, mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
 		return;
-	if (!page_state_allows(c.window->state[c.page], fault->access) && rewire_place_bus(&c))
-		mend(&c); // asked again at once
+	if (!page_state_allows(c.window->state[c.page], fault->access))
+		err = rewire_place_bus(&c);
+	if (err)
+		mend(&c);
 	rewire_unlock(&c);
 	rewire_leave(&c);
+	if (err) // pending until the handler returns; the access is asked for again after it
+		host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
 }
 
 static void signal_close(struct mmu *mmu)

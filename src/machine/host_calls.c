@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -256,4 +257,15 @@ void host_uffd_wake(int fd, uintptr_t at, size_t size)
 pid_t host_tid(void)
 {
 	return (pid_t)syscall(SYS_gettid);
+}
+
+void host_signal_thread(pid_t tid, int sig, int code, uintptr_t at)
+{
+	// The kernel lets a thread forge a fault's code only for itself.
+	siginfo_t info = {.si_signo = sig, .si_code = tid == host_tid() ? code : SI_QUEUE};
+	int saved = errno;
+
+	info.si_addr = (void *)at;
+	(void)syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, sig, &info);
+	errno = saved;
 }

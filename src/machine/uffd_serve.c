@@ -25,21 +25,6 @@
 #include "machine/rewire.h"
 
 #include <signal.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-static void send_signal(const struct mmu_fault *fault, int sig)
-{
-	siginfo_t info = {
-		.si_signo = sig,
-		.si_code = SI_QUEUE,
-		.si_addr = (void *)fault->at,
-	};
-
-	MARK(uffd_signal_by_hand);
-	if (fault->tid)
-		syscall(SYS_rt_tgsigqueueinfo, getpid(), fault->tid, sig, &info);
-}
 
 // Readers may go on where only a store was refused.
 static int refuse_access(struct rewire_call *c, enum mmu_access access)
@@ -78,8 +63,13 @@ static void refuse(struct rewire *rw, void *owner, const struct mmu_fault *fault
 					    : refuse_access(&c, fault->access);
 	rewire_unlock(&c);
 	rewire_leave(&c);
-	if (err)
-		send_signal(fault, what == MMU_FAULT_BUS ? SIGBUS : SIGSEGV);
+	if (err) {
+		MARK(uffd_signal_by_hand);
+		if (what == MMU_FAULT_BUS)
+			host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
+		else
+			host_signal_thread(fault->tid, SIGSEGV, SEGV_ACCERR, fault->at);
+	}
 	if (err || what == MMU_FAULT_BUS || ask(rw, owner, fault) == MMU_FAULT_SEGV)
 		return;
 	MARK(uffd_refusal_taken_back);

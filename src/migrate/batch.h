@@ -75,20 +75,29 @@ unsigned batch_page_limit(const struct migrate_control *);
 #include "virt/gather.h"
 #include "virt/rmap.h"
 
-// Keeps the rmap lock and the page-table lock of the last change as long as the next one needs the
-// same, so that a run of neighbours costs one lock and one host call of each kind.
-struct mapper {
-	struct batch *batch;
+// Keeps the rmap lock and the page-table locks of the last changes as long as the next one needs the
+// same, so that a run of neighbours costs one lock and one host call of each kind, for each of a few
+// spaces that map it.
+#define MAPPER_TABLES 4
+
+// A table that is held, and what is queued for it.
+struct held_table {
 	struct gather gather;
-	struct rwlock *rmap; // held for reading, or NULL
-	bool keep_nothing;   // KSM's locks come and go between places
-	int error;	     // first failure of a host block
-	// What is queued in the gather and not issued yet, when it is a map: a failed one must be
-	// cleared, or the host would go on showing the old frames.
+	// The part of it that is a map and not issued yet: if the host refuses, it must be cleared,
+	// or the host would go on showing the old frames.
 	uintptr_t map_at;
 	unsigned map_nr;
 	struct pfn map_first;
 	enum mmu_prot map_prot;
+};
+
+struct mapper {
+	struct batch *batch;
+	struct held_table table[MAPPER_TABLES];
+	struct held_table *now; // that of the last mapper_table()
+	struct rwlock *rmap;	// held for reading, or NULL
+	bool keep_nothing;	// KSM's locks come and go between places
+	int error;		// first failure of a host block
 };
 
 void mapper_init(struct mapper *, struct batch *);
@@ -99,9 +108,9 @@ void mapper_walk(struct mapper *, struct folio *, rmap_one_fn *one, void *arg);
 // Hold the table of addr; NULL when there is none.
 struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
 struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
-// Issue what is queued and give up the table, but keep the rmap lock.
-void mapper_release_table(struct mapper *);
-// Queue translations to new frames; translations to the old frames again.
+// Issue what is queued and give up the tables, but keep the rmap lock.
+void mapper_release_tables(struct mapper *);
+// For the table held now: queue translations to new frames; translations to the old frames again.
 void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 void mapper_unblock(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 

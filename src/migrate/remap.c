@@ -115,7 +115,7 @@ static bool remap_one(const struct rmap_range *r, void *arg)
 		left -= nr;
 	}
 	if (w->m->keep_nothing)
-		mapper_release_table(w->m);
+		mapper_release_tables(w->m);
 	return true;
 }
 

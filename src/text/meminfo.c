@@ -171,8 +171,8 @@ int file_node_meminfo(struct gw_machine *machine, const struct tunable *t maybe_
 
 // ---- Of the machine
 
-// What could be had without hurting: free memory above the reserves, and half of the page cache (all
-// of it above the low watermarks).
+// What could be had without hurting: free memory above the reserves, and half of the page cache
+// (all of it above the low watermarks).
 static unsigned long available_pages(const struct phys *phys, const struct vmstat *stat)
 {
 	unsigned long free = phys_nr_free(phys), reserve = 0, low = 0;
@@ -247,7 +247,7 @@ static void poisoned_line(const struct meminfo *mi)
 
 	for (unsigned nid = 0; nid < phys->nr_nodes; nid++)
 		pages += phys_node(phys, nid)->nr_poisoned;
-	line(mi, "HardwareCorrupted", KB(pages));
+	text_printf(mi->text, "HardwareCorrupted: %5lu kB\n", KB(pages));
 }
 
 int file_meminfo(struct gw_machine *machine, const struct tunable *t maybe_unused,

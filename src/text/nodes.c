@@ -15,7 +15,8 @@ int file_node_distance(struct gw_machine *machine, const struct tunable *t maybe
 	if (!index_is_node(machine, index[0]))
 		return -ENOENT;
 	for (unsigned nid = 0; nid < topology->nr_nodes; nid++)
-		text_printf(text, "%s%u", nid ? " " : "", topology_distance(topology, index[0], nid));
+		text_printf(text, "%s%u", nid ? " " : "",
+			topology_distance(topology, index[0], nid));
 	text_putc(text, '\n');
 	return 0;
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// proc/PID/numa_maps: a line a vma, with its policy, what is behind it, and on which nodes its pages
-// are.
+// proc/PID/numa_maps: a line a vma, with its policy, what is behind it, and on which nodes its
+// pages are.
 //
 //	200000000000 interleave:0-1 anon=8 dirty=8 active=0 N0=4 N1=4 kernelpagesize_kB=4
 //
 // Counted are the pages that are present: not those on the move (their entries are migration
-// entries), and not the zero page. A page counts by its folio's state; `mapmax` is the largest count
-// of mappings of one page; a transparent huge entry counts as 512 pages, one of hugetlb as one page
-// of its size. `mapped` is left out when `anon` or `dirty` says the same, `active` when all are.
+// entries), and not the zero page. A page counts by its folio's state; `mapmax` is the largest
+// count of mappings of one page; a transparent huge entry counts as 512 pages, one of hugetlb as
+// one page of its size. `mapped` is left out when `anon` or `dirty` says the same, `active` when
+// all are.
 //
 // Locks: mmap_lock for reading, then one page table at a time. What can fail: memory for the text;
 // a pid that is nobody's is -ENOENT. A task that has exited has no lines.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // proc/pagetypeinfo: free blocks by migratetype and order, and how many pageblocks each type has,
 // a section for each node that has memory. The column CMA is printed only on a machine with a
-// contiguous-memory area. A list's count ends at 100000, shown as ">100000". Each zone's numbers are
-// of one moment.
+// contiguous-memory area. A list's count ends at 100000, shown as ">100000".
+// Each zone's numbers are of one moment (its lock). Nothing can fail.
 #include "base/text_buf.h"
 #include "phys/alloc.h"
 #include "text/files.h"

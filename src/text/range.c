@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What stories ask about a part of a space: its lines of numa_maps and smaps, the node of each page,
-// and how many huge mappings it has.
+// What stories ask about a part of a space: its lines of numa_maps and smaps, the node of each
+// page, and how many huge mappings it has.
 //
-// Looking changes nothing: no page is touched, no counter moves. Results are written to the caller's
-// memory only while no lock is held, as that memory may itself be managed; so nodes are collected a
-// chunk at a time, and a page that moves meanwhile is answered as of its own moment.
+// Looking changes nothing: no page is touched, no counter moves. Results are written to the
+// caller's memory only while no lock is held, as that memory may itself be managed; so nodes are
+// collected a chunk at a time, and a page that moves meanwhile is answered as of its own moment.
 // Locks: mmap_lock for reading, then one page table at a time. What can fail: memory for a text.
 #include "base/text_buf.h"
 #include "text/leaves.h"

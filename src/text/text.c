@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Files by path: gw_text() and gw_tunable_set().
 //
-// A path is looked for in the tables that subsystems registered, then in those of this folder. A row
-// whose path has a '*' answers for every number there; if the number means nothing to it (-ENOENT),
-// the search goes on, so that two subsystems can share a pattern.
+// A path is looked for in the tables that subsystems registered, then in those of this folder. A
+// row whose path has a '*' answers for every number there; if the number means nothing to it
+// (-ENOENT), the search goes on, so that two subsystems can share a pattern.
 //
 // Errors are the file system's first (-ENOENT; -EACCES for reading what is write-only and writing
 // what is read-only, which root meets too), then the file's own. Locks: none here.
@@ -152,7 +152,15 @@ int text_read_number(struct gw_machine *machine, const char *path, unsigned long
 static int write_row(struct gw_machine *machine, const struct tunable *row, const unsigned *index,
 	void *arg)
 {
-	return row->set ? row->set(machine, row, index, arg) : -EACCES;
+	struct text_buf text = {0};
+	int err;
+
+	if (row->set)
+		return row->set(machine, row, index, arg);
+	// Whether there is such a file comes first.
+	err = row->get(machine, row, index, &text);
+	text_discard(&text);
+	return err == -ENOENT ? err : -EACCES;
 }
 
 int text_write(struct gw_machine *machine, const char *path, const char *value)

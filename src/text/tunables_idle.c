@@ -3,13 +3,13 @@
 // compaction, demotion. A subsystem that is there has registered rows of its own, which are found
 // before these.
 //
-//	switch       has its value for "off", and accepts no other: -EOPNOTSUPP ("not in this build")
+//	switch       has its value for "off" and accepts no other: -EOPNOTSUPP, not in this build
 //	parameter    is kept and shown, though nobody heeds it: a story may set the stage
 //	counter      is 0
 //	action       -EOPNOTSUPP, after the checks that Linux makes
 //
-// A value that Linux would refuse is refused first, with Linux's error. Defaults are Linux's, but for
-// the switches. Values live in the machine's slots; nothing is locked, nothing else can fail.
+// A value that Linux would refuse is refused first, with Linux's error. Defaults are Linux's, but
+// for the switches. Values live in the machine's slots; nothing is locked, nothing else can fail.
 #include "base/assert.h"
 #include "base/text_buf.h"
 #include "text/files.h"

@@ -39,6 +39,9 @@ struct mini {
 	atomic_ulong faults, waits, copies;
 };
 
+// GODWIT_TEST_HUGE=1: with transparent huge pages, where the host has them.
+#define mini_huge (getenv("GODWIT_TEST_HUGE") != NULL)
+
 static struct pfn mini_frames(struct mini *m, unsigned node, unsigned nr)
 {
 	struct pfn first;
@@ -245,6 +248,7 @@ static int mini_open(struct mini *m, const struct mmu_config *config, size_t win
 			.bytes = 32ul << 20,
 			.host_node = -1,
 			.keep_tables = true,
+			.huge = mini_huge,
 		};
 
 		assert_int_equal(arena_open(&a, &m->arena[node]), 0);
