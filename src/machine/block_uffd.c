@@ -282,15 +282,28 @@ static int make(struct rewire_call *c, enum mmu_prot prot)
 	return prot == MMU_READ ? make_readable(c) : make_refused(c);
 }
 
-// Pages without translation stay so: unwatched, they would be read as zeros.
+static void clear_parts(struct rewire_call *c);
+
+// Pages without translation stay so (unwatched, they would be read as zeros), but where an access was
+// refused the engine is asked again: it may permit the next one.
 static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
 {
-	struct rewire_call part;
+	struct rewire_call shown, gap;
+	unsigned i = 0;
 	int err = 0;
 
-	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
-		i = (unsigned)(part.page - c->page) + part.nr)
-		err = make(&part, prot);
+	while (!err && i < c->nr) {
+		bool any = rewire_next_shown(c, first, i, &shown);
+		unsigned from = (unsigned)(shown.page - c->page);
+
+		if (from > i) {
+			gap = part(c, c->page + i, from - i);
+			clear_parts(&gap);
+		}
+		if (any)
+			err = make(&shown, prot);
+		i = from + shown.nr;
+	}
 	return err;
 }
 
