@@ -122,7 +122,7 @@ int vma_walk(struct vma_walk *w, struct vma *vma, uint64_t start, uint64_t end)
 	return err;
 }
 
-// ---- Pages without an entry
+// ---- Pages without a present entry
 
 static void ask_again(struct vma *vma, uint64_t addr, uint64_t end)
 {
@@ -137,7 +137,7 @@ static void ask_again_in_table(struct vma *vma, struct page_table *table, uint64
 	while (addr < end) {
 		uint64_t from = addr;
 
-		while (addr < end && pte_none(table_entry(table, pte_index(vaddr_of(addr)))))
+		while (addr < end && !pte_present(table_entry(table, pte_index(vaddr_of(addr)))))
 			addr += PAGE_SIZE;
 		if (addr > from)
 			ask_again(vma, from, addr);
@@ -150,13 +150,16 @@ void vma_ask_again(struct vma *vma, uint64_t start, uint64_t end)
 {
 	for (uint64_t addr = start, next; addr < end; addr = next) {
 		struct page_table *table = pte_table_lock(vma->space, vaddr_of(addr)), *pmd;
+		struct pte e;
 
 		next = pmd_end(addr, end);
 		if (table) {
 			ask_again_in_table(vma, table, addr, next);
 			page_table_unlock(table);
-		} else if (pte_none(peek_pmd(vma->space, addr, &pmd))) {
-			ask_again(vma, addr, next);
+			continue;
 		}
+		e = peek_pmd(vma->space, addr, &pmd);
+		if (!pte_huge(e) || !pte_present(e))
+			ask_again(vma, addr, next);
 	}
 }
