@@ -414,6 +414,7 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && place_void(&c))
 		mend(&c);
 	rewire_unlock(&c);
+	host_uffd_wake(c.rw->uffd, at, c.size); // who waited for a page on the move looks again
 	rewire_leave(&c);
 }
 

@@ -83,8 +83,8 @@ struct mmu_ops {
 	// by the engine (a protected area), contents kept. Pages without translation stay so. On
 	// failure some of the pages may have the new permission.
 	int (*protect)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
-	// No translation any more: the next access faults to the engine. Never fails: the caller
-	// gives up the frames.
+	// No translation any more: the next access faults to the engine, and who got MMU_FAULT_WAIT
+	// retries. Never fails: the caller gives up the frames.
 	void (*clear)(struct mmu *, uintptr_t at, unsigned nr);
 	// Stop writers, and readers too when `readers`; on return no store is in flight and none
 	// can begin until map() or unblock(). Reads may go on when !readers. -ENOMEM leaves it

@@ -154,7 +154,8 @@ struct region *region_of_host(struct space *space, uintptr_t host)
 }
 
 // ---- Refusals: what a backend made true for an access that the engine refused stays so, until the
-// page is mapped or cleared. Pages with entries get that when their entries change; the others here.
+// page is mapped or cleared. Present pages get that when their entries change; the others here, also
+// those that are just being moved.
 
 void space_note_refusal(struct space *space, uintptr_t host)
 {
@@ -171,13 +172,15 @@ static void clear_empty(struct gather *g, struct vma *vma, uint64_t start, uint6
 	struct mmu *mmu = vma->space->mm->mmu;
 	struct page_table *table = gather_pmd_table(g, vma->space, vaddr_of(start));
 
-	if (table && pte_huge(table_entry(table, pmd_index(vaddr_of(start)))))
+	struct pte pmd = table ? table_entry(table, pmd_index(vaddr_of(start))) : (struct pte){0};
+
+	if (pte_huge(pmd) && pte_present(pmd))
 		return;
 	table = gather_table(g, vma->space, vaddr_of(start));
 	if (!table)
 		mmu->ops->clear(mmu, vma_host(vma, start), (unsigned)((end - start) >> PAGE_SHIFT));
 	for (uint64_t addr = start; table && addr < end; addr += PAGE_SIZE)
-		if (pte_none(table_entry(table, pte_index(vaddr_of(addr)))))
+		if (!pte_present(table_entry(table, pte_index(vaddr_of(addr)))))
 			gather_clear(g, vma_host(vma, addr), 1);
 }
 

@@ -8,7 +8,11 @@
 #include <godwit/policy.h>
 #include <godwit/space.h>
 
+#include "engine/engine.h"
+
 #include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <sys/mman.h>
 
@@ -26,8 +30,8 @@ static struct setup soft = {GW_BACKEND_SOFT, GW_BLOCKER_AUTO, NULL, NULL};
 static struct setup with_signal = {GW_BACKEND_REWIRE, GW_BLOCKER_SIGNAL, NULL, NULL};
 static struct setup with_userfaultfd = {GW_BACKEND_REWIRE, GW_BLOCKER_USERFAULTFD, NULL, NULL};
 
-static sigjmp_buf escape;
-static volatile sig_atomic_t expected;
+static _Thread_local sigjmp_buf escape;
+static _Thread_local volatile sig_atomic_t expected;
 
 static void on_signal(int sig)
 {
@@ -234,6 +238,128 @@ static void test_sync_of_a_part(struct setup *s)
 	close(fd);
 }
 
+// ---- In the middle of a move
+
+// A move stops when its pages are unmapped, until it is told to go on.
+struct stopped_move {
+	struct mm_notifier notifier; // first
+	struct setup *s;
+	uint64_t at;
+	sem_t unmapped, go_on;
+	pthread_t mover, toucher;
+	long moved;
+	atomic_bool stopped; // once
+};
+
+static void ignore(struct mm_notifier *n, uint64_t start, uint64_t end,
+	enum mm_invalidate_reason reason)
+{
+	(void)n, (void)start, (void)end, (void)reason;
+}
+
+static void stop_here(struct mm_notifier *n, uint64_t start, uint64_t end,
+	enum mm_invalidate_reason reason)
+{
+	struct stopped_move *m = (struct stopped_move *)n;
+
+	(void)start, (void)end;
+	if (reason != MM_INVALIDATE_MIGRATE || atomic_exchange(&m->stopped, true))
+		return;
+	sem_post(&m->unmapped);
+	sem_wait(&m->go_on);
+}
+
+static void *mover_main(void *arg)
+{
+	struct stopped_move *m = arg;
+	int status;
+
+	m->moved = move(m->s, m->at, 1, 1, &status);
+	return NULL;
+}
+
+static void *toucher_main(void *arg)
+{
+	struct stopped_move *m = arg;
+
+	if (gw_task_attach(m->s->task) || poke(m->s, m->at, 77))
+		abort();
+	return gw_task_attach(NULL) ? arg : NULL;
+}
+
+// Returns when the page is unmapped and a store to it waits.
+static void stop_a_move(struct stopped_move *m, struct setup *s, uint64_t at)
+{
+	struct mm_core *mm = &s->machine->mm;
+
+	*m = (struct stopped_move){.s = s, .at = at};
+	m->notifier.space = ((struct task *)s->task)->space;
+	m->notifier.start = ignore;
+	m->notifier.end = stop_here;
+	sem_init(&m->unmapped, 0, 0);
+	sem_init(&m->go_on, 0, 0);
+	mm_notifier_register(mm, &m->notifier);
+	assert_int_equal(pthread_create(&m->mover, NULL, mover_main, m), 0);
+	sem_wait(&m->unmapped);
+	assert_int_equal(pthread_create(&m->toucher, NULL, toucher_main, m), 0);
+	usleep(50000); // asleep by now, or the test is weaker
+	alarm(30);
+}
+
+static void let_go_on(struct stopped_move *m)
+{
+	sem_post(&m->go_on);
+	pthread_join(m->mover, NULL);
+	pthread_join(m->toucher, NULL);
+	alarm(0);
+	mm_notifier_unregister(&m->s->machine->mm, &m->notifier);
+	sem_destroy(&m->unmapped);
+	sem_destroy(&m->go_on);
+}
+
+static uint64_t map_object(struct setup *s, struct gw_object **ret_object)
+{
+	struct gw_mapping mapping = {.size = sizeof mapping, .length = 4 * PAGE, .prot = RW,
+		.flags = GW_MAP_SHARED};
+	uint64_t at;
+
+	assert_int_equal(gw_object_create(s->machine, "shared", 4 * PAGE, ret_object), 0);
+	mapping.object = *ret_object;
+	assert_int_equal(gw_map(s->task, &mapping, &at), 0);
+	assert_int_equal(poke(s, at, 1), 0);
+	return at;
+}
+
+// Who sleeps until a page has moved is woken when it is taken away instead.
+static void test_taken_away_while_moving(struct setup *s)
+{
+	struct gw_object *object;
+	struct stopped_move m;
+	uint64_t at = map_object(s, &object);
+
+	stop_a_move(&m, s, at);
+	assert_int_equal(gw_advise(s->task, at, PAGE, MADV_DONTNEED), 0);
+	let_go_on(&m);
+	assert_holds(s, at, 77);
+	gw_object_put(object);
+}
+
+// And when its permission goes and comes back meanwhile. (Of the whole mapping: to split it would
+// need the rmap lock, which the move holds.)
+static void test_protected_while_moving(struct setup *s)
+{
+	uint64_t at = map_at(s, 4, 0, RW);
+	struct stopped_move m;
+
+	assert_int_equal(poke(s, at, 1), 0);
+	stop_a_move(&m, s, at);
+	assert_int_equal(gw_protect(s->task, at, 4 * PAGE, GW_PROT_READ), 0);
+	assert_int_equal(gw_protect(s->task, at, 4 * PAGE, RW), 0);
+	let_go_on(&m);
+	assert_int_equal(m.moved, 0);
+	assert_holds(s, at, 77);
+}
+
 struct found {
 	void (*test)(struct setup *);
 	struct setup *setup;
@@ -262,6 +388,8 @@ int main(void)
 		ON_ALL(test_hole_is_filled),
 		ON_ALL(test_numbers_are_not_given_twice),
 		ON_ALL(test_sync_of_a_part),
+		ON_ALL(test_taken_away_while_moving),
+		ON_ALL(test_protected_while_moving),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
