@@ -327,7 +327,8 @@ void page_tables_free_range(struct space *space, struct vaddr start, struct vadd
 			free_if_empty(space, pmd_table, pmd_index(vaddr_of(a)));
 			a += PMD_SIZE;
 		} else {
-			a = ALIGN_DOWN(a, 1ull << level_shift(level)) + (1ull << level_shift(level));
+			uint64_t size = 1ull << level_shift(level); // of the empty entry
+			a = ALIGN_DOWN(a, size) + size;
 		}
 	}
 }

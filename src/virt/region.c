@@ -125,8 +125,9 @@ struct region *region_of_host(struct space *space, uintptr_t host)
 	return node ? container_of(node, struct region, by_host) : NULL;
 }
 
-// ---- Refusals: what a backend made true for an access that the engine refused stays so, until the
-// page is mapped or cleared. Pages with entries get that when their entries change; the others here.
+// ---- Refusals: what a backend made true for an access that the engine refused stays so, until
+// the page is mapped or cleared. Pages with entries get that when their entries change; the others
+// here.
 
 void space_note_refusal(struct space *space, uintptr_t host)
 {
