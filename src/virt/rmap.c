@@ -64,9 +64,10 @@ static void map_pages(struct folio *folio, unsigned first, unsigned nr)
 
 static void map_entire(struct folio *folio)
 {
-	unsigned fresh = folio_map_entire(folio);
+	bool first;
+	unsigned fresh = folio_map_entire(folio, &first);
 
-	if (folio_entire_mapcount(folio) == 1)
+	if (first)
 		count_pmd_mapped(folio, 1);
 	count_mapped(folio, fresh);
 }
@@ -140,9 +141,10 @@ void folio_remove_rmap(struct folio *folio, unsigned first, unsigned nr)
 
 void folio_remove_rmap_pmd(struct folio *folio)
 {
-	unsigned gone = folio_unmap_entire(folio);
+	bool last;
+	unsigned gone = folio_unmap_entire(folio, &last);
 
-	if (!folio_entire_mapcount(folio))
+	if (last)
 		count_pmd_mapped(folio, -1);
 	note_unmapped(folio, gone);
 }
