@@ -25,5 +25,6 @@ int cli_usage_error(const char *prefix, const char *format, ...)
 
 int cmd_lab(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 
 #endif

@@ -22,6 +22,7 @@ static const struct cli_command commands[] = {
 		cmd_lab},
 	{"check", "[--json]", "what this host gives the engine, what is unsafe, how to get better",
 		cmd_check},
+	{"bench", "migrate ...", "measure what moving pages costs here", cmd_bench},
 	{"help", "", "this text", cmd_help},
 };
 

@@ -43,7 +43,7 @@ void probe_choice(const char *text, char *ret_word, size_t size)
 	if (close)
 		snprintf(ret_word, size, "%.*s", (int)(close - open - 1), open + 1);
 	else
-		snprintf(ret_word, size, "%s", text);
+		snprintf(ret_word, size, "%.*s", (int)size - 1, text);
 }
 
 static void probe_shmem_huge(struct probe_result *r)
