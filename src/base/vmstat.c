@@ -93,7 +93,7 @@ void vm_events(struct vmstat *vs, enum vmstat_item item, long n)
 	add(vs, machine_slot(vs, item), n);
 }
 
-// Values are one a node, so the zones' LRU lines say the same as the nodes'; only these are counted.
+// Values are one a node, so the zones' LRU lines say what the nodes' do; only these are counted.
 static enum vmstat_item counted_as(enum vmstat_item item)
 {
 	if (item >= VM_NR_ZONE_INACTIVE_ANON && item <= VM_NR_ZONE_UNEVICTABLE)
