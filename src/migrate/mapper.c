@@ -24,6 +24,7 @@ void mapper_init(struct mapper *m, struct batch *batch)
 {
 	m->batch = batch;
 	m->rmap = NULL;
+	m->mapping = 0;
 	m->keep_nothing = false;
 	m->error = 0;
 	m->now = &m->table[0];
@@ -91,7 +92,8 @@ void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one,
 		m->keep_nothing = false;
 		return;
 	}
-	struct rwlock *lock = folio_rmap_lock(folio);
+	uint32_t mapping = folio_mapping_raw(folio);
+	struct rwlock *lock = m->rmap && mapping == m->mapping ? m->rmap : folio_rmap_lock(folio);
 	if (!lock)
 		return;
 	if (lock != m->rmap) {
@@ -99,15 +101,8 @@ void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one,
 		read_lock(lock);
 		m->rmap = lock;
 	}
+	m->mapping = mapping;
 	rmap_walk_held(folio, one, arg);
-}
-
-static bool holds(const struct held_table *t, const struct space *space, uint64_t addr)
-{
-	const struct page_table *table = t->gather.table;
-
-	return table && t->gather.space == space && table->level == 1 &&
-	       table->base == (addr & PMD_MASK);
 }
 
 // One more table without waiting; false: it is busy, or there is no room for it.
@@ -127,18 +122,16 @@ static bool try_table(struct mapper *m, struct held_table *t, struct space *spac
 	return true;
 }
 
-struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t addr)
+struct page_table *mapper_change_table(struct mapper *m, struct space *space, uint64_t addr)
 {
 	struct held_table *unused = NULL;
 	struct page_table *table;
 	bool any = false;
 
-	if (holds(m->now, space, addr))
-		return m->now->gather.table;
 	for (unsigned i = 0; i < MAPPER_TABLES; i++) {
 		struct held_table *t = &m->table[i];
 
-		if (holds(t, space, addr)) {
+		if (table_is_held(t, space, addr)) {
 			m->now = t;
 			return t->gather.table;
 		}
