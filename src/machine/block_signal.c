@@ -100,8 +100,8 @@ static int place_protected(struct rewire_call *c, struct pfn first, enum mmu_pro
 	return err;
 }
 
-static int signal_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static int signal_map(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -170,8 +170,8 @@ static void signal_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 			if (host_protect(at, c.size, PROT_NONE))
 				clear_window(&c);
 			else
-				window_state_change(c.window, c.page, nr, PAGE_PROT,
-					PAGE_PROT_NONE | PAGE_OFF);
+				window_state_change(
+					c.window, c.page, nr, PAGE_PROT, PAGE_PROT_NONE | PAGE_OFF);
 		}
 	}
 	rewire_unlock(&c);
@@ -211,8 +211,8 @@ static int signal_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigne
 	return err;
 }
 
-static void signal_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static void signal_unblock(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -226,8 +226,8 @@ static void signal_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsi
 		mend(&c);
 		err = host_protect(at, c.size, host_prot(prot));
 		if (!err)
-			window_state_change(c.window, c.page, nr, PAGE_PROT | PAGE_OFF,
-				prot_state(prot));
+			window_state_change(
+				c.window, c.page, nr, PAGE_PROT | PAGE_OFF, prot_state(prot));
 	}
 	if (err)
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);
@@ -237,8 +237,8 @@ static void signal_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsi
 	rewire_leave(&c);
 }
 
-static void signal_wake(struct mmu *mmu maybe_unused, uintptr_t at maybe_unused,
-	unsigned nr maybe_unused)
+static void signal_wake(
+	struct mmu *mmu maybe_unused, uintptr_t at maybe_unused, unsigned nr maybe_unused)
 {
 }
 

@@ -72,11 +72,11 @@ static void probe_hugetlb(struct probe_result *r)
 		char path[128];
 
 		pool->page_size = sizes[i];
-		snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
-			sizes[i] >> 10);
+		snprintf(path, sizeof(path),
+			"/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages", sizes[i] >> 10);
 		pool->total = read_number(path);
-		snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%zukB/free_hugepages",
-			sizes[i] >> 10);
+		snprintf(path, sizeof(path),
+			"/sys/kernel/mm/hugepages/hugepages-%zukB/free_hugepages", sizes[i] >> 10);
 		pool->free = read_number(path);
 	}
 }

@@ -79,8 +79,8 @@ void rewire_destroy(struct rewire *rw)
 	mutex_destroy(&rw->lock);
 }
 
-NO_THREAD_SAFETY_ANALYSIS int rewire_enter(struct rewire_call *call, struct mmu *mmu, uintptr_t at,
-	unsigned nr)
+NO_THREAD_SAFETY_ANALYSIS int rewire_enter(
+	struct rewire_call *call, struct mmu *mmu, uintptr_t at, unsigned nr)
 {
 	struct rewire *rw = rewire_of(mmu);
 	struct window_ref ref;

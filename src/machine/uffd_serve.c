@@ -50,8 +50,8 @@ static enum mmu_fault_result ask(struct rewire *rw, void *owner, const struct mm
 	return rw->mmu.fault(owner, fault);
 }
 
-static void refuse(struct rewire *rw, void *owner, const struct mmu_fault *fault,
-	enum mmu_fault_result what)
+static void refuse(
+	struct rewire *rw, void *owner, const struct mmu_fault *fault, enum mmu_fault_result what)
 {
 	struct rewire_call c;
 	int err = 0;
@@ -85,8 +85,8 @@ void uffd_serve(void *rewire, const struct uffd_msg *msg)
 	struct rewire *rw = rewire;
 	struct mmu_fault fault = {
 		.at = msg->arg.pagefault.address,
-		.access = msg->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE |
-							     UFFD_PAGEFAULT_FLAG_WP)
+		.access = msg->arg.pagefault.flags &
+					  (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)
 				  ? MMU_ACCESS_WRITE
 				  : MMU_ACCESS_READ,
 		.may_wait = false,

@@ -15,7 +15,8 @@ static void windows_do_not_nest(void)
 	assert_null(w);
 	assert_int_equal(ops->window_open(mini.mmu, 0, 0, NULL, &mini, &w), -EINVAL);
 	assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE + 1, 0, NULL, &mini, &w), -EINVAL);
-	assert_int_equal(ops->map(mini.mmu, mini_at(&mini, PAGES), pfn_of(1), 1, MMU_WRITE), -EFAULT);
+	assert_int_equal(
+		ops->map(mini.mmu, mini_at(&mini, PAGES), pfn_of(1), 1, MMU_WRITE), -EFAULT);
 	assert_int_equal(ops->map(mini.mmu, mini_at(&mini, 0), pfn_of(1), 1, MMU_WRITE), -EINVAL);
 	*mini_byte(&mini, 16) = 3;
 	assert_int_equal(*mini_byte(&mini, 16), 3);
@@ -67,7 +68,8 @@ static void mappings_are_counted(void)
 			mini_fill(&mini, page, (unsigned)nr, seed >> 50 & 1, MMU_READ);
 			break;
 		case 2:
-			assert_int_equal(mini_move(&mini, page, 1, seed >> 50 & 1, seed >> 51 & 1), 0);
+			assert_int_equal(
+				mini_move(&mini, page, 1, seed >> 50 & 1, seed >> 51 & 1), 0);
 			break;
 		case 3:
 			assert_int_equal(mini_protect(&mini, page, 1,
@@ -262,11 +264,11 @@ static void host_has_no_mapping_left(void)
 }
 
 #define ALL_TESTS(X)                                                                               \
-	X(windows_do_not_nest) \
-	X(mappings_are_counted) \
-	X(moves_stop_at_the_budget) \
-	X(failures_leave_everything) \
-	X(failures_of_many) \
+	X(windows_do_not_nest)                                                                     \
+	X(mappings_are_counted)                                                                    \
+	X(moves_stop_at_the_budget)                                                                \
+	X(failures_leave_everything)                                                               \
+	X(failures_of_many)                                                                        \
 	X(host_has_no_mapping_left)
 
 MINI_MAIN(ALL_TESTS)
