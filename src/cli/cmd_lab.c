@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
-// godwit lab run, check, compare: stories from the command line.
+// godwit lab run, check, compare, restore: stories from the command line.
 //
 //   run      parses every file, asks the machine whether it can play them, and only then plays
 //   check    parses, says nothing when all is well
 //   compare  plays on both machines (the real kernel in a virtual machine if this host does not
 //            have the nodes), or takes two reports that run --json wrote, and shows what differs
+//   restore  puts back what a run on the host left changed because it was killed
 //
 // Before anything runs every mistake in every file is on stderr and the exit status is 2. The
 // status of several stories is the gravest: 2, then 1, then 0; 77 only when all were skipped.
 
 #include "cli/cli.h"
+#include "host/journal.h"
 #include "lab/compare.h"
 #include "lab/player.h"
 #include "lab/real_kernel.h"
@@ -264,7 +266,7 @@ static int compare_stories(const struct stories *s, const struct run_options *o)
 // ---- Options ------------------------------------------------------------------------------------
 
 enum { OPT_ON = 256, OPT_BACKEND, OPT_SEED, OPT_JSON, OPT_KEEP_GOING, OPT_TIMEOUT, OPT_RESULTS,
-	OPT_KERNEL };
+	OPT_KERNEL, OPT_ALLOW_CHANGES, OPT_ALLOW_POISON };
 
 static bool read_number(const char *text, unsigned long long max, unsigned long long *ret_number)
 {
@@ -303,6 +305,12 @@ static bool apply_option(struct run_options *o, int option, const char *prefix)
 		return true;
 	case OPT_RESULTS:
 		o->results = true;
+		return true;
+	case OPT_ALLOW_CHANGES:
+		o->lab.allow_system_changes = true;
+		return true;
+	case OPT_ALLOW_POISON:
+		o->lab.allow_poison = true;
 		return true;
 	case OPT_KERNEL:
 		o->kernel = optarg;
@@ -360,6 +368,8 @@ static int cmd_run(int argc, char **argv)
 		{"json", no_argument, NULL, OPT_JSON},
 		{"keep-going", no_argument, NULL, OPT_KEEP_GOING},
 		{"timeout", required_argument, NULL, OPT_TIMEOUT},
+		{"allow-system-changes", no_argument, NULL, OPT_ALLOW_CHANGES},
+		{"allow-poison", no_argument, NULL, OPT_ALLOW_POISON},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
@@ -368,7 +378,8 @@ static int cmd_run(int argc, char **argv)
 	int status;
 	if (read_options(argc, argv, "godwit lab run", known,
 		    "godwit lab run [--on engine|host] [--backend NAME] [--seed N] [--json]\n"
-		    "               [--keep-going] [--timeout SECONDS] FILE...\n",
+		    "               [--keep-going] [--timeout SECONDS]\n"
+		    "               [--allow-system-changes] [--allow-poison] FILE...\n",
 		    &o, &status))
 		return status;
 	if (!load_stories(argc - optind, argv + optind, &s))
@@ -424,6 +435,31 @@ static int cmd_compare(int argc, char **argv)
 	return status;
 }
 
+static void print_complaint(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "godwit: %s\n", text);
+}
+
+static int cmd_restore(int argc, char **argv)
+{
+	struct host host;
+	int count;
+	(void)argv;
+	if (argc > 1)
+		return cli_usage_error("godwit lab restore", "it takes nothing");
+	count = host_init(&host, NULL);
+	if (!count)
+		count = host_journal_recover(&host, print_complaint, NULL);
+	if (count == -EBUSY)
+		fprintf(stderr, "godwit: a story is being played; it will restore by itself\n");
+	else if (count < 0)
+		fprintf(stderr, "godwit: cannot restore: %s\n", strerror(-count));
+	else
+		printf("%d change%s put back\n", count, count == 1 ? "" : "s");
+	return count < 0 ? CLI_FAILED : CLI_OK;
+}
+
 int cmd_lab(int argc, char **argv)
 {
 	static const struct cli_command commands[] = {
@@ -431,6 +467,7 @@ int cmd_lab(int argc, char **argv)
 		{"check", "FILE...", "parse stories, play nothing", lab_check},
 		{"compare", "FILE...", "play stories on both machines and show what differs",
 			cmd_compare},
+		{"restore", "", "put back what a killed run on the host left changed", cmd_restore},
 	};
 	return cli_dispatch("godwit lab", commands, sizeof(commands) / sizeof(commands[0]), argc,
 		argv);

@@ -219,8 +219,8 @@ static int remove_patiently(struct host *host, const char *path)
 	return err == -ENOENT ? 0 : err;
 }
 
-static void restore_line(struct host_journal *journal, char *line, host_complaint_fn *complain,
-	void *arg)
+static void restore_line(
+	struct host_journal *journal, char *line, host_complaint_fn *complain, void *arg)
 {
 	char text[LINE_MAX_BYTES + 128], *kind = strsep(&line, " "), *path = strsep(&line, " ");
 	int err;
@@ -359,6 +359,8 @@ void host_journal_close(struct host_journal *journal, host_complaint_fn *complai
 	if (journal->fd < 0)
 		return;
 	host_journal_restore(journal, complain, arg);
+	if (ftruncate(journal->fd, 0) && complain)
+		complain(arg, "the list of what to put back cannot be emptied");
 	if (journal->guard >= 0) {
 		// Restored; a guardian that only saw the pipe end would do it once more.
 		if (write(journal->guard, "", 1) != 1)

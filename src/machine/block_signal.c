@@ -124,7 +124,23 @@ static int signal_map(
 	return err;
 }
 
-static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_unused, unsigned nr,
+// Pages without translation stay so: the mapping there is empty, and would be read as zeros.
+static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+{
+	struct rewire_call part;
+	int err = 0;
+
+	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
+		i = (unsigned)(part.page - c->page) + part.nr) {
+		err = host_protect(part.at, part.size, host_prot(prot));
+		if (!err)
+			window_state_change(part.window, part.page, part.nr, PAGE_PROT | PAGE_OFF,
+				prot_state(prot));
+	}
+	return err;
+}
+
+static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
 	struct rewire_call c;
@@ -132,9 +148,7 @@ static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_
 
 	if (err)
 		return err;
-	err = host_protect(at, c.size, host_prot(prot));
-	if (!err)
-		window_state_change(c.window, c.page, nr, PAGE_PROT | PAGE_OFF, prot_state(prot));
+	err = protect_shown(&c, first, prot);
 	rewire_unlock(&c);
 	rewire_leave(&c);
 	return err;
@@ -224,10 +238,7 @@ static void signal_unblock(
 		err = rewire_place(&c, first, &filled);
 	if (err) {
 		mend(&c);
-		err = host_protect(at, c.size, host_prot(prot));
-		if (!err)
-			window_state_change(
-				c.window, c.page, nr, PAGE_PROT | PAGE_OFF, prot_state(prot));
+		err = protect_shown(&c, first, prot);
 	}
 	if (err)
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);

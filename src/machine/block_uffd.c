@@ -275,7 +275,39 @@ static int make_refused(struct rewire_call *c)
 	return err;
 }
 
-static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_unused, unsigned nr,
+static int make(struct rewire_call *c, enum mmu_prot prot)
+{
+	if (prot == MMU_WRITE)
+		return make_writable(c);
+	return prot == MMU_READ ? make_readable(c) : make_refused(c);
+}
+
+static void clear_parts(struct rewire_call *c);
+
+// Pages without translation stay so (unwatched, they would be read as zeros), but where an access was
+// refused the engine is asked again: it may permit the next one.
+static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+{
+	struct rewire_call shown, gap;
+	unsigned i = 0;
+	int err = 0;
+
+	while (!err && i < c->nr) {
+		bool any = rewire_next_shown(c, first, i, &shown);
+		unsigned from = (unsigned)(shown.page - c->page);
+
+		if (from > i) {
+			gap = part(c, c->page + i, from - i);
+			clear_parts(&gap);
+		}
+		if (any)
+			err = make(&shown, prot);
+		i = from + shown.nr;
+	}
+	return err;
+}
+
+static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
 	struct rewire_call c;
@@ -283,12 +315,7 @@ static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_un
 
 	if (err)
 		return err;
-	if (prot == MMU_WRITE)
-		err = make_writable(&c);
-	else if (prot == MMU_READ)
-		err = make_readable(&c);
-	else
-		err = make_refused(&c);
+	err = protect_shown(&c, first, prot);
 	rewire_unlock(&c);
 	if (!err)
 		host_uffd_wake(c.rw->uffd, at, c.size);
@@ -363,6 +390,17 @@ static void clear_part(struct rewire_call *c)
 	}
 }
 
+static void clear_parts(struct rewire_call *c)
+{
+	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
+		struct rewire_call p;
+
+		n = window_state_run(c->window, page, end - page, PAGE_FLAGS);
+		p = part(c, page, n);
+		clear_part(&p);
+	}
+}
+
 static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 {
 	struct rewire_call c;
@@ -370,18 +408,13 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
-	for (size_t page = c.page, end = page + nr, n; page < end; page += n) {
-		struct rewire_call p;
-
-		n = window_state_run(c.window, page, end - page, PAGE_FLAGS);
-		p = part(&c, page, n);
-		clear_part(&p);
-	}
+	clear_parts(&c);
 	for (size_t page = c.page, end = page + nr; page < end; mappings++)
 		page += window_state_mapping(c.window, page, end - page);
 	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && place_void(&c))
 		mend(&c);
 	rewire_unlock(&c);
+	host_uffd_wake(c.rw->uffd, at, c.size); // who waited for a page on the move looks again
 	rewire_leave(&c);
 }
 
@@ -413,10 +446,8 @@ static int uffd_block(
 
 static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
 {
-	if (prot == MMU_WRITE && !rewire_is_parked(c, first))
-		return make_writable(c);
-	if (prot == MMU_NONE)
-		return make_refused(c);
+	if ((prot == MMU_WRITE && !rewire_is_parked(c, first)) || prot == MMU_NONE)
+		return protect_shown(c, first, prot);
 	return place(c, first, prot, ret_filled);
 }
 

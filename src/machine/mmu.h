@@ -80,16 +80,18 @@ struct mmu_ops {
 	// had) leaves everything as it was.
 	int (*map)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
 	// Same frames (from first), other permission. MMU_NONE: every access is refused with SEGV
-	// by the engine (a protected area), contents kept.
+	// by the engine (a protected area), contents kept. Pages without translation stay so. On
+	// failure some of the pages may have the new permission.
 	int (*protect)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
-	// No translation any more: the next access faults to the engine. Never fails: the caller
-	// gives up the frames.
+	// No translation any more: the next access faults to the engine, and who got MMU_FAULT_WAIT
+	// retries. Never fails: the caller gives up the frames.
 	void (*clear)(struct mmu *, uintptr_t at, unsigned nr);
 	// Stop writers, and readers too when `readers`; on return no store is in flight and none
 	// can begin until map() or unblock(). Reads may go on when !readers. -ENOMEM leaves it
 	// unblocked.
 	int (*block)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, bool readers);
-	// Back-out of block(): the old frames with `prot` again, and wake.
+	// Back-out of block(): the old frames with `prot` again, and wake. A page that was cleared
+	// meanwhile stays without translation.
 	void (*unblock)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
 	// Wake accessors that got MMU_FAULT_WAIT on these pages; they retry.
 	void (*wake)(struct mmu *, uintptr_t at, unsigned nr);

@@ -5,8 +5,9 @@
 //
 //   DONE   map() has put the page there and woken everybody; the accessor is woken once more, for
 //          it may have gone to sleep after that.
-//   WAIT   the accessor stays asleep. Whoever moves the page wakes it with map(), unblock() or
-//          wake(), all of which come after the engine noted that it has to.
+//   WAIT   the accessor stays asleep. Whoever moves the page, or takes it away, wakes it with
+//          map(), unblock(), clear() or wake(), all of which come after the engine noted that it
+//          has to.
 //   SEGV   the host's protection is set to what the engine said, then the accessor is woken: the
 //          kernel raises SIGSEGV in it with all the right values, or fails its system call.
 //   BUS    the page becomes one that is SIGBUS to touch.

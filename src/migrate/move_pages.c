@@ -264,6 +264,7 @@ static void prepare(struct mover *mv)
 	mv->target = (struct node_target){
 		.mm = mv->space->mm,
 		.gfp = GFP_HIGHUSER_MOVABLE | GFP_THISNODE,
+		.allowed = task_mems_allowed(rq->caller), // it is the caller who allocates
 		.cpu = atomic_load(&rq->caller->cpu),
 		.reason = MR_SYSCALL,
 	};

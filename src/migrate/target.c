@@ -48,7 +48,10 @@ static unsigned run(struct folio *first_src, unsigned max_pages, struct folio **
 {
 	struct node_target *t = arg;
 
-	if (t->nid < 0 || (!nodemask_empty(t->allowed) && !(t->gfp & GFP_THISNODE)))
+	if (t->nid < 0)
+		return 0;
+	if (!nodemask_empty(t->allowed) &&
+		!(t->gfp & GFP_THISNODE && nodemask_test(t->allowed, (unsigned)t->nid)))
 		return 0; // a run has one node, and knows no mask
 	return folio_alloc_run(t->mm->phys, gfp_for(t, first_src), nid_for(t, first_src),
 		max_pages, t->cpu, ret_dst);
