@@ -35,6 +35,7 @@ struct page_queue {
 	bool invert;	       // or those that are not
 	unsigned flags;	       // MBIND_MOVE, MBIND_MOVE_ALL, MBIND_STRICT
 	struct folio_list list;	 // isolated here
+	struct isolation isolation; // onto it, while queueing
 	unsigned nr_failed;	 // folios that should have been and could not
 	struct folio *large;	 // the last one seen
 	struct gather gather;
