@@ -139,8 +139,17 @@ void vm_events(struct vmstat *vs, enum vmstat_item item, long n)
 	add(vs, machine_slot(vs, item), n);
 }
 
+// Values are one a node, so the zones' LRU lines say what the nodes' do; only these are counted.
+static enum vmstat_item counted_as(enum vmstat_item item)
+{
+	if (item >= VM_NR_ZONE_INACTIVE_ANON && item <= VM_NR_ZONE_UNEVICTABLE)
+		return VM_NR_INACTIVE_ANON + (item - VM_NR_ZONE_INACTIVE_ANON);
+	return item;
+}
+
 long vmstat_node_signed(const struct vmstat *vs, unsigned node, enum vmstat_item item)
 {
+	item = counted_as(item);
 	return sum(vs, node_slot(vs, node, item));
 }
 

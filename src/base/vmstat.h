@@ -34,7 +34,8 @@ struct vmstat {
 must_check int vmstat_init(struct vmstat *vs, unsigned nr_nodes);
 void vmstat_destroy(struct vmstat *vs);
 
-// ZONE, NUMA and NODE items.
+// ZONE, NUMA and NODE items; not the LRU lines of zones (nr_zone_inactive_anon...), which are read
+// from those of nodes.
 void vmstat_add(struct vmstat *vs, unsigned node, enum vmstat_item item, long delta);
 // EVENT and SYSTEM items.
 void vm_events(struct vmstat *vs, enum vmstat_item item, long n);

@@ -75,6 +75,9 @@ struct mmu_ops {
 	// when taken). All of it faults to the engine. The window stays valid until window_close().
 	int (*window_open)(struct mmu *, size_t size, size_t align, void *hint, void *owner,
 		struct mmu_window **ret_window);
+	// No access to the window is in flight. Waits until no fault() for it is (under userfaultfd
+	// one may be late, its accessor long served), so no lock that fault() takes is held. Then
+	// the owner may go.
 	void (*window_close)(struct mmu *, struct mmu_window *);
 	// Translate; replaces what was there and wakes who waits. -ENOMEM (no host mapping to be
 	// had) leaves everything as it was.

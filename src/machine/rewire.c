@@ -240,6 +240,7 @@ void rewire_window_close(struct mmu *mmu, struct mmu_window *window)
 	struct window *w = container_of(window, struct window, pub);
 	struct rewire *rw = rewire_of(mmu);
 
+	window_unpublish(w);
 	if (!fork_guard_enter(&rw->guard)) {
 		mutex_lock(&rw->lock);
 		vma_budget_remove_window(w);

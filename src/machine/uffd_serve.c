@@ -98,11 +98,13 @@ void uffd_serve(void *rewire, const struct uffd_msg *msg)
 	struct window_ref ref;
 
 	atomic_fetch_add_explicit(&rw->counters.faults, 1, memory_order_relaxed);
-	if (window_find(fault.at, &ref) && ref.mmu == &rw->mmu)
-		result = ask(rw, ref.owner, &fault);
-	if (result == MMU_FAULT_WAIT)
-		return;
-	if (result != MMU_FAULT_DONE)
-		refuse(rw, ref.owner, &fault, result);
-	rw->mmu.ops->wake(&rw->mmu, page, 1);
+	if (window_get(fault.at, &ref)) {
+		if (ref.mmu == &rw->mmu)
+			result = ask(rw, ref.owner, &fault);
+		if (result == MMU_FAULT_SEGV || result == MMU_FAULT_BUS)
+			refuse(rw, ref.owner, &fault, result);
+		window_put(&ref);
+	}
+	if (result != MMU_FAULT_WAIT)
+		rw->mmu.ops->wake(&rw->mmu, page, 1);
 }

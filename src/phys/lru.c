@@ -20,7 +20,6 @@ static void count(struct node *node, enum lru_list lru, long nr)
 
 	atomic_store_explicit(&lruvec->nr[lru], old + (unsigned long)nr, memory_order_relaxed);
 	vmstat_add(node->phys->stat, node->nid, VM_NR_INACTIVE_ANON + lru, nr);
-	vmstat_add(node->phys->stat, node->nid, VM_NR_ZONE_INACTIVE_ANON + lru, nr);
 }
 
 enum lru_list folio_lru_list(const struct folio *folio)
@@ -88,6 +87,28 @@ void folio_add_lru(struct folio *folio)
 	mutex_unlock(&node->lru.lock);
 }
 
+// The folios at the head of the list that are of this node; counted once for each LRU list.
+static void add_run(struct node *node, struct folio_list *list) REQUIRES(&node->lru.lock)
+{
+	long nr[NR_LRU_LISTS] = {0};
+	struct folio *folio = folio_list_first(list);
+
+	do {
+		assert_that(!folio_test_lru(folio), "pfn %#lx is on an LRU list already",
+			(unsigned long)folio_pfn(folio).n);
+		folio_list_del(list, folio);
+		settle_evictable(node, folio);
+		enum lru_list lru = folio_lru_list(folio);
+		frame_list_add(&node->lru.list[lru], &folio->page);
+		nr[lru] += (long)folio_nr(folio);
+		folio_set_lru(folio);
+		folio = folio_list_first(list);
+	} while (folio && folio_node(folio) == node);
+	for (unsigned lru = 0; lru < NR_LRU_LISTS; lru++)
+		if (nr[lru])
+			count(node, lru, nr[lru]);
+}
+
 void folio_add_lru_many(struct folio_list *list)
 {
 	struct folio *folio;
@@ -96,11 +117,7 @@ void folio_add_lru_many(struct folio_list *list)
 		struct node *node = folio_node(folio);
 
 		mutex_lock(&node->lru.lock);
-		do {
-			folio_list_del(list, folio);
-			add_new(node, folio);
-			folio = folio_list_first(list);
-		} while (folio && folio_node(folio) == node);
+		add_run(node, list);
 		mutex_unlock(&node->lru.lock);
 	}
 }

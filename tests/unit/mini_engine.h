@@ -268,8 +268,6 @@ static int mini_open(struct mini *m, const struct mmu_config *config, size_t win
 static void mini_close(struct mini *m)
 {
 	mmu_thread_leave(m->mmu);
-	mutex_lock(&m->lock); // the threads that booked the last faults are done
-	mutex_unlock(&m->lock);
 	m->mmu->ops->window_close(m->mmu, m->window);
 	m->mmu->ops->close(m->mmu);
 	for (unsigned node = 0; node < 2; node++)

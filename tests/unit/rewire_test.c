@@ -277,9 +277,10 @@ static void on_usr1(int sig maybe_unused)
 	interrupted = *mini_byte(&mini, 20) + 1; // moving: waits inside the handler
 }
 
-static void *mover_main(void *arg maybe_unused)
+static void *mover_main(void *arg)
 {
-	sleep_ms(30);
+	for (int ms = 0; arg && ms < 10000 && !mini.waits; ms++) // until somebody waits for it
+		sleep_ms(1);
 	return (void *)(intptr_t)mini_finish(&mini, 20, 1, mini_pfn(&mini, 20));
 }
 
@@ -295,7 +296,7 @@ static void handler_that_touches_a_moving_page(void)
 	mini_fill(&mini, 20, 1, 0, MMU_WRITE);
 	interrupted = 0;
 	assert_int_equal(mini_block(&mini, 20, 1, true), 0);
-	pthread_create(&mover, NULL, mover_main, NULL);
+	pthread_create(&mover, NULL, mover_main, &mini);
 	raise(SIGUSR1);
 	assert_int_equal(interrupted, 21);
 	pthread_join(mover, &err);
@@ -337,17 +338,18 @@ static void recv_into_moving(void)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
 	assert_int_equal(send(fd[1], "datagram", 8, 0), 8);
 	assert_int_equal(mini_block(&mini, 20, 1, true), 0);
-	pthread_create(&mover, NULL, mover_main, NULL);
+	if (syscall_safe())
+		pthread_create(&mover, NULL, mover_main, &mini);
 	n = recv(fd[0], (void *)mini_at(&mini, 20), 8, 0);
 	if (syscall_safe()) {
 		assert_int_equal(n, 8);
+		pthread_join(mover, NULL);
+		assert_memory_equal((void *)mini_at(&mini, 20), "datagram", 8);
 	} else {
 		assert_int_equal(n, -1);
 		assert_int_equal(errno, EFAULT);
+		assert_null(mover_main(NULL));
 	}
-	pthread_join(mover, NULL);
-	if (syscall_safe())
-		assert_memory_equal((void *)mini_at(&mini, 20), "datagram", 8);
 	close(fd[0]);
 	close(fd[1]);
 }
