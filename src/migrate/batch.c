@@ -18,6 +18,7 @@
 // tells how many pages the next batch may have when the caller gave a budget.
 #include "base/mark.h"
 #include "machine/clock.h"
+#include "base/vmstat.h"
 #include "migrate/batch.h"
 #include "migrate/movable.h"
 #include "phys/alloc.h"
@@ -337,9 +338,11 @@ static void end_session(struct mapper *m)
 // true: some wait for another pass.
 static bool unmap_waiting(struct batch *b)
 {
+	struct vmstat_batch counts;
 	struct mapper m;
 	bool again = false;
 
+	vmstat_batch_begin(&counts, b->mc->mm->stat);
 	mapper_init(&m, b);
 	for (unsigned i = 0; i < b->nr; i++) {
 		struct slot *s = &b->slot[i];
@@ -353,6 +356,7 @@ static bool unmap_waiting(struct batch *b)
 		}
 	}
 	end_session(&m);
+	vmstat_batch_end(&counts);
 	for (unsigned i = 0; i < b->nr; i++)
 		again |= b->slot[i].state == SLOT_WAITING && b->slot[i].dst;
 	return again;

@@ -109,13 +109,30 @@ int mapper_finish(struct mapper *);
 // Call `one` for every place the folio (locked) is or was mapped.
 void mapper_walk(struct mapper *, struct folio *, rmap_one_fn *one, void *arg);
 // Hold the table of addr; NULL when there is none.
-struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
+static inline struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
 struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
 // Issue what is queued and give up the tables, but keep the rmap lock.
 void mapper_release_tables(struct mapper *);
 // For the table held now: queue translations to new frames; translations to the old frames again.
 void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 void mapper_unblock(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
+
+struct page_table *mapper_change_table(struct mapper *, struct space *, uint64_t addr);
+
+static inline bool table_is_held(const struct held_table *t, const struct space *space,
+	uint64_t addr)
+{
+	const struct page_table *table = t->gather.table;
+
+	return table && t->gather.space == space && table->level == 1 &&
+	       table->base == (addr & PMD_MASK);
+}
+
+static inline struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t addr)
+{
+	return table_is_held(m->now, space, addr) ? m->now->gather.table
+						  : mapper_change_table(m, space, addr);
+}
 
 // ---- Steps of slots
 

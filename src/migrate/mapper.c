@@ -144,14 +144,6 @@ void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one, void *
 		rmap_walk_held(folio, one, arg);
 }
 
-static bool holds(const struct held_table *t, const struct space *space, uint64_t addr)
-{
-	const struct page_table *table = t->gather.table;
-
-	return table && t->gather.space == space && table->level == 1 &&
-	       table->base == (addr & PMD_MASK);
-}
-
 // One more table without waiting; false: it is busy, or there is no room for it.
 static bool try_table(struct mapper *m, struct held_table *t, struct space *space, uint64_t addr,
 	struct page_table **ret_table)
@@ -169,18 +161,16 @@ static bool try_table(struct mapper *m, struct held_table *t, struct space *spac
 	return true;
 }
 
-struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t addr)
+struct page_table *mapper_change_table(struct mapper *m, struct space *space, uint64_t addr)
 {
 	struct held_table *unused = NULL;
 	struct page_table *table;
 	bool any = false;
 
-	if (holds(m->now, space, addr))
-		return m->now->gather.table;
 	for (unsigned i = 0; i < MAPPER_TABLES; i++) {
 		struct held_table *t = &m->table[i];
 
-		if (holds(t, space, addr)) {
+		if (table_is_held(t, space, addr)) {
 			m->now = t;
 			return t->gather.table;
 		}

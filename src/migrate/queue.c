@@ -25,7 +25,7 @@ static bool isolate(struct page_queue *q, struct folio *folio)
 {
 	if (!(q->flags & MBIND_MOVE_ALL) && folio_likely_mapped_shared(folio))
 		return true;
-	return !isolate_for_migration(q->mm, folio, &q->list);
+	return !isolation_add(&q->isolation, folio);
 }
 
 static void queue_folio(struct page_queue *q, struct vma *vma, struct folio *folio)
@@ -91,9 +91,11 @@ int queue_pages_range(struct page_queue *q, struct space *space, uint64_t start,
 	int err = 0;
 
 	gather_init(&q->gather, space->mm);
+	isolation_begin(&q->isolation, q->mm, &q->list);
 	for (struct vma *vma = vma_find(space, start); !err && vma && vma->start < end;
 		vma = vma_next(vma))
 		err = queue_vma(q, vma, max(start, vma->start), min(end, vma->end));
+	isolation_end(&q->isolation);
 	(void)gather_finish(&q->gather);
 	return err;
 }

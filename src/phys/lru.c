@@ -153,6 +153,48 @@ bool folio_isolate_lru(struct folio *folio)
 	return true;
 }
 
+bool folio_isolate_lru_begin(struct folio *folio)
+{
+	if (!folio_test_clear_lru(folio))
+		return false;
+	folio_get(folio);
+	return true;
+}
+
+static void unlist_run(struct node *node, struct folio **folios, unsigned nr_folios,
+	struct folio_list *to, long isolated[2]) REQUIRES(&node->lru.lock)
+{
+	long nr[NR_LRU_LISTS] = {0};
+
+	for (unsigned i = 0; i < nr_folios; i++) {
+		struct folio *folio = folios[i];
+		enum lru_list lru = folio_lru_list(folio);
+
+		frame_list_del(&node->lru.list[lru], &folio->page);
+		folio_list_add_tail(to, folio);
+		nr[lru] -= (long)folio_nr(folio);
+		isolated[folio_is_file_lru(folio)] += (long)folio_nr(folio);
+	}
+	for (unsigned lru = 0; lru < NR_LRU_LISTS; lru++)
+		if (nr[lru])
+			count(node, lru, nr[lru]);
+}
+
+void folio_isolate_lru_end(struct folio **folios, unsigned nr, struct folio_list *list)
+{
+	struct node *node = nr ? folio_node(folios[0]) : NULL;
+	long isolated[2] = {0};
+
+	if (!nr)
+		return;
+	mutex_lock(&node->lru.lock);
+	unlist_run(node, folios, nr, list, isolated);
+	mutex_unlock(&node->lru.lock);
+	for (int file = 0; file < 2; file++)
+		if (isolated[file])
+			node_add_isolated(node->phys, node->nid, file, isolated[file]);
+}
+
 unsigned long node_isolate_lru(struct node *node, enum lru_list lru, unsigned max_folios,
 	bool (*want)(struct folio *folio, void *arg), void *arg, struct folio_list *list)
 {

@@ -43,21 +43,6 @@ static struct vaddr level_base(unsigned level, struct vaddr addr)
 	return vaddr_of(ALIGN_DOWN(addr.a, 1ull << level_shift(level + 1)));
 }
 
-struct pte table_entry(const struct page_table *table, unsigned index)
-{
-	return (struct pte){atomic_load_explicit(&table->entry[index], memory_order_acquire)};
-}
-
-void table_set_entry(struct page_table *table, unsigned index, struct pte entry)
-{
-	assert_that(mutex_is_held(&table->lock), "entry %u of an unlocked table", index);
-	uint64_t old = atomic_load_explicit(&table->entry[index], memory_order_relaxed);
-
-	atomic_store_explicit(&table->entry[index], entry.v, memory_order_release);
-	table->nr_used += !pte_none(entry);
-	table->nr_used -= old != 0;
-}
-
 struct page_table *pmd_entry_table(struct pte entry)
 {
 	if (!(entry.v & PTE_TABLE))
