@@ -199,7 +199,9 @@ static int check_words(struct host_machine *m, const struct story_machine *want)
 				   : needs[i].path && host_has(&m->host, needs[i].path))
 			continue;
 		return lab_machine_fail(&m->base, LAB_SKIP, "needs %s: %s", needs[i].word,
-			i == NEED_ROOT ? "you are not" : "this kernel has none");
+			i == NEED_ROOT	? "you are not"
+			: needs[i].path ? "this kernel has none"
+					: "this kernel cannot be asked for contiguous memory");
 	}
 	return 0;
 }
