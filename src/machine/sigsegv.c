@@ -35,7 +35,7 @@
 
 static struct mutex lock = MUTEX_INIT(WINDOWS);
 static unsigned users;
-static bool left_behind; // somebody else's handler was put over ours and calls it, perhaps
+static bool left_behind;	// somebody else's handler was put over ours and calls it, perhaps
 static struct sigaction before; // what was there
 
 static _Thread_local struct {

@@ -5,8 +5,9 @@
 //
 //   DONE   map() has put the page there and woken everybody; the accessor is woken once more, for
 //          it may have gone to sleep after that.
-//   WAIT   the accessor stays asleep. Whoever moves the page wakes it with map(), unblock() or
-//          wake(), all of which come after the engine noted that it has to.
+//   WAIT   the accessor stays asleep. Whoever moves the page, or takes it away, wakes it with
+//          map(), unblock(), clear() or wake(), all of which come after the engine noted that it
+//          has to.
 //   SEGV   the host's protection is set to what the engine said, then the accessor is woken: the
 //          kernel raises SIGSEGV in it with all the right values, or fails its system call.
 //   BUS    the page becomes one that is SIGBUS to touch.
@@ -50,8 +51,8 @@ static enum mmu_fault_result ask(struct rewire *rw, void *owner, const struct mm
 	return rw->mmu.fault(owner, fault);
 }
 
-static void refuse(struct rewire *rw, void *owner, const struct mmu_fault *fault,
-	enum mmu_fault_result what)
+static void refuse(
+	struct rewire *rw, void *owner, const struct mmu_fault *fault, enum mmu_fault_result what)
 {
 	struct rewire_call c;
 	int err = 0;
@@ -85,8 +86,8 @@ void uffd_serve(void *rewire, const struct uffd_msg *msg)
 	struct rewire *rw = rewire;
 	struct mmu_fault fault = {
 		.at = msg->arg.pagefault.address,
-		.access = msg->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE |
-							     UFFD_PAGEFAULT_FLAG_WP)
+		.access = msg->arg.pagefault.flags &
+					  (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)
 				  ? MMU_ACCESS_WRITE
 				  : MMU_ACCESS_READ,
 		.may_wait = false,

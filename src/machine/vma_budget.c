@@ -96,8 +96,7 @@ size_t window_state_mapping(const struct window *w, size_t page, size_t nr)
 
 unsigned window_state_splits(const struct window *w, size_t page, size_t nr)
 {
-	return (page > 0 && !is_cut(w, page)) +
-	       (page + nr < w->nr_pages && !is_cut(w, page + nr));
+	return (page > 0 && !is_cut(w, page)) + (page + nr < w->nr_pages && !is_cut(w, page + nr));
 }
 
 void vma_budget_add_window(void)

@@ -226,8 +226,8 @@ int slot_check_references(struct slot *s)
 	return fail(s, why_references(s->src), -EAGAIN);
 }
 
-// An unmapped folio does not keep its anon_vma: the batch does, until its end. Neighbours mostly have
-// the same one, which is held already.
+// An unmapped folio does not keep its anon_vma: the batch does, until its end. Neighbours mostly
+// have the same one, which is held already.
 static void hold_anon_vma(struct batch *b, struct slot *s)
 {
 	if (b->anon_vma && folio_anon_vma(s->src) == b->anon_vma)
@@ -429,10 +429,13 @@ static void account_pause(struct batch *b)
 		mc->nr_overruns++;
 		atomic_fetch_add_explicit(&mc->mm->migrate_overruns, 1, memory_order_relaxed);
 	}
+	// Up at once, down slowly: small batches, whose fixed cost weighs more, only make it
+	// careful.
 	ns = max(pause / b->blocked_pages, 1ull);
 	old = atomic_load_explicit(&mc->mm->migrate_page_ns, memory_order_relaxed);
-	atomic_store_explicit(&mc->mm->migrate_page_ns, old ? (old * 7 + ns) / 8 : ns,
-		memory_order_relaxed);
+	if (old)
+		ns = ns > old ? (old + ns) / 2 : (old * 3 + ns) / 4;
+	atomic_store_explicit(&mc->mm->migrate_page_ns, ns, memory_order_relaxed);
 }
 
 static int count_results(struct batch *b, struct migrate_stats *st)

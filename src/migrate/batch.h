@@ -75,9 +75,9 @@ unsigned batch_page_limit(const struct migrate_control *);
 #include "virt/gather.h"
 #include "virt/rmap.h"
 
-// Keeps the rmap lock and the page-table locks of the last changes as long as the next one needs the
-// same, so that a run of neighbours costs one lock and one host call of each kind, for each of a few
-// spaces that map it.
+// Keeps the rmap lock and the page-table locks of the last changes as long as the next one needs
+// the same, so that a run of neighbours costs one lock and one host call of each kind, for each of
+// a few spaces that map it.
 #define MAPPER_TABLES 4
 
 // A table that is held, and what is queued for it.
@@ -96,6 +96,9 @@ struct mapper {
 	struct held_table table[MAPPER_TABLES];
 	struct held_table *now; // that of the last mapper_table()
 	struct rwlock *rmap;	// held for reading, or NULL
+	// Under it: the only vma in the rmap of folios with this mapping, if there is only one.
+	struct vma *sole_vma;
+	uint32_t sole_mapping;
 	bool keep_nothing;	// KSM's locks come and go between places
 	int error;		// first failure of a host block
 };

@@ -3,9 +3,9 @@
 //
 // An isolated folio is on no LRU list (or marked ISOLATED, or off its pool's active list), has one
 // reference more, is counted in its node's NR_ISOLATED_ANON or _FILE (LRU folios only), and is on
-// the isolating thread's own list. Only one can isolate a folio: that is what the atomic clearing of
-// LRU decides. No lock is needed beyond what keeps the folio alive meanwhile: a reference, or the
-// page-table lock of one of its mappings. putback.c undoes it.
+// the isolating thread's own list. Only one can isolate a folio: that is what the atomic clearing
+// of LRU decides. No lock is needed beyond what keeps the folio alive meanwhile: a reference, or
+// the page-table lock of one of its mappings. putback.c undoes it.
 #include "migrate/migrate.h"
 #include "migrate/movable.h"
 #include "phys/lru.h"

@@ -12,7 +12,7 @@
 
 #include <errno.h>
 
-void lookup_begin(struct lookup *l, struct space *space)
+void lookup_begin(struct lookup *l, struct space *space) NO_THREAD_SAFETY_ANALYSIS
 {
 	l->space = space;
 	l->vma = NULL;
@@ -20,7 +20,7 @@ void lookup_begin(struct lookup *l, struct space *space)
 	read_lock(&space->mmap_lock);
 }
 
-void lookup_end(struct lookup *l)
+void lookup_end(struct lookup *l) NO_THREAD_SAFETY_ANALYSIS
 {
 	if (!l->space)
 		return;

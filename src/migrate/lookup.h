@@ -8,8 +8,8 @@
 #include "virt/gather.h"
 #include "virt/space.h"
 
-// Addresses of one space, one after the other. mmap_lock is read-held from begin to end; the vma and
-// the page-table lock of the last address are kept for the next.
+// Addresses of one space, one after the other. mmap_lock is read-held from begin to end; the vma
+// and the page-table lock of the last address are kept for the next.
 struct lookup {
 	struct space *space;
 	struct vma *vma;

@@ -10,8 +10,8 @@
 //	other objects					clean: plain; dirty: written out first
 //
 // Plain, in the order that races ask for:
-//  1. the reference count must be what mappings, index and isolation explain, else -EAGAIN: somebody
-//     found the folio by its frame and may be about to use it;
+//  1. the reference count must be what mappings, index and isolation explain, or -EAGAIN: who
+//     else found the folio by its frame may be about to use it;
 //  2. contents are copied (a poisoned source is final). Nobody can store: writers are blocked;
 //  3. the count is frozen at that value, or -EAGAIN; object: under i_pages, so that a lookup finds
 //     the old folio or the new one, never none;

@@ -51,7 +51,8 @@ void vma_rmap_remove(struct vma *);
 void vma_rmap_insert(struct vma *);
 
 // Mapcounts. nr pages from page index `first` of the folio are mapped by PTEs, or the whole folio
-// by a PMD leaf. Page-table lock held. References are the caller's.
+// by a PMD leaf, whose exclusive mark is that of the folio's first page alone. Page-table lock held.
+// References are the caller's.
 void folio_add_new_anon_rmap(struct folio *, struct vma *, uint64_t addr); // sets mapping, index, exclusive
 void folio_add_anon_rmap(struct folio *, unsigned first, unsigned nr, bool exclusive);
 void folio_add_file_rmap(struct folio *, unsigned first, unsigned nr);

@@ -73,8 +73,8 @@ static void unblock_restores(void)
 
 			assert_int_equal(mini_block(&mini, 0, nr, round & 1), 0);
 			mutex_lock(&mini.lock);
-			mini.mmu->ops->unblock(mini.mmu, mini_at(&mini, 0), mini.page[0].pfn, nr,
-				MMU_WRITE);
+			mini.mmu->ops->unblock(
+				mini.mmu, mini_at(&mini, 0), mini.page[0].pfn, nr, MMU_WRITE);
 			mini_moved(&mini, 0, nr);
 			mutex_unlock(&mini.lock);
 			for (unsigned i = 0; i < nr; i++) {
@@ -153,7 +153,8 @@ static void moves_under_writers(void)
 			for (size_t i = 0; i < 512; i += 128)
 				for (unsigned one = 0; one < 128; one += 1 + moves % 127)
 					assert_int_equal(
-						mini_move(&mini, page + i + one, 1, node, false), 0);
+						mini_move(&mini, page + i + one, 1, node, false),
+						0);
 		for (size_t page = 0; page < 1024; page += 512) {
 			struct pfn to = mini_frames(&mini, !node, 512);
 
@@ -163,7 +164,8 @@ static void moves_under_writers(void)
 				assert_int_equal(mini_block(&mini, page + i, 1, true), 0);
 				memcpy(mini.mmu->ops->peek(mini.mmu, pfn_add(to, i)),
 					mini.mmu->ops->peek(mini.mmu, from), PAGE_SIZE);
-				assert_int_equal(mini_finish(&mini, page + i, 1, pfn_add(to, i)), 0);
+				assert_int_equal(
+					mini_finish(&mini, page + i, 1, pfn_add(to, i)), 0);
 			}
 		}
 	}
@@ -200,8 +202,8 @@ static void read_only_is_copied_on_write(void)
 			*mini_byte(&mini, 1024 + nr - 1) = 0xee;
 			assert_int_equal(*mini_byte(&mini, 1024 + nr - 1), 0xee);
 			assert_int_not_equal(old.n, mini_pfn(&mini, 1024 + nr - 1).n);
-			assert_int_equal(*(uint8_t *)mini.mmu->ops->peek(mini.mmu, old),
-				(nr - 1) & 0xff);
+			assert_int_equal(
+				*(uint8_t *)mini.mmu->ops->peek(mini.mmu, old), (nr - 1) & 0xff);
 			mini_clear(&mini, 1024, nr);
 		}
 }
@@ -437,9 +439,8 @@ static void aliases_are_coherent(void)
 		return;
 	mini_fill(&mini, 0, 1, 0, MMU_WRITE);
 	frame = mini_pfn(&mini, 0);
-	assert_int_equal(mini.mmu->ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, NULL, &mini,
-				 &other),
-		0);
+	assert_int_equal(
+		mini.mmu->ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, NULL, &mini, &other), 0);
 	assert_int_equal(mini.mmu->ops->map(mini.mmu, other->start, frame, 1, MMU_WRITE), 0);
 	*(volatile uint8_t *)other->start = 77;
 	assert_int_equal(*mini_byte(&mini, 0), 77);
@@ -501,19 +502,19 @@ static void hugetlb_pages(void)
 }
 
 #define ALL_TESTS(X)                                                                               \
-	X(first_touch) \
-	X(map_move_clear) \
-	X(unblock_restores) \
-	X(moves_under_writers) \
-	X(read_only_is_copied_on_write) \
-	X(protect_back_and_forth) \
-	X(refused_and_broken) \
-	X(foreign_faults_reach_the_program) \
-	X(handler_that_touches_a_moving_page) \
-	X(read_into_untouched) \
-	X(recv_into_moving) \
-	X(read_only_has_no_gap) \
-	X(aliases_are_coherent) \
+	X(first_touch)                                                                             \
+	X(map_move_clear)                                                                          \
+	X(unblock_restores)                                                                        \
+	X(moves_under_writers)                                                                     \
+	X(read_only_is_copied_on_write)                                                            \
+	X(protect_back_and_forth)                                                                  \
+	X(refused_and_broken)                                                                      \
+	X(foreign_faults_reach_the_program)                                                        \
+	X(handler_that_touches_a_moving_page)                                                      \
+	X(read_into_untouched)                                                                     \
+	X(recv_into_moving)                                                                        \
+	X(read_only_has_no_gap)                                                                    \
+	X(aliases_are_coherent)                                                                    \
 	X(hugetlb_pages)
 
 MINI_MAIN(ALL_TESTS)
