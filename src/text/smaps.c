@@ -4,7 +4,7 @@
 // A page's share (Pss) is its size divided by how often it is mapped. Sharing is judged by
 // mapcounts page by page; a folio with a single reference is mapped once, whatever its size. A page
 // on the move is counted too: as shared, for its mapcount is not to be known, and with all of its
-// size in Pss. The zero page counts nowhere. Pages of hugetlb count only in the two lines they have.
+// size in Pss. The zero page counts nowhere. Pages of hugetlb count only in their own two lines.
 // Pss is summed with 12 bits behind the point, as in the kernel, so that the rounding is the same.
 //
 // THPeligible is for the subsystem of huge pages to say (mm->up.thp_eligible); there is no swap.

@@ -11,7 +11,10 @@
 #include <godwit/stats.h>
 
 #include "engine/engine.h"
+#include "phys/alloc.h"
 #include "text/text.h"
+#include "virt/page_table.h"
+#include "virt/space.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -216,6 +219,104 @@ static inline void fork_case(struct cases *c)
 	gw_task_exit(child);
 }
 
+// ---- Entries that a test puts into a page table by hand
+
+static inline struct page_table *case_lock(struct gw_task *task, uint64_t addr)
+{
+	struct page_table *table = pte_table_lock(task_of(task)->space, vaddr_of(addr));
+
+	assert_non_null(table);
+	return table;
+}
+
+// The page at addr is on the move (its migration entry stands there), or back.
+static inline struct pte case_replace(struct gw_task *task, uint64_t addr, struct pte entry)
+{
+	struct page_table *table = case_lock(task, addr);
+	struct pte old = table_entry(table, pte_index(vaddr_of(addr)));
+
+	table_set_entry(table, pte_index(vaddr_of(addr)), entry);
+	page_table_unlock(table);
+	return old;
+}
+
+static inline struct pte case_to_migration(struct gw_task *task, uint64_t addr)
+{
+	struct pte old = case_replace(task, addr, (struct pte){0});
+
+	assert_true(pte_present(old));
+	case_replace(task, addr, pte_make(pte_pfn(old), PTE_MIGRATION_WRITE | (old.v & PTE_DIRTY)));
+	return old;
+}
+
+// A huge page of anonymous memory appears at addr, and goes again.
+static inline struct folio *case_put_huge(struct gw_task *task, uint64_t addr)
+{
+	struct space *space = task_of(task)->space;
+	struct folio *folio = folio_alloc(space->mm->phys, GFP_HIGHUSER_MOVABLE | GFP_COMP,
+		PMD_ORDER, 0, NULL, 0);
+	struct page_table *pmd;
+	int err;
+
+	assert_non_null(folio);
+	folio_set_swapbacked(folio);
+	folio_set_mapping_raw(folio, MAPPING_ANON);
+	pmd = pmd_table_alloc_lock(space, vaddr_of(addr), &err);
+	assert_non_null(pmd);
+	folio_map_entire(folio);
+	table_set_entry(pmd, pmd_index(vaddr_of(addr)), pte_make(folio_pfn(folio),
+		PTE_PRESENT | PTE_WRITE | PTE_DIRTY | PTE_YOUNG | PTE_HUGE));
+	page_table_unlock(pmd);
+	return folio;
+}
+
+static inline void case_drop_huge(struct gw_task *task, uint64_t addr, struct folio *folio)
+{
+	struct page_table *pmd = pmd_table_lock(task_of(task)->space, vaddr_of(addr));
+
+	table_set_entry(pmd, pmd_index(vaddr_of(addr)), (struct pte){0});
+	folio_unmap_entire(folio);
+	page_table_unlock(pmd);
+	folio_set_mapping_raw(folio, 0);
+	folio_put(folio);
+}
+
+static inline bool case_thp_eligible(const struct vma *vma)
+{
+	return vma->flags & VM_HUGEPAGE;
+}
+
+// Huge entries are made by hand, as the texts do not ask who makes them.
+static inline void huge_cases(struct cases *c)
+{
+	struct space *space = task_of(c->task)->space;
+	struct folio *folio[2];
+	uint64_t p;
+
+	c->nth = 26;
+	p = case_anon(c, 1536);
+	folio[0] = case_put_huge(c->task, p);
+	folio[1] = case_put_huge(c->task, p + PMD_SIZE);
+	write_lock(&space->mmap_lock);
+	vma_lookup(space, p)->flags |= VM_HUGETLB;
+	write_unlock(&space->mmap_lock);
+	case_show(c, "hugetlb", p, 1536);
+	write_lock(&space->mmap_lock);
+	vma_lookup(space, p)->flags &= ~VM_HUGETLB;
+	write_unlock(&space->mmap_lock);
+	case_drop_huge(c->task, p, folio[0]);
+	case_drop_huge(c->task, p + PMD_SIZE, folio[1]);
+
+	c->machine->mm.up.thp_eligible = case_thp_eligible;
+	p = case_anon(c, 1024);
+	assert_int_equal(gw_advise(c->task, p, 1024 * CASE_PAGE, MADV_HUGEPAGE), 0);
+	folio[0] = case_put_huge(c->task, p);
+	assert_int_equal(range_huge(task_of(c->task), p, 1024 * CASE_PAGE), 1);
+	assert_int_equal(range_huge(task_of(c->task), p + CASE_PAGE, 1023 * CASE_PAGE), 0);
+	case_show(c, "thp", p, 1024);
+	case_drop_huge(c->task, p, folio[0]);
+}
+
 static inline void all_cases(show_case_fn *show)
 {
 	struct cases c = {.machine = small_machine(), .show = show};
@@ -238,6 +339,7 @@ static inline void all_cases(show_case_fn *show)
 	case_advice(&c, "mergeable", MADV_MERGEABLE);
 	case_advice(&c, "dontfork", MADV_DONTFORK);
 	fork_case(&c);
+	huge_cases(&c);
 	gw_task_exit(c.task);
 	gw_machine_destroy(c.machine);
 }

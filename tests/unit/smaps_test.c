@@ -104,11 +104,48 @@ static void test_heads(void **state maybe_unused)
 	gw_machine_destroy(machine);
 }
 
+// "Rss:   12 kB" of a text, in kB.
+static unsigned long field(const char *text, const char *name)
+{
+	const char *line = strstr(text, name);
+
+	assert_non_null(line);
+	return strtoul(line + strlen(name), NULL, 10);
+}
+
+// A page on the move is resident, as shared, with all of its size in Pss.
+static void test_on_the_move(void **state maybe_unused)
+{
+	struct cases c = {.machine = small_machine()};
+	struct gw_task *child;
+	struct pte old;
+	uint64_t p;
+	char *text;
+
+	assert_int_equal(gw_task_create(c.machine, NULL, &c.task), 0);
+	p = case_anon(&c, 3);
+	case_put(c.task, p, 0, 3);
+	assert_int_equal(gw_task_fork(c.task, &child), 0);
+	old = case_to_migration(c.task, p + CASE_PAGE);
+	assert_int_equal(range_text(task_of(c.task), RANGE_SMAPS, p, 1, &text), 0);
+	assert_int_equal(field(text, "\nRss:"), 12);
+	assert_int_equal(field(text, "\nPss:"), 2 + 4 + 2);
+	assert_int_equal(field(text, "\nShared_Dirty:"), 12);
+	assert_int_equal(field(text, "\nPrivate_Dirty:"), 0);
+	assert_int_equal(field(text, "\nAnonymous:"), 12);
+	free(text);
+	case_replace(c.task, p + CASE_PAGE, old);
+	gw_task_exit(child);
+	gw_task_exit(c.task);
+	gw_machine_destroy(c.machine);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_as_linux),
 		cmocka_unit_test(test_heads),
+		cmocka_unit_test(test_on_the_move),
 	};
 	int failed;
 
