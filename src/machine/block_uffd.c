@@ -462,6 +462,11 @@ static int uffd_window_open(struct mmu *mmu, size_t size, size_t align, void *hi
 	return rewire_window_open(mmu, size, align, hint, owner, window_init, ret_window);
 }
 
+static void uffd_settle(struct mmu *mmu)
+{
+	uffd_pool_settle(rewire_of(mmu)->pool);
+}
+
 static void uffd_close(struct mmu *mmu)
 {
 	struct rewire *rw = rewire_of(mmu);
@@ -486,6 +491,7 @@ const struct mmu_ops rewire_uffd_ops = {
 	.unblock = uffd_unblock,
 	.wake = uffd_wake,
 	.peek = rewire_peek,
+	.settle = uffd_settle,
 	.close = uffd_close,
 };
 

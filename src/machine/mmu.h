@@ -94,6 +94,10 @@ struct mmu_ops {
 	void (*wake)(struct mmu *, uintptr_t at, unsigned nr);
 	// Where the engine itself reaches the bytes of a frame, or NULL when there is no direct map.
 	void *(*peek)(struct mmu *, struct pfn);
+	// Returns when no fault that was being served at the time of the call is any more: after it
+	// an owner whose windows are closed can be freed. No lock that serving a fault takes may be
+	// held. NULL: faults are served by the accessors themselves.
+	void (*settle)(struct mmu *);
 	void (*close)(struct mmu *);
 };
 

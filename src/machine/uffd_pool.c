@@ -26,7 +26,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define POOL_THREADS_MAX 64
@@ -40,6 +42,8 @@ struct uffd_pool {
 	void *arg;
 	unsigned threads;
 	pthread_t thread[POOL_THREADS_MAX];
+	_Atomic uint64_t served[POOL_THREADS_MAX]; // odd while the thread serves
+	atomic_uint numbered;			   // threads that have taken their place there
 	struct mutex lock;
 	pthread_cond_t idle_cond; // lock
 	bool led;		  // lock
@@ -132,11 +136,27 @@ static bool next_fault(struct uffd_pool *p, struct uffd_msg *ret_msg)
 static void *pool_main(void *arg)
 {
 	struct uffd_pool *p = arg;
+	_Atomic uint64_t *served = &p->served[atomic_fetch_add(&p->numbered, 1)];
 	struct uffd_msg msg;
 
-	while (next_fault(p, &msg))
+	while (next_fault(p, &msg)) {
+		atomic_fetch_add(served, 1);
 		p->fault(p->arg, &msg);
+		atomic_fetch_add(served, 1);
+	}
 	return NULL;
+}
+
+// The accessor runs on before the thread that served it is quite done, and may be the one who ends
+// what the thread still looks at. It is a matter of microseconds.
+void uffd_pool_settle(struct uffd_pool *p)
+{
+	for (unsigned i = 0; i < p->threads; i++) {
+		uint64_t seen = atomic_load(&p->served[i]);
+
+		while (seen & 1 && atomic_load(&p->served[i]) == seen)
+			nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+	}
 }
 
 static int start_thread(struct uffd_pool *p)

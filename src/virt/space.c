@@ -90,6 +90,8 @@ static void space_destroy(struct space *space)
 	write_lock(&space->mmap_lock);
 	space_remove_range(space, 0, SPACE_END);
 	space_write_unlock(space);
+	if (mm->mmu->ops->settle)
+		mm->mmu->ops->settle(mm->mmu);
 	assert_that(!space->nr_vmas && interval_tree_empty(&space->regions),
 		"space %u still has %u vmas", space->id, space->nr_vmas);
 	page_tables_destroy(space);
