@@ -61,7 +61,7 @@ void thp_init(struct thp *thp, struct mm_core *mm)
 		thp->size_shmem[i] = pmd ? SIZE_SHMEM_INHERIT : SIZE_SHMEM_NEVER;
 	}
 	mutex_init(&thp->khugepaged.daemon_lock, RANK_MACHINE);
-	mutex_init(&thp->khugepaged.lock, RANK_SUBSYSTEM);
+	mutex_init(&thp->khugepaged.lock, RANK_MACHINE);
 	mutex_init(&thp->khugepaged.slots_lock, RANK_SCAN_SLOTS);
 	list_init(&thp->khugepaged.slots);
 	mm->thp = thp;

@@ -91,7 +91,7 @@ struct khugepaged_slot {
 };
 
 struct khugepaged {
-	struct mutex lock;	 // rank SUBSYSTEM, letter K
+	struct mutex lock;	 // rank MACHINE (a space may end under it), letter K
 	struct mutex slots_lock; // rank SCAN_SLOTS: the list and the cursor, taken under mmap_lock too
 	struct list_head slots;		// slots_lock
 	struct khugepaged_slot *cursor; // slots_lock: the space it is in, or NULL: before the first

@@ -26,7 +26,9 @@ static int take(struct pte e, unsigned subpage, bool own, bool write, struct fol
 	folio = frame_folio(frame);
 	if (write && !pte_writable(e))
 		return -EMLINK; // present, but not as wanted
-	if (own && folio_test_anon(folio) && !frame_test(frame, PG_ANON_EXCLUSIVE))
+	// What a leaf maps is exclusive as a whole, and the first frame says so.
+	if (own && folio_test_anon(folio) &&
+		!frame_test(pte_huge(e) ? &folio->page : frame, PG_ANON_EXCLUSIVE))
 		return -EMLINK;
 	if (!folio_try_get(folio))
 		return -ENOENT;
