@@ -173,26 +173,32 @@ static void zapper(struct race *r, unsigned thread)
 	}
 }
 
+// With mmap_lock: a collapse that will turn back may have emptied the entry.
+static uint64_t frame_at(struct race *r, uint64_t addr)
+{
+	struct folio *folio;
+	unsigned page;
+
+	read_lock(&r->task->space->mmap_lock);
+	ok(follow_page(r->task->space, addr, &folio, &page));
+	folio_put(folio);
+	read_unlock(&r->task->space->mmap_lock);
+	return folio_pfn(folio).n + page;
+}
+
 static void pinner(struct race *r, unsigned thread)
 {
 	uint64_t seed = r->seed * 59 + thread;
 
 	for (unsigned step = 0; step < STEPS; step++) {
 		uint64_t at = at_word(r, pick(&seed, WORDS));
-		struct folio *folio;
 		struct pin *pin;
-		unsigned page;
-		struct pfn before, after;
+		uint64_t before;
 
 		ok(pin_pages(r->task->space, r->task, at, PAGE_SIZE, "race", &pin));
-		ok(follow_page(r->task->space, at, &folio, &page));
-		before = pfn_add(folio_pfn(folio), page);
-		folio_put(folio);
+		before = frame_at(r, at);
 		sched_point();
-		ok(follow_page(r->task->space, at, &folio, &page));
-		after = pfn_add(folio_pfn(folio), page);
-		folio_put(folio);
-		hold(before.n == after.n); // neither moved nor collapsed
+		hold(frame_at(r, at) == before); // neither moved nor collapsed
 		unpin_pages(pin);
 	}
 }
