@@ -91,6 +91,7 @@ struct space {
 	uint64_t numa_scan_offset;
 	_Atomic int numa_scan_seq;
 	void *khugepaged_slot, *ksm_slot;
+	_Atomic bool thp_disabled; // PR_SET_THP_DISABLE; a fork inherits it
 };
 
 // Where [addr, addr+len) shall be and what it is.
