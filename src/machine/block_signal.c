@@ -204,17 +204,15 @@ static bool any_refused(const struct rewire_call *c)
 // Absent pages stay so: nobody gets at them, and readable they would be zeros.
 static int block_shown(struct rewire_call *c, struct pfn first, bool readers)
 {
-	struct rewire_call p;
+	struct rewire_call part;
 	int err = 0;
 
-	for (unsigned done = 0; !err && done < c->nr; done += p.nr) {
-		if (!rewire_part(c, done, first, &p)) {
-			MARK(signal_block_absent);
-			continue;
-		}
-		err = host_protect(p.at, p.size, readers ? PROT_NONE : PROT_READ);
+	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
+		i = (unsigned)(part.page - c->page) + part.nr) {
+		err = host_protect(part.at, part.size, readers ? PROT_NONE : PROT_READ);
 		if (!err)
-			window_state_change(p.window, p.page, p.nr, readers ? PAGE_PROT : 0,
+			window_state_change(part.window, part.page, part.nr,
+				readers ? PAGE_PROT : 0,
 				PAGE_OFF | (readers ? PAGE_PROT_NONE : PAGE_PROT_READ));
 	}
 	return err;
