@@ -27,5 +27,6 @@ int cmd_lab(int argc, char **argv);
 int cmd_nodes(int argc, char **argv);
 int cmd_where(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 
 #endif

@@ -24,6 +24,7 @@ static const struct cli_command commands[] = {
 	{"where", "[--json] [--total] PID", "on which nodes a process's memory lies", cmd_where},
 	{"check", "[--json]", "what this host gives the engine, what is unsafe, how to get better",
 		cmd_check},
+	{"bench", "migrate ...", "measure what moving pages costs here", cmd_bench},
 	{"help", "", "this text", cmd_help},
 };
 

@@ -156,6 +156,7 @@ static int build(struct engine_machine *m)
 		return lab_machine_fail(&m->base, LAB_SKIP, "%s", gw_machine_error());
 	if (err)
 		return lab_machine_fail(&m->base, err, "%s", gw_machine_error());
+	gw_trace_enable(m->machine, 1);
 	m->real = strcmp(gw_machine_backend(m->machine), "soft") != 0;
 	return 0;
 }

@@ -26,9 +26,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #define POOL_THREADS_MAX 64
@@ -42,13 +40,11 @@ struct uffd_pool {
 	void *arg;
 	unsigned threads;
 	pthread_t thread[POOL_THREADS_MAX];
-	_Atomic uint64_t served[POOL_THREADS_MAX]; // odd while the thread serves
-	atomic_uint numbered;			   // threads that have taken their place there
 	struct mutex lock;
-	pthread_cond_t idle_cond; // lock
-	bool led;		  // lock
-	bool stopping;		  // lock
-	unsigned idle;		  // lock
+	pthread_cond_t idle_cond;    // lock
+	bool led;		     // lock
+	bool stopping;		     // lock
+	unsigned idle;		     // lock
 	unsigned queue_head, queued; // lock
 	struct uffd_msg queue[QUEUE_MAX];
 };
@@ -56,7 +52,8 @@ struct uffd_pool {
 // True with a message; false when the pool stops.
 static bool read_message(struct uffd_pool *p, struct uffd_msg *ret_msg)
 {
-	struct pollfd fds[2] = {{.fd = p->fd, .events = POLLIN}, {.fd = p->stop_fd, .events = POLLIN}};
+	struct pollfd fds[2] = {
+		{.fd = p->fd, .events = POLLIN}, {.fd = p->stop_fd, .events = POLLIN}};
 
 	for (;;) {
 		if (read(p->fd, ret_msg, sizeof(*ret_msg)) == sizeof(*ret_msg))
@@ -136,27 +133,11 @@ static bool next_fault(struct uffd_pool *p, struct uffd_msg *ret_msg)
 static void *pool_main(void *arg)
 {
 	struct uffd_pool *p = arg;
-	_Atomic uint64_t *served = &p->served[atomic_fetch_add(&p->numbered, 1)];
 	struct uffd_msg msg;
 
-	while (next_fault(p, &msg)) {
-		atomic_fetch_add(served, 1);
+	while (next_fault(p, &msg))
 		p->fault(p->arg, &msg);
-		atomic_fetch_add(served, 1);
-	}
 	return NULL;
-}
-
-// The accessor runs on before the thread that served it is quite done, and may be the one who ends
-// what the thread still looks at. It is a matter of microseconds.
-void uffd_pool_settle(struct uffd_pool *p)
-{
-	for (unsigned i = 0; i < p->threads; i++) {
-		uint64_t seen = atomic_load(&p->served[i]);
-
-		while (seen & 1 && atomic_load(&p->served[i]) == seen)
-			nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
-	}
 }
 
 static int start_thread(struct uffd_pool *p)

@@ -3,8 +3,8 @@
 // alloc_migration_target).
 //
 // A folio moves to one of its own order. A large one is allocated with the huge-page rules, without
-// waking background reclaim; one of a hugetlb pool comes from the pool. Small ones are taken in runs
-// of consecutive frames where there are such: then a batch is one copy and one host mapping. A
+// waking background reclaim; one of a hugetlb pool comes from the pool. Small ones are taken in
+// runs of consecutive frames where there are such: then a batch is one copy and one host mapping. A
 // source from the movable zone may go to the movable zone.
 //
 // Called without any lock; may reclaim and compact as its gfp allows.

@@ -104,12 +104,14 @@ static void change_pages(struct vma_walk *w, struct page_table *table, uint64_t 
 static void protect_vma(struct vma *vma, unsigned rwx)
 {
 	struct vma_walk w = {.huge = change_huge, .pages = change_pages};
-	unsigned flags = (vma->flags & ~(unsigned)VM_RWX) | rwx;
+	unsigned old = vma->flags, flags = (old & ~(unsigned)VM_RWX) | rwx;
 
-	if (flags == vma->flags)
+	if (flags == old)
 		return;
 	vma->flags = flags;
 	(void)vma_walk(&w, vma, vma->start, vma->end);
+	if (flags & ~old)
+		vma_forget_refusals(vma, vma->start, vma->end);
 }
 
 // How far it can be done, and what is to be told then. -ENOMEM: a hole; -EACCES: what was mapped
