@@ -193,6 +193,20 @@ static int place(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bo
 	return err;
 }
 
+static void wake_all_but_served(int fd, uintptr_t at, size_t size)
+{
+	uintptr_t served = uffd_serving;
+
+	if (served < at || served >= at + size) {
+		host_uffd_wake(fd, at, size);
+		return;
+	}
+	if (served > at)
+		host_uffd_wake(fd, at, served - at);
+	if (served + PAGE_SIZE < at + size)
+		host_uffd_wake(fd, served + PAGE_SIZE, at + size - served - PAGE_SIZE);
+}
+
 static int uffd_map(
 	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
@@ -210,7 +224,7 @@ static int uffd_map(
 		else if (prot == MMU_WRITE)
 			atomic_fetch_add_explicit(
 				&c.rw->counters.tables_moved, 1, memory_order_relaxed);
-		host_uffd_wake(c.rw->uffd, at, c.size);
+		wake_all_but_served(c.rw->uffd, at, c.size);
 	}
 	rewire_leave(&c);
 	return err;

@@ -3,8 +3,8 @@
 //
 // The engine is asked (mmu->fault, may_wait=false). Its answer:
 //
-//   DONE   map() has put the page there and woken everybody; the accessor is woken once more, for
-//          it may have gone to sleep after that.
+//   DONE   map() has put the page there; those who wait for it are woken now, when everything that
+//          belongs to the fault is over.
 //   WAIT   the accessor stays asleep. Whoever moves the page, or takes it away, wakes it with
 //          map(), unblock(), clear() or wake(), all of which come after the engine noted that it
 //          has to.
@@ -27,6 +27,8 @@
 
 #include <signal.h>
 
+_Thread_local uintptr_t uffd_serving;
+
 // Readers may go on where only a store was refused.
 static int refuse_access(struct rewire_call *c, enum mmu_access access)
 {
@@ -48,7 +50,12 @@ static void allow_again(struct rewire_call *c)
 
 static enum mmu_fault_result ask(struct rewire *rw, void *owner, const struct mmu_fault *fault)
 {
-	return rw->mmu.fault(owner, fault);
+	enum mmu_fault_result result;
+
+	uffd_serving = ALIGN_DOWN(fault->at, PAGE_SIZE);
+	result = rw->mmu.fault(owner, fault);
+	uffd_serving = 0;
+	return result;
 }
 
 static void refuse(

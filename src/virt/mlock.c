@@ -191,20 +191,20 @@ static void unlock_vma(struct vma *vma)
 	munlock_vma_pages(vma, vma->start, vma->end);
 }
 
+// Up to the first hole, which is -ENOMEM.
 static int for_range(struct space *space, uint64_t start, uint64_t end, void (*one)(struct vma *))
 {
 	write_lock(&space->mmap_lock);
-	int err = space_range_mapped(space, start, end) ? 0 : -ENOMEM;
-	if (!err)
-		err = space_split_range(space, start, end);
+	uint64_t hole = space_mapped_until(space, start, end);
+	int err = start < hole ? space_split_range(space, start, hole) : 0;
 	if (!err) {
-		for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
+		for (struct vma *vma = vma_find(space, start); vma && vma->start < hole;
 			vma = vma_next(vma))
 			one(vma);
-		space_merge_range(space, start, end);
+		space_merge_range(space, start, hole);
 	}
 	space_write_unlock(space);
-	return err;
+	return err ? err : hole < end ? -ENOMEM : 0;
 }
 
 // As mlock(2) says it: what cannot be faulted in is no hole, and no lack of memory.

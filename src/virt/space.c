@@ -167,7 +167,7 @@ int space_range(uint64_t addr, uint64_t len, uint64_t *ret_end)
 	return 0;
 }
 
-bool space_range_mapped(struct space *space, uint64_t start, uint64_t end)
+uint64_t space_mapped_until(struct space *space, uint64_t start, uint64_t end)
 {
 	struct vma *vma = vma_lookup(space, start);
 
@@ -175,7 +175,12 @@ bool space_range_mapped(struct space *space, uint64_t start, uint64_t end)
 		start = vma->end;
 		vma = vma_next(vma);
 	}
-	return start >= end;
+	return start < end ? start : end;
+}
+
+bool space_range_mapped(struct space *space, uint64_t start, uint64_t end)
+{
+	return space_mapped_until(space, start, end) == end;
 }
 
 bool space_range_free(struct space *space, uint64_t start, uint64_t end)
