@@ -45,6 +45,8 @@ enum gw_why {
 
 struct gw_explanation {
 	enum gw_why why;
+	unsigned page_size; // bytes of the page that is there after the call: 2 MiB where a huge
+			    // page stayed huge, 4096 where it was split or always small; 0: none
 	char detail[60]; // who: "mapped by 2 spaces", "pinned by io_uring ring 3"; may be empty
 };
 

@@ -4,6 +4,7 @@
 
 #include "base/histogram.h"
 #include "engine/engine.h"
+#include "virt/fault.h"
 #include "migrate/move_pages.h"
 
 #include <errno.h>
@@ -34,6 +35,28 @@ static void explain_from(const enum migrate_why *why, unsigned long count,
 {
 	for (unsigned long i = 0; i < count; i++)
 		explain[i].why = (enum gw_why)why[i];
+}
+
+// Of what sizes the pages are now.
+static void explain_sizes(struct task *caller, int pid, unsigned long count, const uint64_t *pages,
+	struct gw_explanation *explain)
+{
+	struct task *task = pid ? task_find(caller->mm, pid) : caller;
+	struct space *space = task ? task_space_get(task) : NULL;
+
+	for (unsigned long i = 0; space && i < count; i++) {
+		struct folio *folio;
+		unsigned page;
+
+		if (follow_page(space, pages[i], &folio, &page))
+			continue;
+		explain[i].page_size = (unsigned)folio_size(folio);
+		folio_put(folio);
+	}
+	if (space)
+		space_put(space);
+	if (pid && task)
+		task_put(task);
 }
 
 long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long count,
@@ -70,8 +93,11 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 		request.detail_arg = explain;
 	}
 	ret = move_pages(&request);
-	if (request.why)
+	if (request.why) {
 		explain_from(request.why, count, explain);
+		if (ret >= 0 || ret == -ENOMEM)
+			explain_sizes(request.caller, pid, count, pages, explain);
+	}
 	free(request.why);
 	return ret;
 }

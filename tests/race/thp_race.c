@@ -223,6 +223,8 @@ static const struct race_spec races[] = {
 	{"split_move", {splitter, mover, writer, reader}, 0, 0, 0},
 	{"split_fork", {splitter, forker, writer, mover}, 0, 0, 0},
 	{"shared_memory", {splitter, mover, writer, reader}, 1, 0, 0},
+	{"collapse_shared", {collapser, splitter, writer, reader, mover}, 1, 0, 0},
+	{"collapse_shared_fork", {collapser, forker, writer, reader, splitter}, 1, 0, 0},
 	{"everything", {daemon_of, splitter, mover, writer, zapper}, 0, 0, 1},
 };
 
