@@ -36,6 +36,8 @@ struct slot {
 	bool thp;      // of PMD order: counted in thp_*
 	bool tried;
 	bool was_mapped;
+	bool ready;	// locked and checked, to be unmapped now
+	bool kept;	// the reference of the mapping that was dropped is still held (run.c)
 	bool undone;	// still locked, until the session's locks are given up
 	bool tentative; // its block may still fail: the session is not flushed yet
 	bool deferred, partially_mapped; // src was on the deferred split queue
@@ -108,6 +110,8 @@ void mapper_init(struct mapper *, struct batch *);
 int mapper_finish(struct mapper *);
 // Call `one` for every place the folio (locked) is or was mapped.
 void mapper_walk(struct mapper *, struct folio *, rmap_one_fn *one, void *arg);
+// The only vma that can map the folio, which stays so until another rmap lock is taken; else NULL.
+struct vma *mapper_sole_vma(struct mapper *, struct folio *);
 // Hold the table of addr; NULL when there is none.
 static inline struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
 struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
@@ -138,6 +142,13 @@ static inline struct page_table *mapper_table(struct mapper *m, struct space *sp
 
 // Install migration entries (unmap.c). 0: no mapping is left; -EAGAIN with slot->why: some are.
 must_check int slot_unmap(struct mapper *, struct slot *);
+// The same for a row of slots that begins at s, at most n: how many it took, if any (run.c).
+unsigned run_unmap(struct mapper *, struct slot *s, unsigned n);
+unsigned run_remap(struct mapper *, struct slot *s, unsigned n);
+// Whether it is worth trying: a small folio, mapped once, nothing special about it.
+bool slot_suits_run(const struct slot *);
+// Back to what it was before it was unmapped.
+void slot_restore(struct mapper *, struct slot *);
 // Replace migration entries of src by mappings of dst, which may be src (remap.c).
 void slot_remap(struct mapper *, struct folio *dst, struct folio *src);
 // 0: nobody but mappings, index and isolation refers to src; -EAGAIN with slot->why.

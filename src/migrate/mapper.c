@@ -144,6 +144,15 @@ void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one, void *
 		rmap_walk_held(folio, one, arg);
 }
 
+struct vma *mapper_sole_vma(struct mapper *m, struct folio *folio)
+{
+	if (folio_test_ksm(folio))
+		return NULL;
+	if (!m->sole_vma || m->sole_mapping != folio_mapping_raw(folio))
+		hold_rmap(m, folio);
+	return m->sole_vma;
+}
+
 // One more table without waiting; false: it is busy, or there is no room for it.
 static bool try_table(struct mapper *m, struct held_table *t, struct space *space, uint64_t addr,
 	struct page_table **ret_table)
