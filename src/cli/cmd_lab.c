@@ -458,6 +458,8 @@ static int cmd_compare(int argc, char **argv)
 		{"timeout", required_argument, NULL, OPT_TIMEOUT},
 		{"results", no_argument, NULL, OPT_RESULTS},
 		{"kernel", required_argument, NULL, OPT_KERNEL},
+		{"allow-system-changes", no_argument, NULL, OPT_ALLOW_CHANGES},
+		{"allow-poison", no_argument, NULL, OPT_ALLOW_POISON},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
@@ -466,7 +468,10 @@ static int cmd_compare(int argc, char **argv)
 	int status;
 	if (read_options(argc, argv, "godwit lab compare", known,
 		    "godwit lab compare [--backend NAME] [--seed N] [--json] [--timeout SECONDS]\n"
-		    "                   [--kernel auto|here|vm|6.1|6.12] FILE...\n"
+		    "                   [--kernel auto|here|vm|6.1|6.12] [--allow-system-changes]
+"
+		    "                   [--allow-poison] FILE...
+"
 		    "godwit lab compare --results [--json] REPORT REPORT\n",
 		    &o, &status))
 		return status;
