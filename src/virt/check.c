@@ -139,6 +139,9 @@ static void check_table(struct check *c, const struct page_table *table, unsigne
 {
 	unsigned used = 0;
 
+	// Changes made for an access that waited in the host are ordered by this lock alone.
+	mutex_lock((struct mutex *)&table->lock);
+	mutex_unlock((struct mutex *)&table->lock);
 	must_hold(table->level == level && table->base == base,
 		"table of level %u at %#lx found as level %u at %#lx", table->level,
 		(unsigned long)table->base, level, (unsigned long)base);
