@@ -36,6 +36,11 @@ static int engine_open(const struct lab_options *options, struct lab_machine **r
 			options->backend);
 		return -EINVAL;
 	}
+	if (options->bind_nodes && options->backend && !strcmp(options->backend, "soft")) {
+		snprintf(failure, failure_size,
+			"--bind-nodes asks the kernel about pointers, which the soft backend has not");
+		return -EINVAL;
+	}
 	m = calloc(1, sizeof *m);
 	if (!m) {
 		snprintf(failure, failure_size, "out of memory");
@@ -117,7 +122,8 @@ static int engine_needs(struct lab_machine *machine, const struct story *story)
 		return lab_machine_fail(machine, LAB_SKIP,
 			"needs nodes=%u: the story's machine has %u", want->needs_nodes,
 			want->nodes);
-	return 0;
+	return engine_of(machine)->options->bind_nodes ? engine_bind_needs(engine_of(machine), want)
+						       : 0;
 }
 
 static void choose_backend(const struct engine_machine *m, struct gw_machine_config *config)
@@ -144,6 +150,7 @@ static int build(struct engine_machine *m)
 		.nr_cpus = want->cpus,
 		.cpu_node = want->cpu_node,
 		.distance = want->distance,
+		.host_node = m->options->bind_nodes ? m->host_node : NULL,
 	};
 	int err;
 
@@ -264,6 +271,7 @@ const struct lab_machine_ops engine_machine_ops = {
 	.huge = engine_huge,
 	.pool = engine_pool,
 	.tunable = engine_tunable,
+	.verify = engine_verify,
 	.mark = engine_mark,
 	.cancel = engine_cancel,
 	.teardown = engine_teardown,
