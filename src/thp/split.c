@@ -275,7 +275,8 @@ static void list_pieces(struct split *s)
 	}
 }
 
-static int freeze_and_dissolve(struct split *s)
+// The index's lock only where there is an index.
+NO_THREAD_SAFETY_ANALYSIS static int freeze_and_dissolve(struct split *s)
 {
 	unsigned per_piece = 1 + (s->object ? 1u << s->new_order : 0);
 	unsigned refs = 1 + (s->object ? 1u << s->order : 0);
