@@ -8,6 +8,7 @@
 //	pmd.c		a leaf becomes a table; its folio stays whole
 //	split.c		a folio becomes smaller ones
 //	deferred.c	folios that lost pages are split when memory is wanted
+//	collapse_look.c	is a range worth it?
 //	collapse.c	small pages of a 2 MiB range become one folio
 //	collapse_file.c	the same for pages of an object
 //	khugepaged.c	the scanner that finds such ranges
