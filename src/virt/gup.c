@@ -37,8 +37,8 @@ static int take(struct pte e, unsigned subpage, bool own, bool write, struct fol
 	return 0;
 }
 
-// Under the lock of the entry, whichever level it is at. A leaf may become a table, and a table a leaf,
-// between the two looks.
+// Under the lock of the entry, whichever level it is at. A leaf may become a table, and a table a
+// leaf, between the two looks.
 static int follow(struct space *space, uint64_t addr, bool own, bool write, struct folio **ret_folio,
 	unsigned *ret_page)
 {
