@@ -39,6 +39,10 @@ struct gw_machine {
 	unsigned built;		   // how far machine.c got: what to undo
 };
 
+// Events of single page-table entries: two for each page that moves, and dearer than the rest of
+// its bookkeeping together. Off until somebody asks for everything.
+void trace_of_entries(struct trace_ring *ring, bool on);
+
 // The public handle of a task is the task itself.
 static inline struct task *task_of(struct gw_task *task)
 {

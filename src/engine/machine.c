@@ -234,6 +234,7 @@ static int build(struct gw_machine *m, const struct gw_machine_config *config)
 	if (err)
 		return refuse(err, "no memory for the trace");
 	m->built = BUILT_TRACE;
+	trace_of_entries(&m->trace, false);
 	trace_switch(&m->trace, true);
 	err = copier_open(config->copy_threads > 1 ? COPIER_PARALLEL : COPIER_AUTO,
 		config->copy_threads, &m->copier);

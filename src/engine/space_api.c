@@ -146,7 +146,8 @@ static int next_object(struct space *space, uint64_t *address, uint64_t end,
 	int err = -ENOENT;
 
 	read_lock(&space->mmap_lock);
-	for (vma = vma_find(space, *address); vma && vma->start < end; vma = vma_next(vma)) {
+	vma = *address < end ? vma_find(space, *address) : NULL;
+	for (; vma && vma->start < end; vma = vma_next(vma)) {
 		uint64_t from = vma->start > *address ? vma->start : *address;
 		uint64_t to = vma->end < end ? vma->end : end;
 

@@ -8,8 +8,8 @@
 enum cgroup_version { CGROUP_V1 = 1, CGROUP_V2 = 2 };
 
 // Where cpusets of that version are mounted, as a path for host_read(); -ENOENT: nowhere.
-must_check int host_cpuset_mount(struct host *host, enum cgroup_version version, char *buf,
-	size_t size);
+must_check int host_cpuset_mount(
+	struct host *host, enum cgroup_version version, char *buf, size_t size);
 // Version 2 only: whether groups below the mount have cpusets already.
 bool host_cpuset_is_enabled(struct host *host, const char *mount);
 

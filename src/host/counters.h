@@ -7,7 +7,7 @@
 
 // Calls each() with every counter, in the file's order, until it returns an error, which is then
 // returned. Brings the counters up to date first where this process may (root).
-must_check int host_vmstat(struct host *host,
-	int (*each)(void *arg, const char *name, int64_t value), void *arg);
+must_check int host_vmstat(
+	struct host *host, int (*each)(void *arg, const char *name, int64_t value), void *arg);
 
 #endif

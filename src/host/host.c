@@ -85,8 +85,8 @@ bool host_has(struct host *host, const char *path)
 	return !host_real_path(host, path, real, sizeof real) && !access(real, F_OK);
 }
 
-int host_list(struct host *host, const char *path, void (*each)(void *arg, const char *name),
-	void *arg)
+int host_list(
+	struct host *host, const char *path, void (*each)(void *arg, const char *name), void *arg)
 {
 	return host->ops->list(host, path, each, arg);
 }
@@ -153,8 +153,8 @@ static int running_read(struct host *host, const char *path, char **ret_text, si
 
 static int running_write(struct host *host, const char *path, const char *text, size_t length)
 {
-	// A recorded file is a regular one, where what was longer before would stay.
-	int fd = open_below(host, path, O_WRONLY | (*host->root ? O_TRUNC : 0));
+	// As a shell's redirection does it: O_TRUNC empties a trace, and a recorded file.
+	int fd = open_below(host, path, O_WRONLY | O_TRUNC);
 	int err = 0;
 	ssize_t n;
 
@@ -169,8 +169,8 @@ static int running_write(struct host *host, const char *path, const char *text, 
 	return err;
 }
 
-static int running_list(struct host *host, const char *path,
-	void (*each)(void *arg, const char *name), void *arg)
+static int running_list(
+	struct host *host, const char *path, void (*each)(void *arg, const char *name), void *arg)
 {
 	int fd = open_below(host, path, O_RDONLY | O_DIRECTORY);
 	struct dirent *entry;

@@ -24,8 +24,8 @@ struct host_ops {
 	// One write(2) of all bytes to a file that exists.
 	int (*write)(struct host *host, const char *path, const char *text, size_t length);
 	// Calls each() with the names in a folder, "." and ".." left out, in any order.
-	int (*list)(struct host *host, const char *path,
-		void (*each)(void *arg, const char *name), void *arg);
+	int (*list)(struct host *host, const char *path, void (*each)(void *arg, const char *name),
+		void *arg);
 	int (*make_folder)(struct host *host, const char *path);
 	int (*remove_folder)(struct host *host, const char *path);
 	// move_pages(2), as it is.
@@ -51,8 +51,8 @@ must_check int host_readf(struct host *host, char **ret_text, const char *format
 must_check int host_read_number(struct host *host, const char *path, uint64_t *ret_number);
 must_check int host_write(struct host *host, const char *path, const char *text);
 bool host_has(struct host *host, const char *path);
-must_check int host_list(struct host *host, const char *path,
-	void (*each)(void *arg, const char *name), void *arg);
+must_check int host_list(
+	struct host *host, const char *path, void (*each)(void *arg, const char *name), void *arg);
 
 // The file as a path of this process, for open(2) and the like. -ENAMETOOLONG.
 must_check int host_real_path(const struct host *host, const char *path, char *buf, size_t size);

@@ -68,8 +68,7 @@ static int read_pool(struct host *host, int node, uint64_t page_size, struct hos
 	return err;
 }
 
-int host_pool_read(struct host *host, unsigned node, uint64_t page_size,
-	struct host_pool *ret_pool)
+int host_pool_read(struct host *host, unsigned node, uint64_t page_size, struct host_pool *ret_pool)
 {
 	struct host_pool pool = {0};
 	int err = read_pool(host, (int)node, page_size, &pool);

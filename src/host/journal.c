@@ -4,7 +4,7 @@
 // A file in /run (root) or $XDG_RUNTIME_DIR, locked with flock(2) as long as this process or its
 // guardian lives. A line is an entry:
 //
-//   set PATH VALUE     what PATH held before it was first changed
+//   set PATH VALUE     what PATH held before it was first changed, or what undoes a change
 //   rmdir PATH         a folder that was made
 //
 // An entry is written before the change it is about; a line that ends without a newline was being
@@ -195,6 +195,15 @@ int host_journal_set(struct host_journal *journal, const char *path, const char 
 	return err ? err : host_write(journal->host, path, value);
 }
 
+int host_journal_undo(struct host_journal *journal, const char *path, const char *value)
+{
+	char line[LINE_MAX_BYTES];
+
+	if (snprintf(line, sizeof line, "set %s %s\n", path, value) >= (int)sizeof line)
+		return -ENAMETOOLONG;
+	return add_line(journal, line);
+}
+
 int host_journal_made(struct host_journal *journal, const char *path)
 {
 	char line[LINE_MAX_BYTES];
@@ -219,8 +228,8 @@ static int remove_patiently(struct host *host, const char *path)
 	return err == -ENOENT ? 0 : err;
 }
 
-static void restore_line(struct host_journal *journal, char *line, host_complaint_fn *complain,
-	void *arg)
+static void restore_line(
+	struct host_journal *journal, char *line, host_complaint_fn *complain, void *arg)
 {
 	char text[LINE_MAX_BYTES + 128], *kind = strsep(&line, " "), *path = strsep(&line, " ");
 	int err;
@@ -359,6 +368,8 @@ void host_journal_close(struct host_journal *journal, host_complaint_fn *complai
 	if (journal->fd < 0)
 		return;
 	host_journal_restore(journal, complain, arg);
+	if (ftruncate(journal->fd, 0) && complain)
+		complain(arg, "the list of what to put back cannot be emptied");
 	if (journal->guard >= 0) {
 		// Restored; a guardian that only saw the pipe end would do it once more.
 		if (write(journal->guard, "", 1) != 1)

@@ -51,8 +51,9 @@ static void read_distances(struct host *host, unsigned id, struct host_nodes *no
 	if (host_readf(host, &text, NODE "/node%u/distance", id))
 		return;
 	at = text;
-	for_each_node_in(to, nodes->online)
+	for_each_node_in(to, nodes->online) {
 		nodes->node[id].distance[to] = (unsigned)strtoul(at, &at, 10);
+	}
 	free(text);
 }
 

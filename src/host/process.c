@@ -76,8 +76,8 @@ static struct host_mapping *add_mapping(struct host_mappings *mappings)
 }
 
 // "START-END perms offset dev inode NAME"; false: another kind of line.
-static bool read_header(const char *line, uint64_t *ret_start, uint64_t *ret_end,
-	const char **ret_name)
+static bool read_header(
+	const char *line, uint64_t *ret_start, uint64_t *ret_end, const char **ret_name)
 {
 	int at = 0;
 

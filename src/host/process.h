@@ -15,10 +15,10 @@ struct host_process {
 };
 
 struct host_mapping {
-	uint64_t start, end; // bytes
-	char *name;	     // file, [heap], ...; "" for none
-	char *policy;	     // as numa_maps says it: "bind:1"; NULL: not known
-	uint64_t page_bytes; // of the mapping: 4096, or hugetlb's size
+	uint64_t start, end;	   // bytes
+	char *name;		   // file, [heap], ...; "" for none
+	char *policy;		   // as numa_maps says it: "bind:1"; NULL: not known
+	uint64_t page_bytes;	   // of the mapping: 4096, or hugetlb's size
 	uint64_t pages[MAX_NODES]; // of that size, by node
 	bool has_nodes;		   // pages[] was told
 	// The rest in bytes, from smaps. Huge: mapped by a huge page-table entry, hugetlb included.

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-int host_vmstat(struct host *host, int (*each)(void *arg, const char *name, int64_t value),
-	void *arg)
+int host_vmstat(
+	struct host *host, int (*each)(void *arg, const char *name, int64_t value), void *arg)
 {
 	char *text, *rest, *line;
 	int err;

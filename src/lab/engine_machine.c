@@ -158,6 +158,7 @@ static int build(struct engine_machine *m)
 		"sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "3600000");
 	if (err)
 		return lab_machine_fail(&m->base, err, "cannot put khugepaged to sleep");
+	gw_trace_enable(m->machine, 1);
 	m->real = strcmp(gw_machine_backend(m->machine), "soft") != 0;
 	return 0;
 }

@@ -100,8 +100,8 @@ static int place_protected(struct rewire_call *c, struct pfn first, enum mmu_pro
 	return err;
 }
 
-static int signal_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static int signal_map(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -124,7 +124,23 @@ static int signal_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned 
 	return err;
 }
 
-static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_unused, unsigned nr,
+// Pages without translation stay so: the mapping there is empty, and would be read as zeros.
+static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+{
+	struct rewire_call part;
+	int err = 0;
+
+	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
+		i = (unsigned)(part.page - c->page) + part.nr) {
+		err = host_protect(part.at, part.size, host_prot(prot));
+		if (!err)
+			window_state_change(part.window, part.page, part.nr, PAGE_PROT | PAGE_OFF,
+				prot_state(prot));
+	}
+	return err;
+}
+
+static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
 	struct rewire_call c;
@@ -132,9 +148,7 @@ static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_
 
 	if (err)
 		return err;
-	err = host_protect(at, c.size, host_prot(prot));
-	if (!err)
-		window_state_change(c.window, c.page, nr, PAGE_PROT | PAGE_OFF, prot_state(prot));
+	err = protect_shown(&c, first, prot);
 	rewire_unlock(&c);
 	rewire_leave(&c);
 	return err;
@@ -170,8 +184,8 @@ static void signal_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 			if (host_protect(at, c.size, PROT_NONE))
 				clear_window(&c);
 			else
-				window_state_change(c.window, c.page, nr, PAGE_PROT,
-					PAGE_PROT_NONE | PAGE_OFF);
+				window_state_change(
+					c.window, c.page, nr, PAGE_PROT, PAGE_PROT_NONE | PAGE_OFF);
 		}
 	}
 	rewire_unlock(&c);
@@ -185,6 +199,23 @@ static bool any_refused(const struct rewire_call *c)
 		if (c->window->state[c->page + i] & PAGE_PROT_NONE)
 			return true;
 	return false;
+}
+
+// Absent pages stay so: nobody gets at them, and readable they would be zeros.
+static int block_shown(struct rewire_call *c, struct pfn first, bool readers)
+{
+	struct rewire_call part;
+	int err = 0;
+
+	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
+		i = (unsigned)(part.page - c->page) + part.nr) {
+		err = host_protect(part.at, part.size, readers ? PROT_NONE : PROT_READ);
+		if (!err)
+			window_state_change(part.window, part.page, part.nr,
+				readers ? PAGE_PROT : 0,
+				PAGE_OFF | (readers ? PAGE_PROT_NONE : PAGE_PROT_READ));
+	}
+	return err;
 }
 
 static int signal_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, bool readers)
@@ -201,18 +232,15 @@ static int signal_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigne
 	readers |= any_refused(&c);
 	if (!err) {
 		rewire_park(&c, first); // what faults back in before the next line loses it there
-		err = host_protect(at, c.size, readers ? PROT_NONE : PROT_READ);
+		err = block_shown(&c, first, readers);
 	}
-	if (!err)
-		window_state_change(c.window, c.page, nr, readers ? PAGE_PROT : 0,
-			PAGE_OFF | (readers ? PAGE_PROT_NONE : PAGE_PROT_READ));
 	rewire_unlock(&c);
 	rewire_leave(&c);
 	return err;
 }
 
-static void signal_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static void signal_unblock(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -224,10 +252,7 @@ static void signal_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsi
 		err = rewire_place(&c, first, &filled);
 	if (err) {
 		mend(&c);
-		err = host_protect(at, c.size, host_prot(prot));
-		if (!err)
-			window_state_change(c.window, c.page, nr, PAGE_PROT | PAGE_OFF,
-				prot_state(prot));
+		err = protect_shown(&c, first, prot);
 	}
 	if (err)
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);
@@ -237,8 +262,8 @@ static void signal_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsi
 	rewire_leave(&c);
 }
 
-static void signal_wake(struct mmu *mmu maybe_unused, uintptr_t at maybe_unused,
-	unsigned nr maybe_unused)
+static void signal_wake(
+	struct mmu *mmu maybe_unused, uintptr_t at maybe_unused, unsigned nr maybe_unused)
 {
 }
 

@@ -16,18 +16,18 @@
 //  - block and clear watch first and drop the page table entries then.
 //  - a writable mapping replaces anything in one call; what slips in is right already.
 //  - a readable one cannot be made in its place: a fresh mapping is not watched, and until it is a
-//    store would go through (or a system call would get EFAULT if it were PROT_READ). So it is built
-//    and write-protected at a staging address and moved over the place by mremap(), which keeps
-//    the watch under UFFD_FEATURE_EVENT_REMAP (docs/decisions/0004-read-only-without-a-gap.md).
-//    mremap() returns when a thread of the pool has read its event.
+//    store would go through (or a system call would get EFAULT if it were PROT_READ). So it is
+//    built and write-protected at a staging address and moved over the place by mremap(), which
+//    keeps the watch under UFFD_FEATURE_EVENT_REMAP
+//    (docs/decisions/0004-read-only-without-a-gap.md). mremap() returns when a thread of the pool
+//    has read its event.
 //
 // What the engine refuses (SEGV, BUS) is made true for the host before the accessor is woken, so
 // that the kernel itself raises the signal, or fails the system call.
 //
-// Locks: rw->lock as in rewire.c; it is held while mremap() waits for the pool's reader, which takes
-// no lock of the machine.
-// What can fail: as in rewire.c. clear() without a spare host mapping watches the whole window,
-// which needs none.
+// Locks: rw->lock as in rewire.c; it is held while mremap() waits for the pool's reader, which
+// takes no lock of the machine. What can fail: as in rewire.c. clear() without a spare host mapping
+// watches the whole window, which needs none.
 #include "machine/rewire.h"
 
 #include "base/mark.h"
@@ -86,8 +86,8 @@ static int place_readonly(struct rewire_call *c, struct pfn first)
 	if (!err)
 		err = stage_move(c, UFFDIO_REGISTER_MODE_WP, true);
 	if (!err)
-		window_state_set(c->window, c->page, c->nr,
-			page_state(PAGE_FRAME | PAGE_UFFD_WP, first));
+		window_state_set(
+			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_UFFD_WP, first));
 	return err;
 }
 
@@ -97,8 +97,8 @@ static int place_refused(struct rewire_call *c, struct pfn first)
 	int err = host_map_file(c->at, c->size, PROT_NONE, arena->fd, arena_offset(arena, first));
 
 	if (!err)
-		window_state_set(c->window, c->page, c->nr,
-			page_state(PAGE_FRAME | PAGE_PROT_NONE, first));
+		window_state_set(
+			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_PROT_NONE, first));
 	return err;
 }
 
@@ -193,8 +193,8 @@ static int place(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bo
 	return err;
 }
 
-static int uffd_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static int uffd_map(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -208,8 +208,8 @@ static int uffd_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr
 		if (!filled)
 			host_populate(at, c.size);
 		else if (prot == MMU_WRITE)
-			atomic_fetch_add_explicit(&c.rw->counters.tables_moved, 1,
-				memory_order_relaxed);
+			atomic_fetch_add_explicit(
+				&c.rw->counters.tables_moved, 1, memory_order_relaxed);
 		host_uffd_wake(c.rw->uffd, at, c.size);
 	}
 	rewire_leave(&c);
@@ -270,12 +270,44 @@ static int make_refused(struct rewire_call *c)
 	int err = host_protect(c->at, c->size, PROT_NONE);
 
 	if (!err)
-		window_state_change(c->window, c->page, c->nr, PAGE_PROT | PAGE_OFF,
-			PAGE_PROT_NONE);
+		window_state_change(
+			c->window, c->page, c->nr, PAGE_PROT | PAGE_OFF, PAGE_PROT_NONE);
 	return err;
 }
 
-static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_unused, unsigned nr,
+static int make(struct rewire_call *c, enum mmu_prot prot)
+{
+	if (prot == MMU_WRITE)
+		return make_writable(c);
+	return prot == MMU_READ ? make_readable(c) : make_refused(c);
+}
+
+static void clear_parts(struct rewire_call *c);
+
+// Pages without translation stay so (unwatched, they would be read as zeros), but where an access was
+// refused the engine is asked again: it may permit the next one.
+static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+{
+	struct rewire_call shown, gap;
+	unsigned i = 0;
+	int err = 0;
+
+	while (!err && i < c->nr) {
+		bool any = rewire_next_shown(c, first, i, &shown);
+		unsigned from = (unsigned)(shown.page - c->page);
+
+		if (from > i) {
+			gap = part(c, c->page + i, from - i);
+			clear_parts(&gap);
+		}
+		if (any)
+			err = make(&shown, prot);
+		i = from + shown.nr;
+	}
+	return err;
+}
+
+static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
 	struct rewire_call c;
@@ -283,12 +315,7 @@ static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first maybe_un
 
 	if (err)
 		return err;
-	if (prot == MMU_WRITE)
-		err = make_writable(&c);
-	else if (prot == MMU_READ)
-		err = make_readable(&c);
-	else
-		err = make_refused(&c);
+	err = protect_shown(&c, first, prot);
 	rewire_unlock(&c);
 	if (!err)
 		host_uffd_wake(c.rw->uffd, at, c.size);
@@ -314,8 +341,8 @@ static void clear_window(struct rewire_call *c)
 			continue;
 		if (state & PAGE_PROT)
 			host_zap(page_at(w, page), n << PAGE_SHIFT);
-		window_state_change(w, page, n, PAGE_PROT,
-			PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_OFF : 0));
+		window_state_change(
+			w, page, n, PAGE_PROT, PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_OFF : 0));
 	}
 	do
 		err = host_protect(w->pub.start, w->pub.size, HOST_RW);
@@ -336,8 +363,8 @@ static void clear_frames(struct rewire_call *c)
 	host_zap(c->at, c->size);
 	if (prot && host_protect(c->at, c->size, HOST_RW))
 		clear_window(c);
-	window_state_change(c->window, c->page, c->nr, PAGE_PROT | PAGE_UFFD_WP,
-		PAGE_UFFD_TRAP | PAGE_OFF);
+	window_state_change(
+		c->window, c->page, c->nr, PAGE_PROT | PAGE_UFFD_WP, PAGE_UFFD_TRAP | PAGE_OFF);
 }
 
 static void clear_part(struct rewire_call *c)
@@ -345,9 +372,11 @@ static void clear_part(struct rewire_call *c)
 	uint64_t state = c->window->state[c->page];
 
 	if ((state & PAGE_KIND) == PAGE_FRAME) {
+		const struct arena *arena = arena_of(page_state_pfn(state));
+
 		clear_frames(c);
 		// Nothing smaller could be mapped into a mapping of the hugetlb pool.
-		if (arena_of(page_state_pfn(state))->kind == ARENA_HUGETLB && place_void(c))
+		if (arena && arena->kind == ARENA_HUGETLB && place_void(c))
 			mend(c);
 	} else if ((state & PAGE_KIND) == PAGE_BUS) {
 		if (place_void(c)) {
@@ -361,6 +390,17 @@ static void clear_part(struct rewire_call *c)
 	}
 }
 
+static void clear_parts(struct rewire_call *c)
+{
+	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
+		struct rewire_call p;
+
+		n = window_state_run(c->window, page, end - page, PAGE_FLAGS);
+		p = part(c, page, n);
+		clear_part(&p);
+	}
+}
+
 static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 {
 	struct rewire_call c;
@@ -368,23 +408,18 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
-	for (size_t page = c.page, end = page + nr, n; page < end; page += n) {
-		struct rewire_call p;
-
-		n = window_state_run(c.window, page, end - page, PAGE_FLAGS);
-		p = part(&c, page, n);
-		clear_part(&p);
-	}
+	clear_parts(&c);
 	for (size_t page = c.page, end = page + nr; page < end; mappings++)
 		page += window_state_mapping(c.window, page, end - page);
 	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && place_void(&c))
 		mend(&c);
 	rewire_unlock(&c);
+	host_uffd_wake(c.rw->uffd, at, c.size); // who waited for a page on the move looks again
 	rewire_leave(&c);
 }
 
-static int uffd_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	bool readers maybe_unused)
+static int uffd_block(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, bool readers maybe_unused)
 {
 	struct rewire_call c;
 	int err = rewire_enter(&c, mmu, at, nr);
@@ -411,15 +446,13 @@ static int uffd_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned 
 
 static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
 {
-	if (prot == MMU_WRITE && !rewire_is_parked(c, first))
-		return make_writable(c);
-	if (prot == MMU_NONE)
-		return make_refused(c);
+	if ((prot == MMU_WRITE && !rewire_is_parked(c, first)) || prot == MMU_NONE)
+		return protect_shown(c, first, prot);
 	return place(c, first, prot, ret_filled);
 }
 
-static void uffd_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static void uffd_unblock(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -504,8 +537,8 @@ static int open_void(struct rewire *rw)
 	return ftruncate(rw->void_fd, (off_t)size) ? -errno : 0;
 }
 
-int rewire_uffd_open(unsigned threads, bool user_mode_only, mmu_fault_fn *fault,
-	struct mmu **ret_mmu)
+int rewire_uffd_open(
+	unsigned threads, bool user_mode_only, mmu_fault_fn *fault, struct mmu **ret_mmu)
 {
 	struct rewire *rw = meta_new(struct rewire);
 	enum uffd_way way = UFFD_USER_ONLY;

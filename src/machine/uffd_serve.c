@@ -5,8 +5,9 @@
 //
 //   DONE   map() has put the page there and woken everybody; the accessor is woken once more, for
 //          it may have gone to sleep after that.
-//   WAIT   the accessor stays asleep. Whoever moves the page wakes it with map(), unblock() or
-//          wake(), all of which come after the engine noted that it has to.
+//   WAIT   the accessor stays asleep. Whoever moves the page, or takes it away, wakes it with
+//          map(), unblock(), clear() or wake(), all of which come after the engine noted that it
+//          has to.
 //   SEGV   the host's protection is set to what the engine said, then the accessor is woken: the
 //          kernel raises SIGSEGV in it with all the right values, or fails its system call.
 //   BUS    the page becomes one that is SIGBUS to touch.
@@ -50,8 +51,8 @@ static enum mmu_fault_result ask(struct rewire *rw, void *owner, const struct mm
 	return rw->mmu.fault(owner, fault);
 }
 
-static void refuse(struct rewire *rw, void *owner, const struct mmu_fault *fault,
-	enum mmu_fault_result what)
+static void refuse(
+	struct rewire *rw, void *owner, const struct mmu_fault *fault, enum mmu_fault_result what)
 {
 	struct rewire_call c;
 	int err = 0;
@@ -85,8 +86,8 @@ void uffd_serve(void *rewire, const struct uffd_msg *msg)
 	struct rewire *rw = rewire;
 	struct mmu_fault fault = {
 		.at = msg->arg.pagefault.address,
-		.access = msg->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE |
-							     UFFD_PAGEFAULT_FLAG_WP)
+		.access = msg->arg.pagefault.flags &
+					  (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)
 				  ? MMU_ACCESS_WRITE
 				  : MMU_ACCESS_READ,
 		.may_wait = false,
@@ -97,11 +98,13 @@ void uffd_serve(void *rewire, const struct uffd_msg *msg)
 	struct window_ref ref;
 
 	atomic_fetch_add_explicit(&rw->counters.faults, 1, memory_order_relaxed);
-	if (window_find(fault.at, &ref) && ref.mmu == &rw->mmu)
-		result = ask(rw, ref.owner, &fault);
-	if (result == MMU_FAULT_WAIT)
-		return;
-	if (result != MMU_FAULT_DONE)
-		refuse(rw, ref.owner, &fault, result);
-	rw->mmu.ops->wake(&rw->mmu, page, 1);
+	if (window_get(fault.at, &ref)) {
+		if (ref.mmu == &rw->mmu)
+			result = ask(rw, ref.owner, &fault);
+		if (result == MMU_FAULT_SEGV || result == MMU_FAULT_BUS)
+			refuse(rw, ref.owner, &fault, result);
+		window_put(&ref);
+	}
+	if (result != MMU_FAULT_WAIT)
+		rw->mmu.ops->wake(&rw->mmu, page, 1);
 }

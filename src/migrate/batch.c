@@ -18,6 +18,7 @@
 // tells how many pages the next batch may have when the caller gave a budget.
 #include "base/mark.h"
 #include "machine/clock.h"
+#include "base/vmstat.h"
 #include "migrate/batch.h"
 #include "migrate/movable.h"
 #include "phys/alloc.h"
@@ -226,8 +227,8 @@ int slot_check_references(struct slot *s)
 	return fail(s, why_references(s->src), -EAGAIN);
 }
 
-// An unmapped folio does not keep its anon_vma: the batch does, until its end. Neighbours mostly have
-// the same one, which is held already.
+// An unmapped folio does not keep its anon_vma: the batch does, until its end. Neighbours mostly
+// have the same one, which is held already.
 static void hold_anon_vma(struct batch *b, struct slot *s)
 {
 	if (b->anon_vma && folio_anon_vma(s->src) == b->anon_vma)
@@ -337,9 +338,11 @@ static void end_session(struct mapper *m)
 // true: some wait for another pass.
 static bool unmap_waiting(struct batch *b)
 {
+	struct vmstat_batch counts;
 	struct mapper m;
 	bool again = false;
 
+	vmstat_batch_begin(&counts, b->mc->mm->stat);
 	mapper_init(&m, b);
 	for (unsigned i = 0; i < b->nr; i++) {
 		struct slot *s = &b->slot[i];
@@ -353,6 +356,7 @@ static bool unmap_waiting(struct batch *b)
 		}
 	}
 	end_session(&m);
+	vmstat_batch_end(&counts);
 	for (unsigned i = 0; i < b->nr; i++)
 		again |= b->slot[i].state == SLOT_WAITING && b->slot[i].dst;
 	return again;
@@ -429,10 +433,13 @@ static void account_pause(struct batch *b)
 		mc->nr_overruns++;
 		atomic_fetch_add_explicit(&mc->mm->migrate_overruns, 1, memory_order_relaxed);
 	}
+	// Up at once, down slowly: small batches, whose fixed cost weighs more, only make it
+	// careful.
 	ns = max(pause / b->blocked_pages, 1ull);
 	old = atomic_load_explicit(&mc->mm->migrate_page_ns, memory_order_relaxed);
-	atomic_store_explicit(&mc->mm->migrate_page_ns, old ? (old * 7 + ns) / 8 : ns,
-		memory_order_relaxed);
+	if (old)
+		ns = ns > old ? (old + ns) / 2 : (old * 3 + ns) / 4;
+	atomic_store_explicit(&mc->mm->migrate_page_ns, ns, memory_order_relaxed);
 }
 
 static int count_results(struct batch *b, struct migrate_stats *st)

@@ -75,9 +75,9 @@ unsigned batch_page_limit(const struct migrate_control *);
 #include "virt/gather.h"
 #include "virt/rmap.h"
 
-// Keeps the rmap lock and the page-table locks of the last changes as long as the next one needs the
-// same, so that a run of neighbours costs one lock and one host call of each kind, for each of a few
-// spaces that map it.
+// Keeps the rmap lock and the page-table locks of the last changes as long as the next one needs
+// the same, so that a run of neighbours costs one lock and one host call of each kind, for each of
+// a few spaces that map it.
 #define MAPPER_TABLES 4
 
 // A table that is held, and what is queued for it.
@@ -96,6 +96,9 @@ struct mapper {
 	struct held_table table[MAPPER_TABLES];
 	struct held_table *now; // that of the last mapper_table()
 	struct rwlock *rmap;	// held for reading, or NULL
+	// Under it: the only vma in the rmap of folios with this mapping, if there is only one.
+	struct vma *sole_vma;
+	uint32_t sole_mapping;
 	bool keep_nothing;	// KSM's locks come and go between places
 	int error;		// first failure of a host block
 };
@@ -106,13 +109,30 @@ int mapper_finish(struct mapper *);
 // Call `one` for every place the folio (locked) is or was mapped.
 void mapper_walk(struct mapper *, struct folio *, rmap_one_fn *one, void *arg);
 // Hold the table of addr; NULL when there is none.
-struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
+static inline struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
 struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
 // Issue what is queued and give up the tables, but keep the rmap lock.
 void mapper_release_tables(struct mapper *);
 // For the table held now: queue translations to new frames; translations to the old frames again.
 void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 void mapper_unblock(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
+
+struct page_table *mapper_change_table(struct mapper *, struct space *, uint64_t addr);
+
+static inline bool table_is_held(const struct held_table *t, const struct space *space,
+	uint64_t addr)
+{
+	const struct page_table *table = t->gather.table;
+
+	return table && t->gather.space == space && table->level == 1 &&
+	       table->base == (addr & PMD_MASK);
+}
+
+static inline struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t addr)
+{
+	return table_is_held(m->now, space, addr) ? m->now->gather.table
+						  : mapper_change_table(m, space, addr);
+}
 
 // ---- Steps of slots
 

@@ -19,11 +19,14 @@
 // faults, and the fault asks the host again.
 #include "base/mark.h"
 #include "migrate/batch.h"
+#include "virt/object.h"
+#include "virt/space.h"
 
 void mapper_init(struct mapper *m, struct batch *batch)
 {
 	m->batch = batch;
 	m->rmap = NULL;
+	m->sole_vma = NULL;
 	m->keep_nothing = false;
 	m->error = 0;
 	m->now = &m->table[0];
@@ -71,6 +74,7 @@ static void release_rmap(struct mapper *m) NO_THREAD_SAFETY_ANALYSIS
 	if (m->rmap)
 		read_unlock(m->rmap);
 	m->rmap = NULL;
+	m->sole_vma = NULL;
 }
 
 int mapper_finish(struct mapper *m)
@@ -81,8 +85,51 @@ int mapper_finish(struct mapper *m)
 
 // ---- Holding
 
-void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one,
-	void *arg) NO_THREAD_SAFETY_ANALYSIS
+// Most memory is mapped by one vma: then there is nothing to search.
+static void find_sole_vma(struct mapper *m, struct folio *folio)
+{
+	struct anon_vma *av = folio_anon_vma(folio);
+	struct object *object = av ? NULL : folio_object(folio);
+	const struct interval_tree *tree = av ? &av->chains : object ? &object->i_mmap : NULL;
+	struct interval_node *node = tree ? interval_tree_first(tree) : NULL;
+
+	m->sole_vma = NULL;
+	if (!node || interval_tree_next(node))
+		return;
+	m->sole_vma = av ? container_of(node, struct anon_vma_chain, rb)->vma
+			 : container_of(node, struct vma, i_mmap);
+	m->sole_mapping = folio_mapping_raw(folio);
+}
+
+// The sole vma may map some of a large folio's pages: that is for the general walk.
+static bool visit_sole_vma(struct mapper *m, struct folio *folio, rmap_one_fn *one, void *arg)
+{
+	struct rmap_range range = {.vma = m->sole_vma, .nr_pages = (unsigned)folio_nr(folio)};
+	uint64_t offset = folio_index(folio) - range.vma->pgoff;
+	uint64_t pages = (range.vma->end - range.vma->start) >> PAGE_SHIFT;
+
+	if (offset >= pages || pages - offset < range.nr_pages)
+		return false;
+	range.addr = range.vma->start + (offset << PAGE_SHIFT);
+	(void)one(&range, arg);
+	return true;
+}
+
+static void hold_rmap(struct mapper *m, struct folio *folio) NO_THREAD_SAFETY_ANALYSIS
+{
+	struct rwlock *lock = folio_rmap_lock(folio);
+
+	if (lock != m->rmap) {
+		release_rmap(m);
+		if (lock)
+			read_lock(lock);
+		m->rmap = lock;
+	}
+	if (lock)
+		find_sole_vma(m, folio);
+}
+
+void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one, void *arg)
 {
 	if (folio_test_ksm(folio)) {
 		release_rmap(m);
@@ -91,23 +138,10 @@ void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one,
 		m->keep_nothing = false;
 		return;
 	}
-	struct rwlock *lock = folio_rmap_lock(folio);
-	if (!lock)
-		return;
-	if (lock != m->rmap) {
-		release_rmap(m);
-		read_lock(lock);
-		m->rmap = lock;
-	}
-	rmap_walk_held(folio, one, arg);
-}
-
-static bool holds(const struct held_table *t, const struct space *space, uint64_t addr)
-{
-	const struct page_table *table = t->gather.table;
-
-	return table && t->gather.space == space && table->level == 1 &&
-	       table->base == (addr & PMD_MASK);
+	if (!m->sole_vma || m->sole_mapping != folio_mapping_raw(folio))
+		hold_rmap(m, folio);
+	if (m->rmap && !(m->sole_vma && visit_sole_vma(m, folio, one, arg)))
+		rmap_walk_held(folio, one, arg);
 }
 
 // One more table without waiting; false: it is busy, or there is no room for it.
@@ -127,18 +161,16 @@ static bool try_table(struct mapper *m, struct held_table *t, struct space *spac
 	return true;
 }
 
-struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t addr)
+struct page_table *mapper_change_table(struct mapper *m, struct space *space, uint64_t addr)
 {
 	struct held_table *unused = NULL;
 	struct page_table *table;
 	bool any = false;
 
-	if (holds(m->now, space, addr))
-		return m->now->gather.table;
 	for (unsigned i = 0; i < MAPPER_TABLES; i++) {
 		struct held_table *t = &m->table[i];
 
-		if (holds(t, space, addr)) {
+		if (table_is_held(t, space, addr)) {
 			m->now = t;
 			return t->gather.table;
 		}

@@ -10,8 +10,8 @@
 //	other objects					clean: plain; dirty: written out first
 //
 // Plain, in the order that races ask for:
-//  1. the reference count must be what mappings, index and isolation explain, else -EAGAIN: somebody
-//     found the folio by its frame and may be about to use it;
+//  1. the reference count must be what mappings, index and isolation explain, or -EAGAIN: who
+//     else found the folio by its frame may be about to use it;
 //  2. contents are copied (a poisoned source is final). Nobody can store: writers are blocked;
 //  3. the count is frozen at that value, or -EAGAIN; object: under i_pages, so that a lookup finds
 //     the old folio or the new one, never none;
@@ -20,6 +20,7 @@
 //
 // Both folios of a slot are locked by the batch all the time. Nothing here allocates.
 #include "base/mark.h"
+#include "base/vmstat.h"
 #include "migrate/batch.h"
 #include "migrate/movable.h"
 #include "phys/lru.h"
@@ -70,8 +71,6 @@ static int switch_anon(struct batch *b, struct folio *dst, struct folio *src)
 	(void)folio_deferred_unqueue(src);
 	// No way back from here.
 	folio_set_index(dst, folio_index(src));
-	if (folio_test_swapbacked(src))
-		folio_set_swapbacked(dst);
 	folio_set_mapping_raw(dst, folio_mapping_raw(src));
 	if (folio_test_ksm(src) && mm->up.ksm_migrated)
 		mm->up.ksm_migrated(dst, src);
@@ -100,7 +99,8 @@ static int switch_object(struct object *object, struct folio *dst, struct folio 
 void folio_migrate_flags(struct folio *dst, struct folio *src)
 {
 	const uint32_t copied = 1u << PG_REFERENCED | 1u << PG_UPTODATE | 1u << PG_WORKINGSET |
-				1u << PG_DIRTY | 1u << PG_YOUNG | 1u << PG_IDLE | 1u << PG_ACTIVE;
+				1u << PG_DIRTY | 1u << PG_YOUNG | 1u << PG_IDLE | 1u << PG_ACTIVE |
+				1u << PG_SWAPBACKED;
 	uint32_t flags = frame_flags(&src->page);
 
 	atomic_fetch_or_explicit(&dst->page.flags, flags & copied, memory_order_acq_rel);
@@ -378,8 +378,10 @@ static void land(struct batch *b)
 {
 	struct release release = {.folio = b->run};
 	struct folio_list lru = {0};
+	struct vmstat_batch counts;
 	struct mapper m;
 
+	vmstat_batch_begin(&counts, b->mc->mm->stat);
 	for (unsigned i = 0; i < b->nr; i++)
 		if (b->slot[i].state == SLOT_SWITCHED && on_lru(b->slot[i].src))
 			folio_list_add_tail(&lru, b->slot[i].dst);
@@ -393,5 +395,6 @@ static void land(struct batch *b)
 		if (b->slot[i].state == SLOT_SWITCHED)
 			finish(b, &b->slot[i], &release);
 	count_released(b, &release);
+	vmstat_batch_end(&counts);
 	folios_put(release.folio, release.nr);
 }

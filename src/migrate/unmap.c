@@ -90,8 +90,8 @@ static void install(struct unmap *u, const struct place *p, struct pte entry)
 			.order = folio_order(u->slot->src));
 }
 
-// nr pages (or the leaf) are not mapped here any more. At once, so that a large folio never seems to
-// be partially mapped.
+// nr pages (or the leaf) are not mapped here any more. At once, so that a large folio never seems
+// to be partially mapped.
 static void drop_mappings(struct folio *src, unsigned page, unsigned nr, bool leaf, bool dirty)
 {
 	if (!nr)
@@ -190,6 +190,23 @@ static bool unmap_range(struct unmap *u, const struct rmap_range *r)
 	return true;
 }
 
+// The common case: one page, nobody listens.
+static bool unmap_page(struct unmap *u, const struct rmap_range *r)
+{
+	struct page_table *table = mapper_table(u->m, r->vma->space, r->addr);
+	unsigned index = pte_index(vaddr_of(r->addr));
+
+	if (!table)
+		return true;
+	struct place p = {r->vma, r->addr, table, index, r->first_page, table_entry(table, index)};
+	if (!maps_page(p.entry, u->slot->src, p.page))
+		return true;
+	if (!replace_entry(u, &p))
+		return false;
+	drop_mappings(u->slot->src, p.page, 1, false, p.entry.v & PTE_DIRTY);
+	return true;
+}
+
 static bool unmap_one(const struct rmap_range *r, void *arg)
 {
 	struct unmap *u = arg;
@@ -198,6 +215,8 @@ static bool unmap_one(const struct rmap_range *r, void *arg)
 	bool notify = atomic_load(&space->mm->nr_notifiers);
 	bool go_on;
 
+	if (r->nr_pages == 1 && !notify && !u->m->keep_nothing)
+		return unmap_page(u, r) && folio_mapped(u->slot->src);
 	if (notify) {
 		mapper_release_tables(u->m);
 		mm_notify_start(space, r->addr, end, MM_INVALIDATE_MIGRATE);

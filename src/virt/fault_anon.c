@@ -29,7 +29,8 @@ struct folio *fault_alloc(struct fault *f, bool zeroed)
 		f->task);
 }
 
-// Under the page-table lock: who finds the entry finds a folio that is on the LRU and can be isolated.
+// Under the page-table lock: who finds the entry finds a folio that is on the LRU and can be
+// isolated.
 void fault_add_new_anon(struct fault *f, struct folio *folio)
 {
 	folio_add_new_anon_rmap(folio, f->vma, f->addr);

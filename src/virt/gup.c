@@ -8,6 +8,7 @@
 #include "virt/mm.h"
 #include "virt/object.h"
 #include "virt/pin.h"
+#include "virt/space.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static int take(struct pte e, unsigned subpage, bool own, bool write, struct fol
 	folio = frame_folio(frame);
 	if (write && !pte_writable(e))
 		return -EMLINK; // present, but not as wanted
-	// What a leaf maps is exclusive as a whole, and the first frame says so.
+	// A huge mapping is exclusive by its first page's mark.
 	if (own && folio_test_anon(folio) &&
 		!frame_test(pte_huge(e) ? &folio->page : frame, PG_ANON_EXCLUSIVE))
 		return -EMLINK;
@@ -71,6 +72,16 @@ int follow_page(struct space *space, uint64_t addr, struct folio **ret_folio, un
 	return follow(space, addr, false, false, ret_folio, ret_page);
 }
 
+// A page of an area that nobody may touch is still in the page table.
+static bool accessible(struct space *space, uint64_t addr)
+{
+	read_lock(&space->mmap_lock);
+	struct vma *vma = vma_lookup(space, addr);
+	bool yes = vma && vma_accessible(vma);
+	read_unlock(&space->mmap_lock);
+	return yes;
+}
+
 int get_user_page(struct space *space, struct task *task, uint64_t addr, unsigned flags,
 	struct folio **ret_folio, unsigned *ret_page)
 {
@@ -78,8 +89,10 @@ int get_user_page(struct space *space, struct task *task, uint64_t addr, unsigne
 	bool own = flags & (FAULT_WRITE | FAULT_UNSHARE);
 
 	for (;;) {
-		int err = follow(space, addr, own, write, ret_folio, ret_page);
+		int err = -EFAULT;
 
+		if (accessible(space, addr))
+			err = follow(space, addr, own, write, ret_folio, ret_page);
 		if (!err)
 			return 0;
 		if (err == -EFAULT && !own) // the zero page, to read
@@ -102,59 +115,111 @@ void *folio_bytes(struct mm_core *mm, struct folio *folio, unsigned page)
 	return mm->mmu->ops->peek(mm->mmu, pfn_add(folio_pfn(folio), page));
 }
 
-// The entry may have been cleaned and the page written out since it was looked up: what is stored
-// now is dirty again. The lock keeps the object.
-static void write_bytes(struct folio *folio, char *to, const char *from, uint64_t n)
+// ---- Reading and writing as the task itself would
+
+// A reference keeps the page from being moved while it is read.
+static int load(struct space *space, struct task *task, uint64_t at, char *to, uint64_t n)
 {
-	memcpy(to, from, n);
-	if (folio_test_anon(folio))
-		return;
-	folio_lock(folio);
-	folio_mark_dirty(folio);
-	folio_unlock(folio);
+	struct folio *folio;
+	unsigned page;
+	int err = get_user_page(space, task, at, 0, &folio, &page);
+
+	if (err == -EFAULT) { // zeros, or not ours to read
+		err = handle_fault(space, task, at, FAULT_REMOTE);
+		if (!err)
+			memset(to, 0, n);
+		return err;
+	}
+	if (err)
+		return err;
+	char *bytes = folio_bytes(space->mm, folio, page);
+	memcpy(to, bytes + (at & ~PAGE_MASK), n);
+	folio_put(folio);
+	return 0;
 }
 
-static int64_t transfer(struct space *space, struct task *task, uint64_t addr, char *buf, uint64_t len,
-	bool write)
+// -ENOENT: there is no writable entry.
+static int store_through(struct mm_core *mm, struct pte e, unsigned subpage, uint64_t offset,
+	const char *from, uint64_t n)
 {
-	uint64_t done = 0;
+	if (!pte_present(e) || !pte_writable(e))
+		return -ENOENT;
+	memcpy((char *)mm->mmu->ops->peek(mm->mmu, pfn_add(pte_pfn(e), subpage)) + offset, from, n);
+	return 0;
+}
 
-	while (done < len) {
-		uint64_t at = addr + done, offset = at & (PAGE_SIZE - 1);
-		uint64_t n = PAGE_SIZE - offset < len - done ? PAGE_SIZE - offset : len - done;
-		struct folio *folio;
-		unsigned page;
-		char *bytes;
-		int err = get_user_page(space, task, at, write ? FAULT_WRITE : 0, &folio, &page);
+// Under the entry's lock, as a store of the hardware: a copy on write, a fork or a move that
+// comes meanwhile is before it or after it. (A reference would not do: the page could be copied for
+// the other side of a fork between the look and the store.) A writable entry is a dirty one, so
+// nothing is to be marked. `from` is the engine's: no fault may happen under the lock.
+static int store(struct space *space, uint64_t at, const char *from, uint64_t n)
+{
+	struct vaddr v = vaddr_of(at);
+	struct page_table *table = pte_table_lock(space, v);
+	uint64_t offset = at & ~PAGE_MASK;
+	int err = -ENOENT;
 
-		if (err == -EFAULT && !write) { // zeros, or not ours to read
-			err = handle_fault(space, task, at, FAULT_REMOTE);
-			if (!err) {
-				memset(buf + done, 0, n);
-				done += n;
-				continue;
-			}
-		}
-		if (err)
-			return done ? (int64_t)done : err;
-		bytes = folio_bytes(space->mm, folio, page);
-		if (write)
-			write_bytes(folio, bytes + offset, buf + done, n);
-		else
-			memcpy(buf + done, bytes + offset, n);
-		folio_put(folio);
-		done += n;
+	if (table) {
+		err = store_through(space->mm, table_entry(table, pte_index(v)), 0, offset, from, n);
+		page_table_unlock(table);
+		return err;
 	}
-	return (int64_t)done;
+	table = pmd_table_lock(space, v);
+	if (table) {
+		struct pte e = table_entry(table, pmd_index(v));
+
+		if (pte_huge(e))
+			err = store_through(space->mm, e, pte_index(v), offset, from, n);
+		page_table_unlock(table);
+	}
+	return err;
+}
+
+static int store_with_faults(struct space *space, struct task *task, uint64_t at, const char *from,
+	uint64_t n)
+{
+	char here[PAGE_SIZE];
+	int err;
+
+	memcpy(here, from, n);
+	while ((err = store(space, at, here, n)) == -ENOENT) {
+		err = handle_fault(space, task, at, FAULT_WRITE | FAULT_REMOTE);
+		if (err)
+			break;
+	}
+	return err;
+}
+
+static uint64_t piece(uint64_t at, uint64_t left)
+{
+	uint64_t room = PAGE_SIZE - (at & ~PAGE_MASK);
+
+	return room < left ? room : left;
 }
 
 int64_t space_read(struct space *space, struct task *task, uint64_t addr, void *buf, uint64_t len)
 {
-	return transfer(space, task, addr, buf, len, false);
+	char *to = buf;
+
+	for (uint64_t done = 0, n; done < len; done += n) {
+		n = piece(addr + done, len - done);
+		int err = load(space, task, addr + done, to + done, n);
+		if (err)
+			return done ? (int64_t)done : err;
+	}
+	return (int64_t)len;
 }
 
 int64_t space_write(struct space *space, struct task *task, uint64_t addr, const void *buf,
 	uint64_t len)
 {
-	return transfer(space, task, addr, (char *)(uintptr_t)buf, len, true);
+	const char *from = buf;
+
+	for (uint64_t done = 0, n; done < len; done += n) {
+		n = piece(addr + done, len - done);
+		int err = store_with_faults(space, task, addr + done, from + done, n);
+		if (err)
+			return done ? (int64_t)done : err;
+	}
+	return (int64_t)len;
 }

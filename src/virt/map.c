@@ -75,6 +75,11 @@ static int place_by_number(struct space *space, struct map_request *r, struct re
 		r->addr = space_find_room(space, r->len, r->align);
 	if (!r->addr)
 		return -ENOMEM;
+	struct region *hole = region_of_host(space, r->addr);
+	if (hole && region_is_own(hole) && region_covers(hole, r->addr, r->len)) {
+		*ret_region = hole; // so that the number is the pointer again
+		return 0;
+	}
 	return region_open(space, &r->addr, r->len, r->align, false, ret_region);
 }
 
@@ -114,6 +119,7 @@ static int map(struct space *space, struct map_request *r)
 		return -ENOMEM;
 	}
 	vma_link(vma);
+	vma_forget_refusals(vma, vma->start, vma->end); // of a hole that is filled
 	if (r->flags & VM_LOCKED)
 		space->locked_vm += (long)vma_pages(vma);
 	vma_merge_around(vma);

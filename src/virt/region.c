@@ -16,6 +16,7 @@
 #include "virt/region.h"
 
 #include "base/assert.h"
+#include "base/mark.h"
 #include "base/meta.h"
 #include "virt/mempolicy.h"
 #include "virt/mm.h"
@@ -23,6 +24,8 @@
 #include "virt/vma.h"
 
 #include <errno.h>
+
+#define WINDOW_TRIES 8
 
 // Host addresses where [addr, addr + len) goes; sets the region's window and base.
 static int open_window(struct space *space, struct region *region, uint64_t addr, uint64_t len,
@@ -43,6 +46,30 @@ static int open_window(struct space *space, struct region *region, uint64_t addr
 		&region->window);
 }
 
+// The numbers of a window at a pointer of the host's choice may be in use: by a mapping that was
+// placed by number. It is kept until another was found, so that that is another.
+static int open_own_window(struct space *space, struct region *region, uint64_t len, uint64_t align)
+{
+	struct mmu *mmu = space->mm->mmu;
+	struct mmu_window *bad[WINDOW_TRIES];
+	unsigned nr_bad = 0;
+	int err;
+
+	for (;;) {
+		err = open_window(space, region, 0, len, align, true);
+		if (err || space_range_free(space, region->base, region->base + len))
+			break;
+		MARK(region_numbers_taken);
+		bad[nr_bad++] = region->window;
+		err = -ENOMEM;
+		if (nr_bad == WINDOW_TRIES)
+			break;
+	}
+	while (nr_bad)
+		mmu->ops->window_close(mmu, bad[--nr_bad]);
+	return err;
+}
+
 int region_open(struct space *space, uint64_t *addr, uint64_t len, uint64_t align, bool own,
 	struct region **ret_region)
 {
@@ -50,7 +77,8 @@ int region_open(struct space *space, uint64_t *addr, uint64_t len, uint64_t alig
 
 	if (!region)
 		return -ENOMEM;
-	int err = open_window(space, region, *addr, len, align, own);
+	int err = own && !*addr ? open_own_window(space, region, len, align)
+				: open_window(space, region, *addr, len, align, own);
 	if (err) {
 		meta_delete(region);
 		return err;
@@ -123,6 +151,51 @@ struct region *region_of_host(struct space *space, uintptr_t host)
 	struct interval_node *node = interval_tree_overlap_first(&space->regions, host, host);
 
 	return node ? container_of(node, struct region, by_host) : NULL;
+}
+
+// ---- Refusals: what a backend made true for an access that the engine refused stays so, until
+// the page is mapped or cleared. Present pages get that when their entries change; the others
+// here, also those that are just being moved.
+
+void space_note_refusal(struct space *space, uintptr_t host)
+{
+	read_lock(&space->mmap_lock);
+	struct region *region = region_of_host(space, host);
+	if (region)
+		atomic_store_explicit(&region->refused, true, memory_order_relaxed);
+	read_unlock(&space->mmap_lock);
+}
+
+// Within one table, or where there is none.
+static void clear_empty(struct gather *g, struct vma *vma, uint64_t start, uint64_t end)
+{
+	struct mmu *mmu = vma->space->mm->mmu;
+	struct page_table *table = gather_pmd_table(g, vma->space, vaddr_of(start));
+
+	struct pte pmd = table ? table_entry(table, pmd_index(vaddr_of(start))) : (struct pte){0};
+
+	if (pte_huge(pmd) && pte_present(pmd))
+		return;
+	table = gather_table(g, vma->space, vaddr_of(start));
+	if (!table)
+		mmu->ops->clear(mmu, vma_host(vma, start), (unsigned)((end - start) >> PAGE_SHIFT));
+	for (uint64_t addr = start; table && addr < end; addr += PAGE_SIZE)
+		if (!pte_present(table_entry(table, pte_index(vaddr_of(addr)))))
+			gather_clear(g, vma_host(vma, addr), 1);
+}
+
+void vma_forget_refusals(struct vma *vma, uint64_t start, uint64_t end)
+{
+	struct gather g;
+
+	if (!atomic_load_explicit(&vma->region->refused, memory_order_relaxed))
+		return;
+	gather_init(&g, vma->space->mm);
+	for (uint64_t next; start < end; start = next) {
+		next = min((start & PMD_MASK) + PMD_SIZE, end);
+		clear_empty(&g, vma, start, next);
+	}
+	(void)gather_finish(&g);
 }
 
 // ---- Fork

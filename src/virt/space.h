@@ -47,6 +47,7 @@ struct region {
 	struct mmu_window *window;
 	uint64_t base;	       // space address of the window's start
 	unsigned nr_vmas;      // M
+	_Atomic bool refused;  // an access was: the host may go on refusing where it was
 	struct list_head dead; // in space->dead_regions                            M
 };
 
@@ -72,6 +73,7 @@ struct space {
 	struct list_head all; // in mm->spaces
 	unsigned id;
 	_Atomic int users;
+	_Atomic unsigned host_faults; // being served; waited for before the space goes
 	struct rwlock mmap_lock; // rank MMAP
 	struct interval_tree vmas;	 // M
 	unsigned nr_vmas;		 // M
@@ -80,7 +82,7 @@ struct space {
 	struct page_table *pgd;
 	struct mutex tables_lock; // guards free_tables, publishing of anon_vmas; rank PAGE_TABLE
 	struct page_table *free_tables;
-	struct task *owner; // whose cpu and policy count when the accessing thread is unknown
+	struct task *_Atomic owner; // whose cpu and policy count when the accessing thread is unknown
 	_Atomic long rss_anon, rss_file, rss_shmem, locked_vm, pinned_vm; // pages
 	_Atomic bool has_pins; // ever long-term pinned: fork must look
 	uint64_t mmap_base;    // where map looks for room next            M

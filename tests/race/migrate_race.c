@@ -19,7 +19,7 @@ struct race {
 	struct task *task;
 	struct object *shm;
 	uint64_t buf;
-	uint64_t written[PAGES]; // by the one writer
+	_Atomic uint64_t written[PAGES]; // by the one writer
 	bool protects;		 // a refused write is no failure
 	bool unmaps;		 // pages come and go
 	uint64_t seed;

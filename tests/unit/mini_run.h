@@ -43,7 +43,6 @@ static void catcher(int sig, siginfo_t *info, void *context maybe_unused)
 	siglongjmp(escape, 1);
 }
 
-
 // The signal that the access raised, 0 if none.
 static inline int signal_of(size_t page, bool write)
 {
@@ -67,7 +66,7 @@ static inline int signal_of(size_t page, bool write)
 static void run_with_machine(void **state)
 {
 	struct sigaction act = {.sa_sigaction = catcher, .sa_flags = SA_SIGINFO};
-	void (*test)(void) = *(void (**)(void))*state;
+	void (*test)(void) = *(void (**)(void)) * state;
 
 	sigaction(SIGSEGV, &act, NULL);
 	sigaction(SIGBUS, &act, NULL);

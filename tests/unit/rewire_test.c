@@ -73,8 +73,8 @@ static void unblock_restores(void)
 
 			assert_int_equal(mini_block(&mini, 0, nr, round & 1), 0);
 			mutex_lock(&mini.lock);
-			mini.mmu->ops->unblock(mini.mmu, mini_at(&mini, 0), mini.page[0].pfn, nr,
-				MMU_WRITE);
+			mini.mmu->ops->unblock(
+				mini.mmu, mini_at(&mini, 0), mini.page[0].pfn, nr, MMU_WRITE);
 			mini_moved(&mini, 0, nr);
 			mutex_unlock(&mini.lock);
 			for (unsigned i = 0; i < nr; i++) {
@@ -153,7 +153,8 @@ static void moves_under_writers(void)
 			for (size_t i = 0; i < 512; i += 128)
 				for (unsigned one = 0; one < 128; one += 1 + moves % 127)
 					assert_int_equal(
-						mini_move(&mini, page + i + one, 1, node, false), 0);
+						mini_move(&mini, page + i + one, 1, node, false),
+						0);
 		for (size_t page = 0; page < 1024; page += 512) {
 			struct pfn to = mini_frames(&mini, !node, 512);
 
@@ -163,7 +164,8 @@ static void moves_under_writers(void)
 				assert_int_equal(mini_block(&mini, page + i, 1, true), 0);
 				memcpy(mini.mmu->ops->peek(mini.mmu, pfn_add(to, i)),
 					mini.mmu->ops->peek(mini.mmu, from), PAGE_SIZE);
-				assert_int_equal(mini_finish(&mini, page + i, 1, pfn_add(to, i)), 0);
+				assert_int_equal(
+					mini_finish(&mini, page + i, 1, pfn_add(to, i)), 0);
 			}
 		}
 	}
@@ -200,8 +202,8 @@ static void read_only_is_copied_on_write(void)
 			*mini_byte(&mini, 1024 + nr - 1) = 0xee;
 			assert_int_equal(*mini_byte(&mini, 1024 + nr - 1), 0xee);
 			assert_int_not_equal(old.n, mini_pfn(&mini, 1024 + nr - 1).n);
-			assert_int_equal(*(uint8_t *)mini.mmu->ops->peek(mini.mmu, old),
-				(nr - 1) & 0xff);
+			assert_int_equal(
+				*(uint8_t *)mini.mmu->ops->peek(mini.mmu, old), (nr - 1) & 0xff);
 			mini_clear(&mini, 1024, nr);
 		}
 }
@@ -275,9 +277,10 @@ static void on_usr1(int sig maybe_unused)
 	interrupted = *mini_byte(&mini, 20) + 1; // moving: waits inside the handler
 }
 
-static void *mover_main(void *arg maybe_unused)
+static void *mover_main(void *arg)
 {
-	sleep_ms(30);
+	for (int ms = 0; arg && ms < 10000 && !mini.waits; ms++) // until somebody waits for it
+		sleep_ms(1);
 	return (void *)(intptr_t)mini_finish(&mini, 20, 1, mini_pfn(&mini, 20));
 }
 
@@ -293,7 +296,7 @@ static void handler_that_touches_a_moving_page(void)
 	mini_fill(&mini, 20, 1, 0, MMU_WRITE);
 	interrupted = 0;
 	assert_int_equal(mini_block(&mini, 20, 1, true), 0);
-	pthread_create(&mover, NULL, mover_main, NULL);
+	pthread_create(&mover, NULL, mover_main, &mini);
 	raise(SIGUSR1);
 	assert_int_equal(interrupted, 21);
 	pthread_join(mover, &err);
@@ -335,17 +338,18 @@ static void recv_into_moving(void)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
 	assert_int_equal(send(fd[1], "datagram", 8, 0), 8);
 	assert_int_equal(mini_block(&mini, 20, 1, true), 0);
-	pthread_create(&mover, NULL, mover_main, NULL);
+	if (syscall_safe())
+		pthread_create(&mover, NULL, mover_main, &mini);
 	n = recv(fd[0], (void *)mini_at(&mini, 20), 8, 0);
 	if (syscall_safe()) {
 		assert_int_equal(n, 8);
+		pthread_join(mover, NULL);
+		assert_memory_equal((void *)mini_at(&mini, 20), "datagram", 8);
 	} else {
 		assert_int_equal(n, -1);
 		assert_int_equal(errno, EFAULT);
+		assert_null(mover_main(NULL));
 	}
-	pthread_join(mover, NULL);
-	if (syscall_safe())
-		assert_memory_equal((void *)mini_at(&mini, 20), "datagram", 8);
 	close(fd[0]);
 	close(fd[1]);
 }
@@ -374,6 +378,16 @@ static void *reader_main(void *arg)
 	close(fd[0]);
 	close(fd[1]);
 	return NULL;
+}
+
+static bool is_shared(size_t page)
+{
+	bool shared;
+
+	mutex_lock(&mini.lock);
+	shared = mini.page[page].shared;
+	mutex_unlock(&mini.lock);
+	return shared;
 }
 
 // The frame is mapped read-only, watched for 20 us, and must not change: the store has to become a
@@ -407,7 +421,9 @@ static void read_only_has_no_gap(void)
 		assert_int_equal(mini_finish(&mini, 40, 1, to), 0);
 		while (spin++ < 30)
 			assert_memory_equal(frame, before, PAGE_SIZE);
-		mutex_lock(&mini.lock); // wait for its copy, or make it writable
+		for (int ms = 0; rounds % 16 == 0 && ms < 5000 && is_shared(40); ms++)
+			sleep_ms(1);	// somebody's store has it copied;
+		mutex_lock(&mini.lock); // or it is made writable
 		if (mini.page[40].shared) {
 			mini.page[40].shared = false;
 			mini.page[40].prot = MMU_WRITE;
@@ -437,9 +453,8 @@ static void aliases_are_coherent(void)
 		return;
 	mini_fill(&mini, 0, 1, 0, MMU_WRITE);
 	frame = mini_pfn(&mini, 0);
-	assert_int_equal(mini.mmu->ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, NULL, &mini,
-				 &other),
-		0);
+	assert_int_equal(
+		mini.mmu->ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, NULL, &mini, &other), 0);
 	assert_int_equal(mini.mmu->ops->map(mini.mmu, other->start, frame, 1, MMU_WRITE), 0);
 	*(volatile uint8_t *)other->start = 77;
 	assert_int_equal(*mini_byte(&mini, 0), 77);
@@ -501,19 +516,19 @@ static void hugetlb_pages(void)
 }
 
 #define ALL_TESTS(X)                                                                               \
-	X(first_touch) \
-	X(map_move_clear) \
-	X(unblock_restores) \
-	X(moves_under_writers) \
-	X(read_only_is_copied_on_write) \
-	X(protect_back_and_forth) \
-	X(refused_and_broken) \
-	X(foreign_faults_reach_the_program) \
-	X(handler_that_touches_a_moving_page) \
-	X(read_into_untouched) \
-	X(recv_into_moving) \
-	X(read_only_has_no_gap) \
-	X(aliases_are_coherent) \
+	X(first_touch)                                                                             \
+	X(map_move_clear)                                                                          \
+	X(unblock_restores)                                                                        \
+	X(moves_under_writers)                                                                     \
+	X(read_only_is_copied_on_write)                                                            \
+	X(protect_back_and_forth)                                                                  \
+	X(refused_and_broken)                                                                      \
+	X(foreign_faults_reach_the_program)                                                        \
+	X(handler_that_touches_a_moving_page)                                                      \
+	X(read_into_untouched)                                                                     \
+	X(recv_into_moving)                                                                        \
+	X(read_only_has_no_gap)                                                                    \
+	X(aliases_are_coherent)                                                                    \
 	X(hugetlb_pages)
 
 MINI_MAIN(ALL_TESTS)

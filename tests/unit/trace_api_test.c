@@ -36,11 +36,22 @@ static void test_text(void **state maybe_unused)
 		assert_non_null(strstr(text, "mm_migrate_pages: "));
 		free(text);
 	}
+	text = text_since(c.machine, before);
+	assert_null(strstr(text, "set_migration_pte")); // of single entries: only when asked for
+	free(text);
 	text = text_since(c.machine, after);
 	assert_string_equal(text, "");
 	free(text);
-	gw_trace_enable(c.machine, 0);
+	gw_trace_enable(c.machine, 1);
 	to = 0;
+	assert_int_equal(gw_move_pages(c.task, 0, 1, &p, &to, &status, GW_MPOL_MF_MOVE), 0);
+	text = text_since(c.machine, after);
+	assert_non_null(strstr(text, "set_migration_pte: addr="));
+	assert_non_null(strstr(text, "remove_migration_pte: addr="));
+	free(text);
+	after = gw_trace_mark(c.machine);
+	gw_trace_enable(c.machine, 0);
+	to = 1;
 	assert_int_equal(gw_move_pages(c.task, 0, 1, &p, &to, &status, GW_MPOL_MF_MOVE), 0);
 	assert_int_equal(gw_trace_mark(c.machine), after);
 	gw_task_exit(c.task);
