@@ -3,11 +3,11 @@
 //
 //	device [ROUNDS]
 //
-// The device adds 1 to 64-bit counters in the memory of a task, by addresses of that task and through
-// translations that it keeps (godwit/notifier.h). Meanwhile the memory is moved from node to node,
-// collapsed into huge pages, split, and forked; and the program adds to counters of its own in the same
-// pages. In the end every counter must hold what was added to it: an addition through a stale translation
-// would be missing.
+// The device adds 1 to 64-bit counters in the memory of a task, by addresses of that task and
+// through translations that it keeps (godwit/notifier.h). Meanwhile the memory is moved from node
+// to node, collapsed into huge pages, split, and forked; and the program adds to counters of its
+// own in the same pages. In the end every counter must hold what was added to it: an addition
+// through a stale translation would be missing.
 #include <godwit/huge.h>
 #include <godwit/migrate.h>
 #include <godwit/notifier.h>
@@ -58,7 +58,8 @@ static struct slot *slot_of(struct device *d, uint64_t page)
 }
 
 // When this returns nobody uses a translation of the range: uses happen under the lock.
-static void invalidate_start(uint64_t start, uint64_t end, enum gw_invalidate_reason reason, void *arg)
+static void invalidate_start(uint64_t start, uint64_t end, enum gw_invalidate_reason reason,
+	void *arg)
 {
 	struct device *d = arg;
 
@@ -76,7 +77,8 @@ static void invalidate_start(uint64_t start, uint64_t end, enum gw_invalidate_re
 	pthread_mutex_unlock(&d->lock);
 }
 
-static void invalidate_end(uint64_t start, uint64_t end, enum gw_invalidate_reason reason, void *arg)
+static void invalidate_end(uint64_t start, uint64_t end, enum gw_invalidate_reason reason,
+	void *arg)
 {
 	struct device *d = arg;
 

@@ -15,7 +15,7 @@ enum gw_huge_mapping {
 	GW_HUGE_UNMAPPED, // no mapping there
 	GW_HUGE_ABSENT,	  // mapped, not touched yet
 	GW_HUGE_SMALL,	  // single pages
-	GW_HUGE_ENTRIES,  // part of a larger page, by small entries: it moves as a whole, or is split
+	GW_HUGE_ENTRIES,  // part of a larger page, by small entries: moves whole, or is split
 	GW_HUGE_LEAF,	  // a transparent huge page by one entry
 	GW_HUGE_ZERO,	  // the huge zero page: a read that nothing was written to yet
 	GW_HUGE_HUGETLB,  // a page of a pool
@@ -31,10 +31,10 @@ struct gw_huge_info {
 	int node;	   // -1: no page
 };
 
-// What the addresses [address, address + length) of the task are on, stretch after stretch, in rising
-// order and without a gap; at most n of them. Nothing is touched or faulted in. Returns how many were
-// written: to go on, ask again from the end of the last. -EINVAL (n 0, wraps), -ESRCH (the task is
-// over).
+// What the addresses [address, address + length) of the task are on, stretch after stretch, in
+// rising order and without a gap; at most n of them. Nothing is touched or faulted in. Returns how
+// many were written: to go on, ask again from the end of the last. -EINVAL (n 0, wraps), -ESRCH
+// (the task is over).
 GW_EXPORT long gw_huge_query(struct gw_task *task, uint64_t address, uint64_t length,
 	struct gw_huge_info *out, unsigned long n) GW_CHECK;
 

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
 // For who gives addresses of a task to something with translations of its own: a device, another
-// process's page table, an interpreter. It is told before translations go and after (the kernel's mmu
-// notifiers), and can ask for new ones.
+// process's page table, an interpreter. It is told before translations go and after (the kernel's
+// mmu notifiers), and can ask for new ones.
 //
 // The protocol that keeps a cache of translations coherent:
 //
-//	start(range)	under the cache's lock: forget the range, count one more invalidation under way;
-//			wait for whoever is using a translation of it
+//	start(range)	under the cache's lock: forget the range, count one more invalidation under
+//			way; wait for whoever is using a translation of it
 //	end(range)	one less under way, and one more that has happened
-//	to fill		n = how many have happened; gw_translate(), without the lock; then under the lock:
-//			if one is under way or has happened since, throw the answer away and begin anew;
-//			else keep it
-//	to use		under the lock (or a reader's share of it), for as long as the bytes are touched
+//	to fill		n = how many have happened; gw_translate(), without the lock; then under the
+//			lock: if one is under way or has happened since, throw the answer away and
+//			begin anew; else keep it
+//	to use		under the lock (or a reader's share of it), for as long as the bytes are
+//			touched
 #ifndef GODWIT_NOTIFIER_H
 #define GODWIT_NOTIFIER_H
 
@@ -43,18 +44,18 @@ struct gw_notifier_ops {
 struct gw_notifier;
 
 // For the space the task has now; it may outlive the task. -ESRCH: the task is over. -ENOMEM.
-GW_EXPORT int gw_notifier_register(struct gw_task *task, const struct gw_notifier_ops *ops, void *arg,
-	struct gw_notifier **ret_notifier) GW_CHECK;
+GW_EXPORT int gw_notifier_register(struct gw_task *task, const struct gw_notifier_ops *ops,
+	void *arg, struct gw_notifier **ret_notifier) GW_CHECK;
 // When it returns, no callback runs and none will. Not from within a callback.
 GW_EXPORT void gw_notifier_unregister(struct gw_notifier *notifier);
 
 GW_EXPORT const char *gw_invalidate_reason_text(enum gw_invalidate_reason reason);
 
 // The bytes of the page at `address`, faulted in for reading or for writing as the task would: a
-// pointer to the frame itself, which stays good until a start() that covers the address returns. Who
-// does not subscribe must not use it. *ret_length: how many bytes from there on are good, at most
-// to the end of the 4 KiB. -EFAULT, -ENOMEM, -EIO; reading memory that nothing was written to gives the
-// zero page.
+// pointer to the frame itself, which stays good until a start() that covers the address returns.
+// Who does not subscribe must not use it. *ret_length: how many bytes from there on are good, at
+// most to the end of the 4 KiB. -EFAULT, -ENOMEM, -EIO; reading memory that nothing was written to
+// gives the zero page.
 GW_EXPORT int gw_translate(struct gw_task *task, uint64_t address, int write, void **ret_bytes,
 	uint64_t *ret_length) GW_CHECK;
 

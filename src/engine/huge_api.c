@@ -11,19 +11,23 @@
 
 #include <errno.h>
 
+// What was a leaf at one look may be a table at the next.
 static struct pte look(struct space *space, uint64_t addr, bool *ret_pmd)
 {
 	struct vaddr v = vaddr_of(addr);
-	struct page_table *table = pte_table_lock(space, v);
-	struct pte e = {0};
+	struct pte e;
 
-	*ret_pmd = !table;
-	if (!table)
-		table = pmd_table_lock(space, v);
-	if (!table)
-		return e;
-	e = table_entry(table, *ret_pmd ? pmd_index(v) : pte_index(v));
-	page_table_unlock(table);
+	do {
+		struct page_table *table = pte_table_lock(space, v);
+
+		*ret_pmd = !table;
+		if (!table)
+			table = pmd_table_lock(space, v);
+		if (!table)
+			return (struct pte){0};
+		e = table_entry(table, *ret_pmd ? pmd_index(v) : pte_index(v));
+		page_table_unlock(table);
+	} while (*ret_pmd && pmd_entry_table(e));
 	return e;
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // include/godwit/notifier.h: subscribers to invalidations, and translations for them.
 //
-// A notifier is a subscriber of virt/notify.c with the user's callbacks behind it, and a reference to
-// the space. A translation is a pointer into the frame's own bytes; no reference is kept, the
+// A notifier is a subscriber of virt/notify.c with the user's callbacks behind it, and a reference
+// to the space. A translation is a pointer into the frame's own bytes; no reference is kept, the
 // subscription is what makes it safe.
 // What can fail: see the header.
 #include <godwit/notifier.h>

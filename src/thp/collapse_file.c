@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT
 // Collapse of shared memory: 512 slots of an object's index hold one huge folio afterwards.
 //
-//	1  a look: at most max_ptes_none holes, every page on the LRU, unlocked, with no references but
+//	1  a look: at most max_ptes_none holes, every page on the LRU, unlocked, with no references
+//    but
 //	   those of index and mappings (holes and references are asked again below)
 //	2  mmap_lock is given up; a huge folio from the nodes that have most of the pages, locked
-//	3  each page: locked by trylock, isolated, unmapped everywhere, and then known to nobody but the
-//	   index; its contents are copied, holes are zeros. From the unmapping on nobody can write to it:
-//	   who finds it by the index waits for its lock, and then sees that it is the object's no more. A
-//	   page that refuses turns all of it back: pages are put back, faults map them again
+//	3  each page: locked by trylock, isolated, unmapped everywhere, and then known to nobody but
+//    the
+//	   index; its contents are copied, holes are zeros. From the unmapping on nobody can write
+//	   to it: who finds it by the index waits for its lock, and then sees that it is the
+//	   object's no more. A page that refuses turns all of it back: pages are put back, faults
+//	   map them again
 //	4  under i_pages: the slots hold the huge folio. No way back from here
-//	5  tables of small entries over this range, where vmas map it whole, are empty now and go away, so
+//	5  tables of small entries over this range, where vmas map it whole, are empty now and go
+//    away, so
 //	   that the next fault maps a leaf
 //
-// Held by the caller: mmap_lock for reading, given up when the look says yes. Inside: folio locks (512
-// at once, by trylock but for the new one), rmap locks for reading, page tables, i_pages.
+// Held by the caller: mmap_lock for reading, given up when the look says yes. Inside: folio locks
+// (512 at once, by trylock but for the new one), rmap locks for reading, page tables, i_pages.
 // What can fail: every enum scan_result but success, with the object as it was before. Only shared
 // memory: files are not collapsed (-EINVAL by SCAN_VMA_CHECK long before).
 #include "thp/collapse.h"
@@ -43,8 +47,8 @@ struct work {
 
 // ---- The look
 
-static enum scan_result look_at_folio(struct collapse *c, struct object *object, struct folio *folio,
-	uint64_t pgoff)
+static enum scan_result look_at_folio(struct collapse *c, struct object *object,
+	struct folio *folio, uint64_t pgoff)
 {
 	c->node_load[folio_nid(folio)]++;
 	if (folio_order(folio) == PMD_ORDER)
@@ -305,7 +309,8 @@ enum scan_result collapse_scan_object(struct collapse *c, struct vma *vma, uint6
 	trace_event(space->mm->trace, mm_khugepaged_scan_file, .mm = (uintptr_t)space,
 		.filename = object->name ? object->name : "", .present = present, .swap = 0,
 		.result = result);
-	if (result == SCAN_PTE_MAPPED_HUGEPAGE && collapse_pmd_state(space, haddr) == SCAN_PMD_MAPPED)
+	if (result == SCAN_PTE_MAPPED_HUGEPAGE &&
+		collapse_pmd_state(space, haddr) == SCAN_PMD_MAPPED)
 		return SCAN_PMD_MAPPED;
 	if (result != SCAN_SUCCEED)
 		return result;
@@ -315,7 +320,8 @@ enum scan_result collapse_scan_object(struct collapse *c, struct vma *vma, uint6
 	result = collapse_object(c, object, pgoff);
 	trace_event(space->mm->trace, mm_khugepaged_collapse_file, .mm = (uintptr_t)space,
 		.index = pgoff, .addr = haddr, .is_shmem = 1,
-		.filename = object->name ? object->name : "", .nr = PTRS_PER_TABLE, .result = result);
+		.filename = object->name ? object->name : "", .nr = PTRS_PER_TABLE,
+		.result = result);
 	object_put(object);
 	return result;
 }

@@ -28,7 +28,6 @@ static void list_space(struct space *space)
 	struct mm_core *mm = space->mm;
 
 	mutex_lock(&mm->tasks_lock);
-	mm->phys->mm = mm;
 	list_add_tail(&space->all, &mm->spaces);
 	mutex_unlock(&mm->tasks_lock);
 }
