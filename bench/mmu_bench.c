@@ -2,7 +2,8 @@
 // What a move costs below the engine: block, copy, map (populate included), as a ratio to a plain
 // memcpy of the same bytes between the same arenas in the same run. Medians; cold buffers.
 //
-//   mmu_bench [-m MIB] [-b signal|userfaultfd] [-c memcpy|nontemporal|parallel|auto] [-s] [PAGES...]
+//   mmu_bench [-m MIB] [-b signal|userfaultfd] [-c memcpy|nontemporal|parallel|auto] [-s]
+//   [PAGES...]
 //
 // -m MIB    the memory that is moved back and forth (64)
 // -s        scatter: the moved batches are not neighbours (each is a mapping of its own)
@@ -133,7 +134,8 @@ static void run(struct bench *b, unsigned nr, size_t bytes)
 	for (int s = 0; s < STEPS; s++)
 		b->us[s] = calloc(b->batches, sizeof(double));
 	for (size_t i = 0; i < b->batches; i++)
-		check("map", b->mmu->ops->map(b->mmu, address(b, i), frame(b, 0, i), nr, MMU_WRITE));
+		check("map",
+			b->mmu->ops->map(b->mmu, address(b, i), frame(b, 0, i), nr, MMU_WRITE));
 	for (unsigned round = 0; round < 4; round++) { // the last one counts
 		plain_copy(b, round & 1);
 		for (size_t i = 0; i < b->batches; i++)

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // A program on the library: sort and hash a file whose pages never stay where they are.
 //
-//	embed [--plain] [--nodes N] [--threads N] INPUT OUTPUT
+//	embed [--plain] [--show] [--nodes N] [--threads N] INPUT OUTPUT
 //
 // It reads INPUT into memory with read(2), sorts its 16-byte records with several threads, hashes
 // the result, and writes it to OUTPUT with write(2). Without --plain the memory is Godwit's, and one
 // more thread moves every page from node to node for as long as the others work. With --plain it is
-// malloc's. The two must give the same bytes; the demo compares them.
+// malloc's. The two must give the same bytes; the demo compares them. --show prints, as it runs, on
+// which nodes the pages are.
 //
 // What a program has to do for this: make a machine and a task, get memory from gw_alloc() instead
 // of malloc(), attach its threads, and, where this host gives only the signal blocker, pin what a
@@ -34,7 +35,7 @@
 #define MOVE_AT_ONCE 512
 
 struct job {
-	bool plain;
+	bool plain, show;
 	unsigned nodes, threads;
 	const char *input, *output;
 	size_t bytes; // of the file
@@ -42,7 +43,7 @@ struct job {
 	struct gw_machine *machine;
 	struct gw_task *task;
 	atomic_bool done;
-	unsigned long moved, calls; // the mover's
+	atomic_ulong moved, calls; // the mover's
 };
 
 struct slice {
@@ -138,11 +139,84 @@ static void *mover(void *arg)
 			at += n * PAGE;
 			stayed = gw_move_pages(job->task, 0, n, pages, nodes, status,
 				GW_MPOL_MF_MOVE);
-			job->calls++;
+			atomic_fetch_add(&job->calls, 1);
 			for (unsigned long i = 0; i < n && stayed >= 0; i++)
-				job->moved += status[i] == (int)to;
+				if (status[i] == (int)to)
+					atomic_fetch_add(&job->moved, 1);
 		}
 	}
+	return NULL;
+}
+
+// ---- Looking: where the pages are right now ------------------------------------------------------
+
+static void count_nodes(struct job *job, const char *buffer, unsigned long *pages_on)
+{
+	static uint64_t pages[MOVE_AT_ONCE];
+	static int status[MOVE_AT_ONCE];
+
+	for (size_t offset = 0; offset < job->bytes;) {
+		unsigned long n = 0;
+
+		for (; n < MOVE_AT_ONCE && offset < job->bytes; offset += PAGE, n++)
+			pages[n] = (uint64_t)(uintptr_t)(buffer + offset);
+		if (gw_move_pages(job->task, 0, n, pages, NULL, status, 0))
+			return;
+		for (unsigned long i = 0; i < n; i++)
+			if (status[i] >= 0)
+				pages_on[status[i]]++;
+	}
+}
+
+#define BAR 12
+
+static void print_bar(unsigned long pages, unsigned long all)
+{
+	unsigned filled = (unsigned)((pages * BAR + all - 1) / all);
+
+	for (unsigned i = 0; i < BAR; i++)
+		fputs(i < filled ? "\u2588" : "\u00b7", stdout);
+	printf(" %3lu MiB  ", pages * PAGE >> 20);
+}
+
+static void print_where(struct job *job, double seconds)
+{
+	unsigned long pages_on[GW_MAX_NODES] = {0};
+	unsigned long all = 2 * ((job->bytes + PAGE - 1) / PAGE);
+
+	count_nodes(job, job->data, pages_on);
+	count_nodes(job, job->sorted, pages_on);
+	printf("  %5.1f s  ", seconds);
+	for (unsigned node = 0; node < job->nodes; node++)
+		print_bar(pages_on[node], all);
+	printf("%9lu\n", atomic_load(&job->moved));
+	fflush(stdout);
+}
+
+static double seconds_since(const struct timespec *from)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - from->tv_sec) + (double)(now.tv_nsec - from->tv_nsec) / 1e9;
+}
+
+static void *watcher(void *arg)
+{
+	struct job *job = arg;
+	struct timespec from;
+
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	printf("  %7s  ", "time");
+	for (unsigned node = 0; node < job->nodes; node++)
+		printf("node %-*u", BAR + 6, node);
+	printf("%9s\n", "moves");
+	for (unsigned tick = 0; !atomic_load(&job->done); tick++) {
+		if (tick % 5 == 0)
+			print_where(job, seconds_since(&from));
+		nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+	}
+	print_where(job, seconds_since(&from));
 	return NULL;
 }
 
@@ -278,7 +352,7 @@ static void sort(struct job *job)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: embed [--plain] [--nodes N] [--threads N] INPUT OUTPUT\n");
+	fprintf(stderr, "usage: embed [--plain] [--show] [--nodes N] [--threads N] INPUT OUTPUT\n");
 	exit(2);
 }
 
@@ -289,6 +363,8 @@ static void options(int argc, char **argv, struct job *job)
 	for (; i < argc && argv[i][0] == '-'; i++) {
 		if (!strcmp(argv[i], "--plain"))
 			job->plain = true;
+		else if (!strcmp(argv[i], "--show"))
+			job->show = true;
 		else if (!strcmp(argv[i], "--nodes") && i + 1 < argc)
 			job->nodes = (unsigned)atoi(argv[++i]);
 		else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
@@ -314,7 +390,8 @@ static void report(struct job *job, double seconds)
 		return;
 	gw_migration_waits(job->machine, &waits);
 	printf("meanwhile %lu page moves (%.1f GiB) between %u nodes in %lu calls; %s blocker\n",
-		job->moved, (double)job->moved * PAGE / (1 << 30), job->nodes, job->calls,
+		atomic_load(&job->moved), (double)atomic_load(&job->moved) * PAGE / (1 << 30),
+		job->nodes, atomic_load(&job->calls),
 		gw_machine_blocker(job->machine));
 	printf("accesses that met a moving page: %llu; waited p50 %.0f us, p99 %.0f us, at most %.0f us\n",
 		(unsigned long long)waits.count, (double)waits.p50_ns / 1e3,
@@ -324,8 +401,9 @@ static void report(struct job *job, double seconds)
 int main(int argc, char **argv)
 {
 	struct job job = {.nodes = 4, .threads = 2};
-	struct timespec from, to;
-	pthread_t thread;
+	struct timespec from;
+	pthread_t thread, watch;
+	double seconds;
 	struct stat st;
 
 	options(argc, argv, &job);
@@ -340,14 +418,18 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	if (!job.plain && pthread_create(&thread, NULL, mover, &job))
 		die("pthread_create", EAGAIN);
+	if (!job.plain && job.show && pthread_create(&watch, NULL, watcher, &job))
+		die("pthread_create", EAGAIN);
 	read_input(&job);
 	sort(&job);
 	write_output(&job);
-	clock_gettime(CLOCK_MONOTONIC, &to);
+	seconds = seconds_since(&from);
 	atomic_store(&job.done, true);
+	if (!job.plain && job.show)
+		pthread_join(watch, NULL);
 	if (!job.plain)
 		pthread_join(thread, NULL);
-	report(&job, (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9);
+	report(&job, seconds);
 	if (!job.plain) {
 		gw_machine_check(job.machine);
 		gw_task_exit(job.task);

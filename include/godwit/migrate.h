@@ -53,7 +53,8 @@ GW_EXPORT const char *gw_why_text(enum gw_why why);
 struct gw_move_options {
 	size_t size;		  // sizeof(struct gw_move_options)
 	unsigned pause_budget_us; // bound on the engine's own work while accessors are stopped, per
-				  // block; batches adapt to hold it. 0: none
+				  // block; batches adapt to hold it. 0: what the tunable
+				  // godwit/pause_budget_us says, at first none
 	struct gw_explanation *explain; // one for each page asked for, or NULL
 	int keep_huge;			// never split a transparent huge page: -ENOMEM instead
 };

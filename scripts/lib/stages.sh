@@ -106,6 +106,7 @@ PY
 
 stage_style() {
 	check "layers, licences, lengths" scripts/check-layers
+	check "ARCHITECTURE.md lists the files" scripts/architecture --check
 }
 
 stage_unit() {
@@ -120,6 +121,67 @@ stage_asan() {
 stage_tsan() {
 	CC=clang build build-tsan -Db_sanitize=thread -Db_lundef=false &&
 		TSAN_OPTIONS=halt_on_error=1 meson_tests build-tsan --timeout-multiplier 8
+}
+
+# As an ordinary user: what needs no rights must work without them. Everything is copied to where
+# any user can read it.
+stage_user() {
+	local dir story as=()
+	build build || return
+	dir=$(mktemp -d)
+	chmod 755 "$dir"
+	cp build/src/cli/godwit examples/*.gw "$dir"
+	[ "$(id -u)" -eq 0 ] && as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+	check "user: godwit check" "${as[@]}" "$dir/godwit" check
+	for story in "$dir"/*.gw; do
+		check "user: $(basename "$story") (signal)" \
+			"${as[@]}" "$dir/godwit" lab run --backend signal "$story"
+	done
+	rm -rf "$dir"
+}
+
+# What meson install leaves: a program builds and runs with it, and only gw_* is visible.
+stage_install() {
+	local dir
+	build build || return
+	dir=$(mktemp -d)
+	check "install: meson install" meson install -C build --no-rebuild --destdir "$dir"
+	check "install: a program builds with pkg-config and runs" use_installed "$dir"
+	check "install: the library shows only gw_*" only_gw "$dir"
+	check "install: manual pages" manual_pages "$dir"
+	rm -rf "$dir"
+}
+
+use_installed() {
+	local dir=$1 lib
+	lib=$(dirname "$(find "$dir" -name libgodwit.so | head -n 1)")
+	export PKG_CONFIG_PATH=$lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir
+	# shellcheck disable=SC2046 # the flags are words
+	cc -std=gnu17 -o "$dir/driver" examples/driver.c examples/store.c \
+		$(pkg-config --cflags --libs godwit) -pthread &&
+		LD_LIBRARY_PATH=$lib "$dir/driver" 2000
+}
+
+only_gw() {
+	local lib others
+	lib=$(find "$1" -name libgodwit.so | head -n 1)
+	others=$(nm -D --defined-only "$lib" | awk '$2 != "A" && $3 !~ /^gw_/ {print $3}')
+	[ -z "$others" ] || {
+		echo "visible besides gw_*: $others"
+		return 1
+	}
+}
+
+manual_pages() {
+	local page missing=0
+	for page in man/*.scd; do
+		page=$(basename "$page" .scd)
+		find "$1" -name "$page" | grep -q . || {
+			echo "not installed: $page"
+			missing=1
+		}
+	done
+	return $missing
 }
 
 summary() {

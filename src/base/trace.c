@@ -111,7 +111,7 @@ int trace_init(struct trace_ring *ring, uint64_t capacity, uint64_t (*clock)(voi
 	mutex_init(&ring->lock, RANK_TRACE);
 	ring->records = records;
 	ring->capacity = capacity;
-	ring->enabled = ~0ULL;
+	atomic_store_explicit(&ring->enabled, ~0ULL, memory_order_relaxed);
 	ring->clock = clock ? clock : monotonic_ns;
 	ring->clock_arg = clock_arg;
 	return 0;
@@ -131,12 +131,10 @@ void trace_switch(struct trace_ring *ring, bool on)
 
 void trace_enable(struct trace_ring *ring, enum trace_event_id event, bool on)
 {
-	mutex_lock(&ring->lock);
 	if (on)
-		ring->enabled |= 1ULL << event;
+		atomic_fetch_or_explicit(&ring->enabled, 1ULL << event, memory_order_relaxed);
 	else
-		ring->enabled &= ~(1ULL << event);
-	mutex_unlock(&ring->lock);
+		atomic_fetch_and_explicit(&ring->enabled, ~(1ULL << event), memory_order_relaxed);
 }
 
 void trace_clear(struct trace_ring *ring)
@@ -175,19 +173,17 @@ void trace_record_event(struct trace_ring *ring, enum trace_event_id event, cons
 	struct trace_record *r;
 
 	mutex_lock(&ring->lock);
-	if (ring->enabled >> event & 1) {
-		if (ring->written - ring->read == ring->capacity) {
-			ring->read++;
-			ring->dropped++;
-		}
-		r = &ring->records[ring->written % ring->capacity];
-		r->sequence = ring->written++;
-		r->ns = ring->clock(ring->clock_arg);
-		r->task = task_id();
-		r->cpu = current_cpu;
-		r->event = (uint16_t)event;
-		copy_fields(r, fields);
+	if (ring->written - ring->read == ring->capacity) {
+		ring->read++;
+		ring->dropped++;
 	}
+	r = &ring->records[ring->written % ring->capacity];
+	r->sequence = ring->written++;
+	r->ns = ring->clock(ring->clock_arg);
+	r->task = task_id();
+	r->cpu = current_cpu;
+	r->event = (uint16_t)event;
+	copy_fields(r, fields);
 	mutex_unlock(&ring->lock);
 }
 

@@ -72,7 +72,7 @@ struct trace_ring {
 	uint64_t written; // ever
 	uint64_t read;	  // next to be consumed; what is overwritten before it is dropped
 	uint64_t dropped;
-	uint64_t enabled; // bit an event
+	_Atomic uint64_t enabled; // bit an event; asked without the lock
 	uint64_t (*clock)(void *arg);
 	void *clock_arg;
 };
@@ -114,15 +114,16 @@ GODWIT_TRACE_SYMBOLS(Y)
 
 void trace_record_event(struct trace_ring *ring, enum trace_event_id event, const void *fields);
 
-static inline bool trace_is_on(struct trace_ring *ring)
+static inline bool trace_wants(struct trace_ring *ring, enum trace_event_id event)
 {
-	return ring && unlikely(atomic_load_explicit(&ring->on, memory_order_relaxed));
+	return ring && unlikely(atomic_load_explicit(&ring->on, memory_order_relaxed)) &&
+	       atomic_load_explicit(&ring->enabled, memory_order_relaxed) >> event & 1;
 }
 
 #define trace_event(ring_expr, name, ...)                                                          \
 	do {                                                                                       \
 		struct trace_ring *trace_ring_here = (ring_expr);                                  \
-		if (trace_is_on(trace_ring_here)) {                                                \
+		if (trace_wants(trace_ring_here, TRACE_##name)) {                                  \
 			struct trace_##name trace_fields_here = {__VA_ARGS__};                     \
 			trace_record_event(trace_ring_here, TRACE_##name, &trace_fields_here);     \
 		}                                                                                  \

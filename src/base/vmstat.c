@@ -3,7 +3,8 @@
 //
 // The counters are copied once a shard. A thread gets a shard when it first counts, in turn, and
 // keeps it, so that threads rarely share a cache line; an update is one relaxed addition. Reading
-// adds the shards up, while they may change. A shard may well be negative: a page is counted in by
+// adds the shards up, while they may change. Moving a page counts a dozen times, of which most undo
+// each other or repeat for its neighbours: a batch adds them up in the thread first. A shard may well be negative: a page is counted in by
 // one thread and out by another; and for the same reason a sum may be for a moment, which readers
 // see as 0.
 //
@@ -68,10 +69,55 @@ static size_t machine_slot(const struct vmstat *vs, enum vmstat_item item)
 	return vs->nr_nodes * (size_t)VMSTAT_NODE_ITEMS + (item - VMSTAT_NODE_ITEMS);
 }
 
-static void add(struct vmstat *vs, size_t slot, long delta)
+static __thread struct vmstat_batch *open_batch __attribute__((tls_model("initial-exec")));
+
+static void add_now(struct vmstat *vs, size_t slot, long delta)
 {
 	__atomic_fetch_add(&vs->shards[my_shard() * vs->shard_longs + slot], delta,
 		__ATOMIC_RELAXED);
+}
+
+static bool keep(struct vmstat_batch *batch, size_t slot, long delta)
+{
+	unsigned i = 0;
+
+	while (i < batch->nr && batch->counter[i].slot != slot)
+		i++;
+	if (i == VMSTAT_BATCH_COUNTERS)
+		return false;
+	if (i == batch->nr) {
+		batch->counter[batch->nr++].slot = slot;
+		batch->counter[i].delta = 0;
+	}
+	batch->counter[i].delta += delta;
+	return true;
+}
+
+static void add(struct vmstat *vs, size_t slot, long delta)
+{
+	if (open_batch && open_batch->vs == vs && keep(open_batch, slot, delta))
+		return;
+	add_now(vs, slot, delta);
+}
+
+void vmstat_batch_begin(struct vmstat_batch *batch, struct vmstat *vs)
+{
+	batch->vs = open_batch ? NULL : vs;
+	batch->nr = 0;
+	if (batch->vs)
+		open_batch = batch;
+}
+
+void vmstat_batch_end(struct vmstat_batch *batch)
+{
+	if (!batch->vs)
+		return;
+	assert_that(open_batch == batch, "batch %p ends while %p is open", (void *)batch,
+		(void *)open_batch);
+	open_batch = NULL;
+	for (unsigned i = 0; i < batch->nr; i++)
+		if (batch->counter[i].delta)
+			add_now(batch->vs, batch->counter[i].slot, batch->counter[i].delta);
 }
 
 static long sum(const struct vmstat *vs, size_t slot)
@@ -93,8 +139,17 @@ void vm_events(struct vmstat *vs, enum vmstat_item item, long n)
 	add(vs, machine_slot(vs, item), n);
 }
 
+// Values are one a node, so the zones' LRU lines say what the nodes' do; only these are counted.
+static enum vmstat_item counted_as(enum vmstat_item item)
+{
+	if (item >= VM_NR_ZONE_INACTIVE_ANON && item <= VM_NR_ZONE_UNEVICTABLE)
+		return VM_NR_INACTIVE_ANON + (item - VM_NR_ZONE_INACTIVE_ANON);
+	return item;
+}
+
 long vmstat_node_signed(const struct vmstat *vs, unsigned node, enum vmstat_item item)
 {
+	item = counted_as(item);
 	return sum(vs, node_slot(vs, node, item));
 }
 

@@ -34,7 +34,8 @@ struct vmstat {
 must_check int vmstat_init(struct vmstat *vs, unsigned nr_nodes);
 void vmstat_destroy(struct vmstat *vs);
 
-// ZONE, NUMA and NODE items.
+// ZONE, NUMA and NODE items; not the LRU lines of zones (nr_zone_inactive_anon...), which are read
+// from those of nodes.
 void vmstat_add(struct vmstat *vs, unsigned node, enum vmstat_item item, long delta);
 // EVENT and SYSTEM items.
 void vm_events(struct vmstat *vs, enum vmstat_item item, long n);
@@ -42,6 +43,23 @@ static inline void vm_event(struct vmstat *vs, enum vmstat_item item)
 {
 	vm_events(vs, item, 1);
 }
+
+// Between begin and end this thread's additions are kept in the batch, and each counter that changed
+// is added to once, at the end: for stretches that count the same few things for many pages. Short,
+// and nothing in between may depend on these counters. One a thread; a second one inside of it does
+// nothing. It lives on the caller's stack.
+#define VMSTAT_BATCH_COUNTERS 16
+
+struct vmstat_batch {
+	struct vmstat *vs; // NULL: another one is open
+	unsigned nr;
+	struct {
+		size_t slot;
+		long delta;
+	} counter[VMSTAT_BATCH_COUNTERS];
+};
+void vmstat_batch_begin(struct vmstat_batch *batch, struct vmstat *vs);
+void vmstat_batch_end(struct vmstat_batch *batch);
 
 // A gauge that shards show as negative for a moment reads as 0, as in the kernel.
 unsigned long vmstat_node(const struct vmstat *vs, unsigned node, enum vmstat_item item);

@@ -24,5 +24,9 @@ int cli_usage_error(const char *prefix, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
 int cmd_lab(int argc, char **argv);
+int cmd_nodes(int argc, char **argv);
+int cmd_where(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 
 #endif

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
-// godwit lab run, check, compare: stories from the command line.
+// godwit lab run, check, compare, restore: stories from the command line.
 //
 //   run      parses every file, asks the machine whether it can play them, and only then plays
 //   check    parses, says nothing when all is well
 //   compare  plays on both machines (the real kernel in a virtual machine if this host does not
 //            have the nodes), or takes two reports that run --json wrote, and shows what differs
+//   restore  puts back what a run on the host left changed because it was killed
 //
 // Before anything runs every mistake in every file is on stderr and the exit status is 2. The
 // status of several stories is the gravest: 2, then 1, then 0; 77 only when all were skipped.
 
 #include "cli/cli.h"
+#include "host/journal.h"
 #include "lab/compare.h"
 #include "lab/player.h"
 #include "lab/real_kernel.h"
@@ -199,10 +201,15 @@ static int results_of_host(const struct stories *s, const struct run_options *o,
 {
 	char failure[256] = "";
 	bool here = !strcmp(o->kernel, "here") || (!strcmp(o->kernel, "auto") && all_fit_here(s));
+	bool series = strcmp(o->kernel, "auto") && strcmp(o->kernel, "vm");
+	char topology[4096];
 	if (here)
 		return results_here(s, "host", o, ret_results) ? CLI_OK : CLI_USAGE;
-	fprintf(stderr, "godwit: this host lacks the nodes, booting a kernel that has them\n");
-	int err = play_on_real_kernel(s->files, s->count, ret_results, failure, sizeof(failure));
+	real_kernel_topology(s->v[0], topology, sizeof(topology));
+	fprintf(stderr, "godwit: booting a kernel in a machine with %.60s, for %zu %s\n", topology,
+		s->count, s->count == 1 ? "story" : "stories");
+	int err = play_on_real_kernel(series ? o->kernel : NULL, topology, s->files, s->count,
+		ret_results, failure, sizeof(failure));
 	if (err)
 		fprintf(stderr, "godwit: %s\n", failure);
 	return !err ? CLI_OK : err > 0 ? CLI_SKIPPED : CLI_USAGE;
@@ -247,10 +254,10 @@ static int compare_reports(int argc, char **argv, bool json)
 	return status;
 }
 
-static int compare_stories(const struct stories *s, const struct run_options *o)
+// All of one shape of machine: one boot.
+static int compare_group(const struct stories *s, const struct run_options *o)
 {
 	struct results left = {0}, right = {0};
-	watch_block_signals();
 	if (!results_here(s, "engine", o, &left))
 		return CLI_USAGE;
 	int status = results_of_host(s, o, &right);
@@ -261,10 +268,48 @@ static int compare_stories(const struct stories *s, const struct run_options *o)
 	return status;
 }
 
+// Moves the stories that need the same machine as the first one to the front; how many there are.
+static size_t gather_group(struct story **v, const char **files, size_t count)
+{
+	char first[4096], other[4096];
+	size_t n = 1;
+	real_kernel_topology(v[0], first, sizeof(first));
+	for (size_t i = 1; i < count; i++) {
+		struct story *story = v[i];
+		const char *file = files[i];
+		if (strcmp(first, real_kernel_topology(story, other, sizeof(other))))
+			continue;
+		memmove(&v[n + 1], &v[n], (i - n) * sizeof(*v));
+		memmove(&files[n + 1], &files[n], (i - n) * sizeof(*files));
+		v[n] = story;
+		files[n++] = file;
+	}
+	return n;
+}
+
+static int compare_stories(const struct stories *s, const struct run_options *o)
+{
+	const char **files = malloc(s->count * sizeof(*files));
+	int status = CLI_SKIPPED;
+	if (!files) {
+		fprintf(stderr, "godwit: no memory to compare\n");
+		return CLI_FAILED;
+	}
+	memcpy(files, s->files, s->count * sizeof(*files));
+	watch_block_signals();
+	for (size_t at = 0, n; at < s->count; at += n) {
+		n = gather_group(s->v + at, files + at, s->count - at);
+		const struct stories group = {.v = s->v + at, .files = files + at, .count = n};
+		status = gravest(status, compare_group(&group, o));
+	}
+	free(files);
+	return status;
+}
+
 // ---- Options ------------------------------------------------------------------------------------
 
 enum { OPT_ON = 256, OPT_BACKEND, OPT_SEED, OPT_JSON, OPT_KEEP_GOING, OPT_TIMEOUT, OPT_RESULTS,
-	OPT_KERNEL };
+	OPT_KERNEL, OPT_ALLOW_CHANGES, OPT_ALLOW_POISON };
 
 static bool read_number(const char *text, unsigned long long max, unsigned long long *ret_number)
 {
@@ -304,11 +349,19 @@ static bool apply_option(struct run_options *o, int option, const char *prefix)
 	case OPT_RESULTS:
 		o->results = true;
 		return true;
+	case OPT_ALLOW_CHANGES:
+		o->lab.allow_system_changes = true;
+		return true;
+	case OPT_ALLOW_POISON:
+		o->lab.allow_poison = true;
+		return true;
 	case OPT_KERNEL:
 		o->kernel = optarg;
-		if (!strcmp(optarg, "auto") || !strcmp(optarg, "here") || !strcmp(optarg, "vm"))
+		if (!strcmp(optarg, "auto") || !strcmp(optarg, "here") || !strcmp(optarg, "vm") ||
+			!strcmp(optarg, "6.1") || !strcmp(optarg, "6.12"))
 			return true;
-		return !cli_usage_error(prefix, "--kernel is auto, here or vm, not '%s'", optarg);
+		return !cli_usage_error(prefix, "--kernel is auto, here, vm, 6.1 or 6.12, not '%s'",
+			optarg);
 	}
 	return false;
 }
@@ -360,6 +413,8 @@ static int cmd_run(int argc, char **argv)
 		{"json", no_argument, NULL, OPT_JSON},
 		{"keep-going", no_argument, NULL, OPT_KEEP_GOING},
 		{"timeout", required_argument, NULL, OPT_TIMEOUT},
+		{"allow-system-changes", no_argument, NULL, OPT_ALLOW_CHANGES},
+		{"allow-poison", no_argument, NULL, OPT_ALLOW_POISON},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
@@ -368,7 +423,8 @@ static int cmd_run(int argc, char **argv)
 	int status;
 	if (read_options(argc, argv, "godwit lab run", known,
 		    "godwit lab run [--on engine|host] [--backend NAME] [--seed N] [--json]\n"
-		    "               [--keep-going] [--timeout SECONDS] FILE...\n",
+		    "               [--keep-going] [--timeout SECONDS]\n"
+		    "               [--allow-system-changes] [--allow-poison] FILE...\n",
 		    &o, &status))
 		return status;
 	if (!load_stories(argc - optind, argv + optind, &s))
@@ -378,7 +434,7 @@ static int cmd_run(int argc, char **argv)
 	return status;
 }
 
-static int cmd_check(int argc, char **argv)
+static int lab_check(int argc, char **argv)
 {
 	static const struct option known[] = {{"help", no_argument, NULL, 'h'}, {0}};
 	struct run_options o;
@@ -410,7 +466,7 @@ static int cmd_compare(int argc, char **argv)
 	int status;
 	if (read_options(argc, argv, "godwit lab compare", known,
 		    "godwit lab compare [--backend NAME] [--seed N] [--json] [--timeout SECONDS]\n"
-		    "                   [--kernel auto|here|vm] FILE...\n"
+		    "                   [--kernel auto|here|vm|6.1|6.12] FILE...\n"
 		    "godwit lab compare --results [--json] REPORT REPORT\n",
 		    &o, &status))
 		return status;
@@ -424,13 +480,39 @@ static int cmd_compare(int argc, char **argv)
 	return status;
 }
 
+static void print_complaint(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "godwit: %s\n", text);
+}
+
+static int cmd_restore(int argc, char **argv)
+{
+	struct host host;
+	int count;
+	(void)argv;
+	if (argc > 1)
+		return cli_usage_error("godwit lab restore", "it takes nothing");
+	count = host_init(&host, NULL);
+	if (!count)
+		count = host_journal_recover(&host, print_complaint, NULL);
+	if (count == -EBUSY)
+		fprintf(stderr, "godwit: a story is being played; it will restore by itself\n");
+	else if (count < 0)
+		fprintf(stderr, "godwit: cannot restore: %s\n", strerror(-count));
+	else
+		printf("%d change%s put back\n", count, count == 1 ? "" : "s");
+	return count < 0 ? CLI_FAILED : CLI_OK;
+}
+
 int cmd_lab(int argc, char **argv)
 {
 	static const struct cli_command commands[] = {
 		{"run", "[--on engine|host] [--json] FILE...", "play stories", cmd_run},
-		{"check", "FILE...", "parse stories, play nothing", cmd_check},
+		{"check", "FILE...", "parse stories, play nothing", lab_check},
 		{"compare", "FILE...", "play stories on both machines and show what differs",
 			cmd_compare},
+		{"restore", "", "put back what a killed run on the host left changed", cmd_restore},
 	};
 	return cli_dispatch("godwit lab", commands, sizeof(commands) / sizeof(commands[0]), argc,
 		argv);

@@ -18,8 +18,13 @@
 static int cmd_help(int argc, char **argv);
 
 static const struct cli_command commands[] = {
-	{"lab", "run|check|compare ...", "play stories about memory on the engine or the host",
-		cmd_lab},
+	{"lab", "run|check|compare|restore ...",
+		"play stories about memory on the engine or the host", cmd_lab},
+	{"nodes", "[--json]", "the nodes of this host: memory, cpus, pools, distances", cmd_nodes},
+	{"where", "[--json] [--total] PID", "on which nodes a process's memory lies", cmd_where},
+	{"check", "[--json]", "what this host gives the engine, what is unsafe, how to get better",
+		cmd_check},
+	{"bench", "migrate ...", "measure what moving pages costs here", cmd_bench},
 	{"help", "", "this text", cmd_help},
 };
 

@@ -54,8 +54,10 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 
 	if (options && options->size != sizeof *options)
 		return -EINVAL;
+	request.pause_budget_us = machine_of(task_of(caller))->tunables.pause_budget_us;
 	if (options) {
-		request.pause_budget_us = options->pause_budget_us;
+		if (options->pause_budget_us)
+			request.pause_budget_us = options->pause_budget_us;
 		request.keep_huge = options->keep_huge;
 		explain = options->explain;
 	}

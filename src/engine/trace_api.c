@@ -29,17 +29,28 @@ int gw_trace_text(struct gw_machine *machine, uint64_t since, char **ret_text)
 
 	if (!ring)
 		return text_take(&text, ret_text);
-	for (end = trace_next(ring); trace_look(ring, since, &record); since = record.sequence + 1) {
-		if (record.sequence >= end)
-			break;
+	end = trace_next(ring);
+	while (trace_look(ring, since, &record) && record.sequence < end) {
 		trace_format_fields(&record, line, sizeof line);
 		text_printf(&text, "%s\n", line);
+		since = record.sequence + 1;
 	}
 	return text_take(&text, ret_text);
 }
 
+void trace_of_entries(struct trace_ring *ring, bool on)
+{
+	static const enum trace_event_id event[] = {TRACE_set_migration_pte,
+		TRACE_remove_migration_pte, TRACE_set_migration_pmd, TRACE_remove_migration_pmd};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(event); i++)
+		trace_enable(ring, event[i], on);
+}
+
 void gw_trace_enable(struct gw_machine *machine, int enable)
 {
-	if (machine->mm.trace)
-		trace_switch(machine->mm.trace, enable != 0);
+	if (!machine->mm.trace)
+		return;
+	trace_of_entries(machine->mm.trace, enable != 0);
+	trace_switch(machine->mm.trace, enable != 0);
 }

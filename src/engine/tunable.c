@@ -58,12 +58,17 @@ int tunable_number(const char *value, int base, unsigned long least, unsigned lo
 
 int tunable_bool(const char *value, bool *ret_value)
 {
-	const bool on = (value[0] == 'o' || value[0] == 'O') && (value[1] == 'n' || value[1] == 'N');
-	const bool off = (value[0] == 'o' || value[0] == 'O') && (value[1] == 'f' || value[1] == 'F');
+	char letter = value[0];
 
-	if (on || (value[0] && strchr("1yYtT", value[0])))
+	if (letter == 'o' || letter == 'O') // on, off: the next letter decides
+		letter = value[1] == 'n' || value[1] == 'N' ? '1'
+			: value[1] == 'f' || value[1] == 'F' ? '0'
+							     : '\0';
+	if (!letter)
+		return -EINVAL;
+	if (strchr("1yYtT", letter))
 		*ret_value = true;
-	else if (off || (value[0] && strchr("0nNfF", value[0])))
+	else if (strchr("0nNfF", letter))
 		*ret_value = false;
 	else
 		return -EINVAL;
@@ -98,8 +103,11 @@ void tunable_print_words(struct text_buf *text, const char *words, unsigned nth)
 	const char *word;
 	size_t length;
 
-	for (unsigned i = 0; (length = next_word(&words, &word)) != 0; i++)
-		text_printf(text, i == nth ? "%s[%.*s]" : "%s%.*s", i ? " " : "", (int)length, word);
+	for (unsigned i = 0; (length = next_word(&words, &word)) != 0; i++) {
+		if (i)
+			text_putc(text, ' ');
+		text_printf(text, i == nth ? "[%.*s]" : "%.*s", (int)length, word);
+	}
 	text_putc(text, '\n');
 }
 

@@ -36,6 +36,9 @@ struct tunable {
 	const char *words;
 };
 
+// A row that has all it needs in its functions.
+#define TUNABLE(path_, get_, set_) {.path = path_, .get = get_, .set = set_}
+
 struct tunable_table {
 	const struct tunable *tunable;
 	unsigned nr;
@@ -56,6 +59,9 @@ struct tunables {
 
 // The table lives as long as the machine. At most TUNABLE_TABLES; before anybody reads or writes.
 void tunables_register(struct gw_machine *machine, const struct tunable_table *table);
+
+// Tables of subsystems that are part of every machine.
+extern const struct tunable_table tunables_thp; // thp_files.c
 
 // ---- For rows
 

@@ -114,7 +114,8 @@ static int walk_pages(struct engine_machine *m, const struct command *c, struct 
 		return 0;
 	}
 	while (address < end && !result->signal) {
-		uint64_t at = address, next = (at & ~(uint64_t)(STORY_PAGE_SIZE - 1)) + STORY_PAGE_SIZE;
+		uint64_t at = address,
+			 next = (at & ~(uint64_t)(STORY_PAGE_SIZE - 1)) + STORY_PAGE_SIZE;
 		uint64_t n = (next < end ? next : end) - at, wrong;
 
 		if (m->real) {

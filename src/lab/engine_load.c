@@ -155,7 +155,8 @@ int engine_load_start(struct lab_machine *machine, const struct command *c,
 
 	(void)result;
 	if (lane + c->load.threads > LANES)
-		return lab_machine_fail(machine, -EINVAL, "more than %d load threads at once", LANES);
+		return lab_machine_fail(
+			machine, -EINVAL, "more than %d load threads at once", LANES);
 	load = calloc(1, sizeof *load);
 	if (!load)
 		return lab_machine_fail(machine, -ENOMEM, "out of memory");
@@ -181,7 +182,8 @@ int engine_load_start(struct lab_machine *machine, const struct command *c,
 	return 0;
 }
 
-int engine_load_stop(struct lab_machine *machine, const struct command *c, struct lab_result *result)
+int engine_load_stop(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	struct engine_machine *m = engine_of(machine);
 	struct engine_load *load = m->loads[c->load.index];

@@ -117,8 +117,9 @@ static int engine_needs(struct lab_machine *machine, const struct story *story)
 	if (want->cma_count)
 		return lab_machine_fail(machine, LAB_SKIP, "machine cma=: %s", not_yet);
 	if (want->needs_nodes > want->nodes)
-		return lab_machine_fail(machine, LAB_SKIP, "needs nodes=%u: the story's machine has %u",
-			want->needs_nodes, want->nodes);
+		return lab_machine_fail(machine, LAB_SKIP,
+			"needs nodes=%u: the story's machine has %u", want->needs_nodes,
+			want->nodes);
 	return 0;
 }
 
@@ -155,6 +156,7 @@ static int build(struct engine_machine *m)
 		return lab_machine_fail(&m->base, LAB_SKIP, "%s", gw_machine_error());
 	if (err)
 		return lab_machine_fail(&m->base, err, "%s", gw_machine_error());
+	gw_trace_enable(m->machine, 1);
 	m->real = strcmp(gw_machine_backend(m->machine), "soft") != 0;
 	return 0;
 }
@@ -169,7 +171,8 @@ static int engine_setup(struct lab_machine *machine, const struct story *story)
 	m->mappings = calloc(story->mapping_count + 1, sizeof *m->mappings);
 	m->loads = calloc(story->load_count + 1, sizeof *m->loads);
 	m->objects = calloc(story->mapping_count + 1, sizeof *m->objects);
-	if (!m->tasks || !m->mappings || !m->loads || !m->objects)
+	m->stores = calloc(story->store_count + 1, sizeof *m->stores);
+	if (!m->tasks || !m->mappings || !m->loads || !m->objects || !m->stores)
 		return lab_machine_fail(machine, -ENOMEM, "out of memory");
 	err = 0;
 	if (engine_signals_catch())
@@ -186,6 +189,8 @@ static void engine_teardown(struct lab_machine *machine)
 	for (size_t i = 0; m->mappings && i < m->story->mapping_count; i++)
 		if (m->mappings[i].pin)
 			gw_unpin(m->mappings[i].pin);
+	for (size_t i = 0; m->stores && i < m->story->store_count; i++)
+		engine_store_free(m->stores[i]);
 	if (m->machine && gw_task_attach(NULL))
 		lab_machine_warn(machine, "the player could not leave its last task");
 	if (m->machine)
@@ -200,6 +205,7 @@ static void engine_teardown(struct lab_machine *machine)
 	free(m->tasks);
 	free(m->mappings);
 	free(m->loads);
+	free(m->stores);
 	free(m->objects);
 	free(m);
 }
@@ -246,6 +252,7 @@ const struct lab_machine_ops engine_machine_ops = {
 		[CMD_FILL] = engine_fill,
 		[CMD_UNFILL] = engine_unfill,
 		[CMD_SLEEP] = engine_sleep,
+		[CMD_STORE] = engine_store,
 	},
 	.nodes = engine_nodes,
 	.vmstat = engine_vmstat,

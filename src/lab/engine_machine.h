@@ -12,7 +12,8 @@
 #include <setjmp.h>
 #include <stdatomic.h>
 
-struct engine_load; // engine_load.c
+struct engine_load;  // engine_load.c
+struct engine_store; // engine_store.c
 
 struct engine_object { // shm= and disk= by name
 	const char *name;
@@ -34,6 +35,7 @@ struct engine_machine {
 	struct engine_object *objects;
 	size_t object_count;
 	struct engine_load **loads;	 // by operand_load.index
+	struct engine_store **stores;	 // by operand_store.index
 	uint64_t trace_mark;
 	bool real; // application pointers exist
 	atomic_bool cancelled;
@@ -67,6 +69,10 @@ lab_action_fn engine_write, engine_read, engine_check;
 // engine_load.c
 lab_action_fn engine_load_start, engine_load_stop;
 void engine_load_abandon(struct engine_load *load); // at teardown; NULL is allowed
+
+// engine_store.c
+lab_action_fn engine_store;
+void engine_store_free(struct engine_store *); // NULL is allowed
 
 // engine_memory.c: tasks and their mappings.
 lab_action_fn engine_task_new, engine_fork, engine_exit, engine_cpu, engine_map, engine_unmap,

@@ -105,11 +105,12 @@ static int open_disk_file(struct engine_machine *m, uint64_t size)
 	unlink(path);
 	if (ftruncate(fd, (off_t)size) || fstatfs(fd, &fs)) {
 		close(fd);
-		return lab_machine_fail(&m->base, -EIO, "%s: cannot make a file of %llu bytes", path,
-			(unsigned long long)size);
+		return lab_machine_fail(&m->base, -EIO, "%s: cannot make a file of %llu bytes",
+			path, (unsigned long long)size);
 	}
 	if (fs.f_type == TMPFS_MAGIC)
-		lab_machine_warn(&m->base, "%s is not on a disk (GODWIT_DISK names a folder)", path);
+		lab_machine_warn(
+			&m->base, "%s is not on a disk (GODWIT_DISK names a folder)", path);
 	return fd;
 }
 

@@ -58,7 +58,8 @@ static int numastat(struct engine_machine *m, char **ret_text)
 		for (unsigned node = 0; node < gw_machine_nodes(m->machine); node++) {
 			char path[64], *text = NULL, *at;
 
-			snprintf(path, sizeof path, "sys/devices/system/node/node%u/numastat", node);
+			snprintf(
+				path, sizeof path, "sys/devices/system/node/node%u/numastat", node);
 			if (!gw_text(m->machine, path, &text) && (at = strstr(text, counters[c])))
 				fprintf(f, " %lld", strtoll(at + strlen(counters[c]), NULL, 10));
 			free(text);

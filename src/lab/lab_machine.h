@@ -103,6 +103,9 @@ struct lab_options {
 	const char *backend; // engine: mmu backend by name, NULL: the machine's choice
 	uint64_t seed;	     // engine: order of what is free to vary; printed when a story fails
 	bool verbose;
+	const char *host_root;	   // host: folder of a recorded machine, NULL: the running one
+	bool allow_system_changes; // host: tunables, pools, ... of a machine that is no test guest
+	bool allow_poison;	   // host: pages of it may be taken away until it boots again
 };
 
 // What every machine begins with; the machine embeds it as its first member and open fills it.

@@ -4,9 +4,9 @@
 // One row a machine; the player, the reports and the comparison know none of them. A row without
 // operations is a machine that this build does not have, and says so.
 
-#include "lab/lab_machine.h"
-
 #include "lab/engine_machine.h"
+#include "lab/host_machine.h"
+#include "lab/lab_machine.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@ static const struct {
 	const struct lab_machine_ops *ops;
 } machines[] = {
 	{"engine", &engine_machine_ops},
-	{"host", NULL},
+	{"host", &host_machine_ops},
 };
 
 int lab_machine_open(const char *name, const struct lab_options *options,

@@ -67,6 +67,7 @@ static parse_fn *const parsers[CMD_COUNT] = {
 	[CMD_FILL] = parse_fill,
 	[CMD_UNFILL] = parse_unfill,
 	[CMD_SLEEP] = parse_sleep,
+	[CMD_STORE] = parse_store,
 	[CMD_MARK] = parse_mark,
 	[CMD_SHOW] = parse_show,
 	[CMD_EXPECT] = parse_expect,
@@ -263,8 +264,8 @@ static void parse_text(struct parser *p, const char *text, size_t length)
 
 static void release_piles(struct parser *p)
 {
-	struct pile *piles[] = {&p->words, &p->tasks, &p->maps, &p->loads, &p->areas, &p->commands,
-		&p->pools, &p->cma};
+	struct pile *piles[] = {&p->words, &p->tasks, &p->maps, &p->loads, &p->areas, &p->stores,
+		&p->commands, &p->pools, &p->cma};
 	for (size_t i = 0; i < sizeof(piles) / sizeof(piles[0]); i++)
 		free(piles[i]->v);
 }

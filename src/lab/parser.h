@@ -57,6 +57,7 @@ struct parser {
 	struct pile maps;     // of struct known_map
 	struct pile loads;    // of struct known_load
 	struct pile areas;    // cma allocations: of struct word
+	struct pile stores;   // of struct word
 	struct pile commands; // of struct command *
 	struct pile pools;    // of struct story_pool
 	struct pile cma;      // of struct story_cma
@@ -159,7 +160,8 @@ parse_fn parse_task, parse_fork, parse_exit, parse_cpu, parse_map, parse_remap, 
 	parse_mems, parse_mems_v1, parse_load, parse_stop; // parse_task.c
 parse_fn parse_where, parse_move, parse_migrate;	   // parse_move.c
 parse_fn parse_set, parse_compact, parse_scans, parse_balance, parse_cma, parse_contig,
-	parse_offline, parse_fill, parse_unfill, parse_sleep, parse_mark; // parse_world.c
+	parse_offline, parse_fill, parse_unfill, parse_sleep, parse_mark, // parse_world.c
+	parse_store;							  // parse_store.c
 parse_fn parse_show, parse_expect;					  // parse_look.c
 
 #endif

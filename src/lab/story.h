@@ -64,6 +64,7 @@
 	X(FILL, "fill", WORLD)                                                                     \
 	X(UNFILL, "unfill", WORLD)                                                                 \
 	X(SLEEP, "sleep", WORLD)                                                                   \
+	X(STORE, "store", WORLD)                                                                   \
 	X(MARK, "mark", WORLD)                                                                     \
 	X(SHOW, "show", WORLD)                                                                     \
 	X(EXPECT, "expect", WORLD)
@@ -229,6 +230,18 @@ struct operand_world { // cpu compact khugepaged ksmd balance cma contig fill un
 	const char *name; // cma
 };
 
+enum store_verb { STORE_NEW, STORE_MOVE, STORE_CHECK, STORE_WHERE };
+
+struct operand_store { // a driver's pages that move by its own callbacks
+	enum store_verb verb;
+	const char *name;
+	unsigned index;	 // position among the story's stores
+	uint64_t size;	 // new: bytes of objects
+	uint64_t object; // new: bytes of one object
+	int node;	 // new: -1 any
+	unsigned from, to; // move
+};
+
 enum show_what {
 	SHOW_VMSTAT,
 	SHOW_NUMA_MAPS,
@@ -304,6 +317,7 @@ struct command {
 		struct operand_load load;
 		struct operand_set set;
 		struct operand_world world;
+		struct operand_store store;
 		struct operand_show show;
 		struct operand_expect expect;
 	};
@@ -366,6 +380,7 @@ struct story {
 	const struct command *const *commands;
 	size_t command_count;
 	size_t load_count;
+	size_t store_count;
 	struct story_arena *arena;
 };
 

@@ -322,7 +322,8 @@ int arena_back(struct arena *a, struct pfn pfn, uint64_t nr)
 	size_t last = (pfn.n + nr - 1 - a->first) / ARENA_CHUNK_PAGES;
 	int err;
 
-	assert_that(arena_has(a, pfn, nr), "frames %lu+%lu of node %u", (long)pfn.n, (long)nr, a->node);
+	assert_that(
+		arena_has(a, pfn, nr), "frames %lu+%lu of node %u", (long)pfn.n, (long)nr, a->node);
 	if (fork_guard_is_dead(&a->guard))
 		return -EOWNERDEAD;
 	while (chunk <= last && chunk_is_backed(a, chunk))
@@ -351,8 +352,8 @@ static size_t release_chunk(struct arena *a, size_t chunk)
 	mutex_lock(&a->lock);
 	if (chunk_is_backed(a, chunk)) {
 		arena_tables_mark(a, chunk_pfn(a, chunk), chunk_pages(a, chunk), false);
-		gone = !host_fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			chunk * PMD_SIZE, size);
+		gone = !host_fallocate(
+			a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, chunk * PMD_SIZE, size);
 	}
 	if (gone) {
 		chunk_set_backed(a, chunk, false);
@@ -370,8 +371,7 @@ size_t arena_release(struct arena *a, struct pfn pfn, uint64_t nr)
 	if (fork_guard_enter(&a->guard))
 		return 0;
 	for (size_t chunk = DIV_ROUND_UP(from, ARENA_CHUNK_PAGES);
-		chunk < chunks_of(a) &&
-		chunk * ARENA_CHUNK_PAGES + chunk_pages(a, chunk) <= to;
+		chunk < chunks_of(a) && chunk * ARENA_CHUNK_PAGES + chunk_pages(a, chunk) <= to;
 		chunk++)
 		freed += release_chunk(a, chunk);
 	fork_guard_leave();
@@ -403,7 +403,8 @@ bool arena_tables_ready(const struct arena *a, struct pfn pfn, unsigned nr)
 	for (; from < to; from = (from | 63) + 1) {
 		uint64_t mask = word_mask(from, to - from);
 
-		if ((atomic_load_explicit(&a->parked[from / 64], memory_order_relaxed) & mask) != mask)
+		if ((atomic_load_explicit(&a->parked[from / 64], memory_order_relaxed) & mask) !=
+			mask)
 			return false;
 	}
 	return true;
@@ -419,6 +420,7 @@ void arena_tables_mark(struct arena *a, struct pfn pfn, unsigned nr, bool parked
 		if (parked)
 			atomic_fetch_or_explicit(&a->parked[from / 64], mask, memory_order_relaxed);
 		else
-			atomic_fetch_and_explicit(&a->parked[from / 64], ~mask, memory_order_relaxed);
+			atomic_fetch_and_explicit(
+				&a->parked[from / 64], ~mask, memory_order_relaxed);
 	}
 }

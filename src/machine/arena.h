@@ -8,7 +8,7 @@
 #include "machine/fork_guard.h"
 
 #define ARENA_PFN_ALIGN_SHIFT 18 // 1 GiB: a slot of the number space belongs to one arena
-#define ARENA_SLOTS (1ul << 16)  // 64 TiB of frames in the process
+#define ARENA_SLOTS (1ul << 16)	 // 64 TiB of frames in the process
 #define ARENA_CHUNK_PAGES PTRS_PER_TABLE
 
 enum arena_kind { ARENA_MEMFD, ARENA_FILE, ARENA_HUGETLB };
@@ -36,7 +36,7 @@ struct arena {
 	bool uffd_able;	     // the file system knows userfaultfd (tmpfs, hugetlbfs)
 	enum arena_kind kind;
 	struct mutex lock;
-	unsigned long *backed;	// bit a chunk; written under lock, read without
+	unsigned long *backed;	    // bit a chunk; written under lock, read without
 	_Atomic uint64_t nr_backed; // pages
 	// Bit a page: its host page-table entry is in the parking area, ready to be moved to where
 	// the page is mapped next. Only a hint: a lost entry costs a soft fault of the host.

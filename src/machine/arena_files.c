@@ -75,9 +75,10 @@ bool arena_file_is_huge(uintptr_t start)
 	while (f && fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
 			here = from == start;
-		else if (here && (sscanf(line, "ShmemPmdMapped: %lu", &kb) == 1 ||
-					 sscanf(line, "FilePmdMapped: %lu", &kb) == 1) &&
-			kb) {
+		else if (here &&
+			 (sscanf(line, "ShmemPmdMapped: %lu", &kb) == 1 ||
+				 sscanf(line, "FilePmdMapped: %lu", &kb) == 1) &&
+			 kb) {
 			fclose(f);
 			return true;
 		}

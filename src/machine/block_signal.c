@@ -29,6 +29,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 
 static int host_prot(enum mmu_prot prot)
 {
@@ -99,8 +100,8 @@ static int place_protected(struct rewire_call *c, struct pfn first, enum mmu_pro
 	return err;
 }
 
-static int signal_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static int signal_map(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -123,20 +124,17 @@ static int signal_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned 
 	return err;
 }
 
-// Absent pages stay absent: the mapping there is empty, and would be read as zeros.
+// Pages without translation stay so: the mapping there is empty, and would be read as zeros.
 static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
 {
-	struct rewire_call p;
+	struct rewire_call part;
 	int err = 0;
 
-	for (unsigned done = 0; !err && done < c->nr; done += p.nr) {
-		if (!rewire_part(c, done, first, &p)) {
-			MARK(signal_protect_absent);
-			continue;
-		}
-		err = host_protect(p.at, p.size, host_prot(prot));
+	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
+		i = (unsigned)(part.page - c->page) + part.nr) {
+		err = host_protect(part.at, part.size, host_prot(prot));
 		if (!err)
-			window_state_change(p.window, p.page, p.nr, PAGE_PROT | PAGE_OFF,
+			window_state_change(part.window, part.page, part.nr, PAGE_PROT | PAGE_OFF,
 				prot_state(prot));
 	}
 	return err;
@@ -186,8 +184,8 @@ static void signal_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 			if (host_protect(at, c.size, PROT_NONE))
 				clear_window(&c);
 			else
-				window_state_change(c.window, c.page, nr, PAGE_PROT,
-					PAGE_PROT_NONE | PAGE_OFF);
+				window_state_change(
+					c.window, c.page, nr, PAGE_PROT, PAGE_PROT_NONE | PAGE_OFF);
 		}
 	}
 	rewire_unlock(&c);
@@ -206,17 +204,15 @@ static bool any_refused(const struct rewire_call *c)
 // Absent pages stay so: nobody gets at them, and readable they would be zeros.
 static int block_shown(struct rewire_call *c, struct pfn first, bool readers)
 {
-	struct rewire_call p;
+	struct rewire_call part;
 	int err = 0;
 
-	for (unsigned done = 0; !err && done < c->nr; done += p.nr) {
-		if (!rewire_part(c, done, first, &p)) {
-			MARK(signal_block_absent);
-			continue;
-		}
-		err = host_protect(p.at, p.size, readers ? PROT_NONE : PROT_READ);
+	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
+		i = (unsigned)(part.page - c->page) + part.nr) {
+		err = host_protect(part.at, part.size, readers ? PROT_NONE : PROT_READ);
 		if (!err)
-			window_state_change(p.window, p.page, p.nr, readers ? PAGE_PROT : 0,
+			window_state_change(part.window, part.page, part.nr,
+				readers ? PAGE_PROT : 0,
 				PAGE_OFF | (readers ? PAGE_PROT_NONE : PAGE_PROT_READ));
 	}
 	return err;
@@ -243,8 +239,8 @@ static int signal_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigne
 	return err;
 }
 
-static void signal_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static void signal_unblock(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -266,21 +262,26 @@ static void signal_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsi
 	rewire_leave(&c);
 }
 
-static void signal_wake(struct mmu *mmu maybe_unused, uintptr_t at maybe_unused,
-	unsigned nr maybe_unused)
+static void signal_wake(
+	struct mmu *mmu maybe_unused, uintptr_t at maybe_unused, unsigned nr maybe_unused)
 {
 }
 
 void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault)
 {
 	struct rewire_call c;
+	int err = 0;
 
 	if (rewire_enter(&c, mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
 		return;
-	if (!page_state_allows(c.window->state[c.page], fault->access) && rewire_place_bus(&c))
-		mend(&c); // asked again at once
+	if (!page_state_allows(c.window->state[c.page], fault->access))
+		err = rewire_place_bus(&c);
+	if (err)
+		mend(&c);
 	rewire_unlock(&c);
 	rewire_leave(&c);
+	if (err) // pending until the handler returns; the access is asked for again after it
+		host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
 }
 
 static void signal_close(struct mmu *mmu)

@@ -16,18 +16,18 @@
 //  - block and clear watch first and drop the page table entries then.
 //  - a writable mapping replaces anything in one call; what slips in is right already.
 //  - a readable one cannot be made in its place: a fresh mapping is not watched, and until it is a
-//    store would go through (or a system call would get EFAULT if it were PROT_READ). So it is built
-//    and write-protected at a staging address and moved over the place by mremap(), which keeps
-//    the watch under UFFD_FEATURE_EVENT_REMAP (docs/decisions/0004-read-only-without-a-gap.md).
-//    mremap() returns when a thread of the pool has read its event.
+//    store would go through (or a system call would get EFAULT if it were PROT_READ). So it is
+//    built and write-protected at a staging address and moved over the place by mremap(), which
+//    keeps the watch under UFFD_FEATURE_EVENT_REMAP
+//    (docs/decisions/0004-read-only-without-a-gap.md). mremap() returns when a thread of the pool
+//    has read its event.
 //
 // What the engine refuses (SEGV, BUS) is made true for the host before the accessor is woken, so
 // that the kernel itself raises the signal, or fails the system call.
 //
-// Locks: rw->lock as in rewire.c; it is held while mremap() waits for the pool's reader, which takes
-// no lock of the machine.
-// What can fail: as in rewire.c. clear() without a spare host mapping watches the whole window,
-// which needs none.
+// Locks: rw->lock as in rewire.c; it is held while mremap() waits for the pool's reader, which
+// takes no lock of the machine. What can fail: as in rewire.c. clear() without a spare host mapping
+// watches the whole window, which needs none.
 #include "machine/rewire.h"
 
 #include "base/mark.h"
@@ -73,6 +73,8 @@ static int place_readonly(struct rewire_call *c, struct pfn first)
 	bool filled = false;
 	int err = 0;
 
+	if (arena->kind == ARENA_HUGETLB)
+		return -EOPNOTSUPP; // mremap() cannot leave their mapping at the stage
 	if (rewire_is_parked(c, first)) {
 		filled = !host_move_tables(arena_tables_at(arena, first), c->rw->stage, c->size);
 		arena_tables_mark(arena, first, c->nr, false);
@@ -84,8 +86,8 @@ static int place_readonly(struct rewire_call *c, struct pfn first)
 	if (!err)
 		err = stage_move(c, UFFDIO_REGISTER_MODE_WP, true);
 	if (!err)
-		window_state_set(c->window, c->page, c->nr,
-			page_state(PAGE_FRAME | PAGE_UFFD_WP, first));
+		window_state_set(
+			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_UFFD_WP, first));
 	return err;
 }
 
@@ -95,8 +97,8 @@ static int place_refused(struct rewire_call *c, struct pfn first)
 	int err = host_map_file(c->at, c->size, PROT_NONE, arena->fd, arena_offset(arena, first));
 
 	if (!err)
-		window_state_set(c->window, c->page, c->nr,
-			page_state(PAGE_FRAME | PAGE_PROT_NONE, first));
+		window_state_set(
+			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_PROT_NONE, first));
 	return err;
 }
 
@@ -191,8 +193,8 @@ static int place(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bo
 	return err;
 }
 
-static int uffd_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static int uffd_map(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -206,8 +208,8 @@ static int uffd_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr
 		if (!filled)
 			host_populate(at, c.size);
 		else if (prot == MMU_WRITE)
-			atomic_fetch_add_explicit(&c.rw->counters.tables_moved, 1,
-				memory_order_relaxed);
+			atomic_fetch_add_explicit(
+				&c.rw->counters.tables_moved, 1, memory_order_relaxed);
 		host_uffd_wake(c.rw->uffd, at, c.size);
 	}
 	rewire_leave(&c);
@@ -268,31 +270,39 @@ static int make_refused(struct rewire_call *c)
 	int err = host_protect(c->at, c->size, PROT_NONE);
 
 	if (!err)
-		window_state_change(c->window, c->page, c->nr, PAGE_PROT | PAGE_OFF,
-			PAGE_PROT_NONE);
+		window_state_change(
+			c->window, c->page, c->nr, PAGE_PROT | PAGE_OFF, PAGE_PROT_NONE);
 	return err;
+}
+
+static int make(struct rewire_call *c, enum mmu_prot prot)
+{
+	if (prot == MMU_WRITE)
+		return make_writable(c);
+	return prot == MMU_READ ? make_readable(c) : make_refused(c);
 }
 
 static void clear_parts(struct rewire_call *c);
 
-// Absent pages stay absent (unwatched, they would be read as zeros), but ask the engine again where
-// it refused an access.
+// Pages without translation stay so (unwatched, they would be read as zeros), but where an access was
+// refused the engine is asked again: it may permit the next one.
 static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
 {
-	struct rewire_call p;
+	struct rewire_call shown, gap;
+	unsigned i = 0;
 	int err = 0;
 
-	for (unsigned done = 0; !err && done < c->nr; done += p.nr) {
-		if (!rewire_part(c, done, first, &p)) {
-			MARK(uffd_protect_absent);
-			clear_parts(&p);
-		} else if (prot == MMU_WRITE) {
-			err = make_writable(&p);
-		} else if (prot == MMU_READ) {
-			err = make_readable(&p);
-		} else {
-			err = make_refused(&p);
+	while (!err && i < c->nr) {
+		bool any = rewire_next_shown(c, first, i, &shown);
+		unsigned from = (unsigned)(shown.page - c->page);
+
+		if (from > i) {
+			gap = part(c, c->page + i, from - i);
+			clear_parts(&gap);
 		}
+		if (any)
+			err = make(&shown, prot);
+		i = from + shown.nr;
 	}
 	return err;
 }
@@ -331,8 +341,8 @@ static void clear_window(struct rewire_call *c)
 			continue;
 		if (state & PAGE_PROT)
 			host_zap(page_at(w, page), n << PAGE_SHIFT);
-		window_state_change(w, page, n, PAGE_PROT,
-			PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_OFF : 0));
+		window_state_change(
+			w, page, n, PAGE_PROT, PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_OFF : 0));
 	}
 	do
 		err = host_protect(w->pub.start, w->pub.size, HOST_RW);
@@ -353,8 +363,8 @@ static void clear_frames(struct rewire_call *c)
 	host_zap(c->at, c->size);
 	if (prot && host_protect(c->at, c->size, HOST_RW))
 		clear_window(c);
-	window_state_change(c->window, c->page, c->nr, PAGE_PROT | PAGE_UFFD_WP,
-		PAGE_UFFD_TRAP | PAGE_OFF);
+	window_state_change(
+		c->window, c->page, c->nr, PAGE_PROT | PAGE_UFFD_WP, PAGE_UFFD_TRAP | PAGE_OFF);
 }
 
 static void clear_part(struct rewire_call *c)
@@ -362,7 +372,12 @@ static void clear_part(struct rewire_call *c)
 	uint64_t state = c->window->state[c->page];
 
 	if ((state & PAGE_KIND) == PAGE_FRAME) {
+		const struct arena *arena = arena_of(page_state_pfn(state));
+
 		clear_frames(c);
+		// Nothing smaller could be mapped into a mapping of the hugetlb pool.
+		if (arena && arena->kind == ARENA_HUGETLB && place_void(c))
+			mend(c);
 	} else if ((state & PAGE_KIND) == PAGE_BUS) {
 		if (place_void(c)) {
 			mend(c);
@@ -403,8 +418,8 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 	rewire_leave(&c);
 }
 
-static int uffd_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	bool readers maybe_unused)
+static int uffd_block(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, bool readers maybe_unused)
 {
 	struct rewire_call c;
 	int err = rewire_enter(&c, mmu, at, nr);
@@ -436,8 +451,8 @@ static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot, 
 	return place(c, first, prot, ret_filled);
 }
 
-static void uffd_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
-	enum mmu_prot prot)
+static void uffd_unblock(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
 	bool filled = false;
@@ -522,8 +537,8 @@ static int open_void(struct rewire *rw)
 	return ftruncate(rw->void_fd, (off_t)size) ? -errno : 0;
 }
 
-int rewire_uffd_open(unsigned threads, bool user_mode_only, mmu_fault_fn *fault,
-	struct mmu **ret_mmu)
+int rewire_uffd_open(
+	unsigned threads, bool user_mode_only, mmu_fault_fn *fault, struct mmu **ret_mmu)
 {
 	struct rewire *rw = meta_new(struct rewire);
 	enum uffd_way way = UFFD_USER_ONLY;

@@ -40,7 +40,7 @@ NO_THREAD_SAFETY_ANALYSIS static void prepare(void)
 	struct fork_guarded *g;
 
 	write_lock(&host_fork_lock);
-	list_for_each_entry(g, &guarded, entry)
+	list_for_each_entry (g, &guarded, entry)
 		if (g->size)
 			g->kept = host_advise(g->start, g->size, MADV_DONTFORK) != 0;
 }
@@ -49,7 +49,7 @@ NO_THREAD_SAFETY_ANALYSIS static void in_parent(void)
 {
 	struct fork_guarded *g;
 
-	list_for_each_entry(g, &guarded, entry)
+	list_for_each_entry (g, &guarded, entry)
 		if (g->size && host_advise(g->start, g->size, MADV_DOFORK))
 			MARK(fork_guard_dofork_refused); // the next fork() finds it set already
 	write_unlock(&host_fork_lock);
@@ -60,7 +60,7 @@ NO_THREAD_SAFETY_ANALYSIS static void in_child(void)
 	struct fork_guarded *g, *next;
 
 	atomic_fetch_add(&generation, 1);
-	list_for_each_entry_safe(g, next, &guarded, entry) {
+	list_for_each_entry_safe (g, next, &guarded, entry) {
 		list_del_init(&g->entry);
 		if (g->size && g->kept)
 			host_unmap(g->start, g->size);

@@ -14,8 +14,8 @@ struct fork_guarded {
 	struct list_head entry; // host_fork_lock
 	uintptr_t start;	// a range that the child does not get; size 0: none
 	size_t size;
-	bool kept;		// the host refused MADV_DONTFORK: the child unmaps it
-	uint64_t generation;	// of the process that made it
+	bool kept;	     // the host refused MADV_DONTFORK: the child unmaps it
+	uint64_t generation; // of the process that made it
 	// In the child, before anything else runs: close descriptors, forget threads. May be NULL.
 	void (*in_child)(struct fork_guarded *);
 };

@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -51,15 +52,16 @@ static int status(long result)
 
 int host_map_file(uintptr_t at, size_t size, int prot, int fd, uint64_t offset)
 {
-	return status(HOST_CALL(ENOMEM, syscall(SYS_mmap, at, size, prot,
-						MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, offset)));
+	return status(
+		HOST_CALL(ENOMEM, syscall(SYS_mmap, at, size, prot,
+					  MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, offset)));
 }
 
 int host_map_void(uintptr_t at, size_t size, int prot)
 {
-	return status(HOST_CALL(ENOMEM,
-		syscall(SYS_mmap, at, size, prot,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0)));
+	return status(HOST_CALL(
+		ENOMEM, syscall(SYS_mmap, at, size, prot,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0)));
 }
 
 static int reserve_at(size_t size, uintptr_t hint)
@@ -125,9 +127,9 @@ int host_advise(uintptr_t at, size_t size, int advice)
 
 int host_move_tables(uintptr_t from, uintptr_t to, size_t size)
 {
-	return status(HOST_CALL(ENOMEM,
-		syscall(SYS_mremap, from, size, size,
-			MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to)));
+	return status(
+		HOST_CALL(ENOMEM, syscall(SYS_mremap, from, size, size,
+					  MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to)));
 }
 
 void host_populate(uintptr_t at, size_t size)
@@ -169,14 +171,14 @@ int host_bind(uintptr_t at, size_t size, int node)
 	if (node < 0 || node >= MAX_NODES)
 		return -EINVAL;
 	mask[node / 64] = 1ul << (node % 64);
-	return status(HOST_CALL(EINVAL,
-		syscall(SYS_mbind, at, size, MPOL_BIND, mask, MAX_NODES + 1, 0)));
+	return status(
+		HOST_CALL(EINVAL, syscall(SYS_mbind, at, size, MPOL_BIND, mask, MAX_NODES + 1, 0)));
 }
 
 int host_memfd(const char *name, unsigned flags, int *ret_fd)
 {
-	long fd = HOST_CALL(EMFILE,
-		syscall(SYS_memfd_create, name, flags | MFD_CLOEXEC | MFD_NOEXEC_SEAL));
+	long fd = HOST_CALL(
+		EMFILE, syscall(SYS_memfd_create, name, flags | MFD_CLOEXEC | MFD_NOEXEC_SEAL));
 
 	if (fd == -EINVAL) // a kernel before 6.3
 		fd = HOST_CALL(EMFILE, syscall(SYS_memfd_create, name, flags | MFD_CLOEXEC));
@@ -256,4 +258,15 @@ void host_uffd_wake(int fd, uintptr_t at, size_t size)
 pid_t host_tid(void)
 {
 	return (pid_t)syscall(SYS_gettid);
+}
+
+void host_signal_thread(pid_t tid, int sig, int code, uintptr_t at)
+{
+	// The kernel lets a thread forge a fault's code only for itself.
+	siginfo_t info = {.si_signo = sig, .si_code = tid == host_tid() ? code : SI_QUEUE};
+	int saved = errno;
+
+	info.si_addr = (void *)at;
+	(void)syscall(SYS_rt_tgsigqueueinfo, getpid(), tid, sig, &info);
+	errno = saved;
 }

@@ -62,5 +62,7 @@ must_check int host_uffd_protect(int fd, uintptr_t at, size_t size, bool on);
 void host_uffd_wake(int fd, uintptr_t at, size_t size);
 
 pid_t host_tid(void);
+// As the kernel would raise it for a fault at the address.
+void host_signal_thread(pid_t tid, int sig, int code, uintptr_t at);
 
 #endif

@@ -51,8 +51,8 @@ enum mmu_fault_result {
 struct mmu_fault {
 	uintptr_t at;		// host address of the access
 	enum mmu_access access; // what was tried
-	bool may_wait;		// the caller is the accessor itself and may sleep until it is served
-	pid_t tid;		// the accessor's thread id, 0 when unknown
+	bool may_wait; // the caller is the accessor itself and may sleep until it is served
+	pid_t tid;     // the accessor's thread id, 0 when unknown
 };
 
 // Called without any lock held, in the accessor (signal blocker: inside SIGSEGV on the alternate
@@ -71,31 +71,36 @@ struct mmu; // backend state of one machine; see mmu_open()
 struct mmu_ops {
 	const char *name;    // "rewire", "soft"
 	const char *blocker; // "signal", "userfaultfd", "none"
-	// Reserve size bytes aligned to align; at `hint` exactly when hint is not NULL (-EEXIST when
-	// taken). All of it faults to the engine. The window stays valid until window_close().
+	// Reserve size bytes aligned to align; at `hint` exactly when hint is not NULL (-EEXIST
+	// when taken). All of it faults to the engine. The window stays valid until window_close().
 	int (*window_open)(struct mmu *, size_t size, size_t align, void *hint, void *owner,
 		struct mmu_window **ret_window);
+	// No access to the window is in flight. Waits until no fault() for it is (under userfaultfd
+	// one may be late, its accessor long served), so no lock that fault() takes is held. Then
+	// the owner may go.
 	void (*window_close)(struct mmu *, struct mmu_window *);
-	// Translate; replaces what was there and wakes who waits. -ENOMEM (no host mapping to be had)
-	// leaves everything as it was.
+	// Translate; replaces what was there and wakes who waits. -ENOMEM (no host mapping to be
+	// had) leaves everything as it was.
 	int (*map)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
-	// Same frames (from first), other permission, where they are translated; a page without
-	// translation stays so. MMU_NONE: every access is refused with SEGV by the engine (a
-	// protected area), contents kept.
+	// Same frames (from first), other permission. MMU_NONE: every access is refused with SEGV
+	// by the engine (a protected area), contents kept. Pages without translation stay so. On
+	// failure some of the pages may have the new permission.
 	int (*protect)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
 	// No translation any more: the next access faults to the engine, and who got MMU_FAULT_WAIT
 	// retries. Never fails: the caller gives up the frames.
 	void (*clear)(struct mmu *, uintptr_t at, unsigned nr);
-	// Stop writers, and readers too when `readers`; on return no store is in flight and none can
-	// begin until map() or unblock(). Reads may go on when !readers. A page without translation
-	// stays so. -ENOMEM leaves it unblocked, though the next access may ask the engine.
+	// Stop writers, and readers too when `readers`; on return no store is in flight and none
+	// can begin until map() or unblock(). Reads may go on when !readers. A page without
+	// translation stays so. -ENOMEM leaves it unblocked, though the next access may ask the
+	// engine.
 	int (*block)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, bool readers);
 	// Back-out of block(): the old frames with `prot` again, and wake. A page that was cleared
 	// meanwhile stays without translation.
 	void (*unblock)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
 	// Wake accessors that got MMU_FAULT_WAIT on these pages; they retry.
 	void (*wake)(struct mmu *, uintptr_t at, unsigned nr);
-	// Where the engine itself reaches the bytes of a frame, or NULL when there is no direct map.
+	// Where the engine itself reaches the bytes of a frame, or NULL when there is no direct
+	// map.
 	void *(*peek)(struct mmu *, struct pfn);
 	void (*close)(struct mmu *);
 };
@@ -121,8 +126,7 @@ struct mmu_config {
 // AUTO takes the best that this host lets us have: rewire with userfaultfd, else with signals.
 // -ENOSYS, -EPERM: what was asked for by name is not to be had (machine/probe.h says why). The
 // arenas that are mapped must fit: arena->uffd_able, and a parking area if moves are to be fast.
-must_check int mmu_open(const struct mmu_config *config,
-	mmu_fault_fn *fault, struct mmu **ret_mmu);
+must_check int mmu_open(const struct mmu_config *config, mmu_fault_fn *fault, struct mmu **ret_mmu);
 
 // Around the life of each thread that touches managed memory; the signal blocker gives it an
 // alternate stack. They nest. -ENOMEM.

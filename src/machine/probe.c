@@ -49,7 +49,8 @@ static void explain_uffd(struct probe_result *r)
 
 	if (err == -EOPNOTSUPP) {
 		say(r->why, "the kernel's userfaultfd lacks write protection of shared memory");
-		advise(r, "run Linux 5.19 or later (this is %s) to get userfaultfd blocking", r->kernel);
+		advise(r, "run Linux 5.19 or later (this is %s) to get userfaultfd blocking",
+			r->kernel);
 	} else if (err == -ENOSYS && !r->seccomp) {
 		say(r->why, "the kernel was built without userfaultfd");
 		advise(r, "use a kernel built with CONFIG_USERFAULTFD");
@@ -59,8 +60,9 @@ static void explain_uffd(struct probe_result *r)
 			  "/dev/userfaultfd");
 	} else {
 		say(r->why, "a full userfaultfd is refused (%s)", strerror(-err));
-		advise(r, "sysctl vm.unprivileged_userfaultfd=1, or give this user /dev/userfaultfd "
-			  "(chmod or setfacl), or CAP_SYS_PTRACE");
+		advise(r,
+			"sysctl vm.unprivileged_userfaultfd=1, or give this user /dev/userfaultfd "
+			"(chmod or setfacl), or CAP_SYS_PTRACE");
 	}
 }
 
@@ -77,8 +79,9 @@ static void conclude_blocker(struct probe_result *r)
 			r->blocker = "userfaultfd";
 			r->syscall_safe = true;
 			say(r->why, "%s works and has all features", uffd_way_name(way));
-			say(r->unsafe, "memory pinned by the kernel (O_DIRECT, io_uring, RDMA) must be "
-				       "pinned with the library too; futexes shared between processes");
+			say(r->unsafe,
+				"memory pinned by the kernel (O_DIRECT, io_uring, RDMA) must be "
+				"pinned with the library too; futexes shared between processes");
 			return;
 		}
 	if (files_too_small(r))
@@ -87,10 +90,13 @@ static void conclude_blocker(struct probe_result *r)
 		explain_uffd(r);
 	r->backend = r->memfd ? "soft" : "rewire";
 	r->blocker = r->memfd ? "none" : "signal";
-	say(r->unsafe, "%s", r->memfd ? "" :
-		"a system call on an untouched, protected or moving page fails with EFAULT "
-		"(touch or pin first); memory pinned by the kernel; futexes shared between "
-		"processes");
+	say(r->unsafe, "%s",
+		r->memfd ? ""
+			 : "a system call on an untouched, protected or moving page fails with "
+			   "EFAULT "
+			   "(touch or pin first); memory pinned by the kernel; futexes shared "
+			   "between "
+			   "processes");
 	if (r->memfd)
 		say(r->why, "memfd_create is refused (%s)", strerror(-r->memfd));
 }
@@ -98,24 +104,30 @@ static void conclude_blocker(struct probe_result *r)
 static void advise_speed(struct probe_result *r)
 {
 	if (r->move_tables)
-		advise(r, "Linux 5.13 or later moves pages up to twice as fast (%s: no "
-			  "mremap(MREMAP_DONTUNMAP) of shared memory)", r->kernel);
+		advise(r,
+			"Linux 5.13 or later moves pages up to twice as fast (%s: no "
+			"mremap(MREMAP_DONTUNMAP) of shared memory)",
+			r->kernel);
 	if (!strcmp(r->shmem_huge, "never") || !strcmp(r->shmem_huge, "deny"))
 		advise(r, "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled gives "
 			  "nodes huge pages");
 	if (r->max_map_count < RECOMMENDED_MAP_COUNT)
-		advise(r, "sysctl vm.max_map_count=%lu: at %zu, pages that lie scattered over nodes "
-			  "are limited to about %zu MiB",
+		advise(r,
+			"sysctl vm.max_map_count=%lu: at %zu, pages that lie scattered over nodes "
+			"are limited to about %zu MiB",
 			RECOMMENDED_MAP_COUNT, r->max_map_count, r->max_map_count / 256);
 }
 
 static void advise_limits(struct probe_result *r)
 {
 	if (files_too_small(r))
-		advise(r, "ulimit -f unlimited: nodes are files in memory, and the limit is %llu bytes",
+		advise(r,
+			"ulimit -f unlimited: nodes are files in memory, and the limit is %llu "
+			"bytes",
 			(unsigned long long)r->rlimit_fsize);
 	if (r->rlimit_as != UINT64_MAX)
-		advise(r, "ulimit -v unlimited: a node takes up to four times its size in addresses");
+		advise(r,
+			"ulimit -v unlimited: a node takes up to four times its size in addresses");
 	if (r->rlimit_nofile < 256)
 		advise(r, "ulimit -n 1024: each node and machine takes some descriptors (now %llu)",
 			(unsigned long long)r->rlimit_nofile);

@@ -43,7 +43,7 @@ void probe_choice(const char *text, char *ret_word, size_t size)
 	if (close)
 		snprintf(ret_word, size, "%.*s", (int)(close - open - 1), open + 1);
 	else
-		snprintf(ret_word, size, "%s", text);
+		snprintf(ret_word, size, "%.*s", (int)size - 1, text);
 }
 
 static void probe_shmem_huge(struct probe_result *r)
@@ -72,11 +72,11 @@ static void probe_hugetlb(struct probe_result *r)
 		char path[128];
 
 		pool->page_size = sizes[i];
-		snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
-			sizes[i] >> 10);
+		snprintf(path, sizeof(path),
+			"/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages", sizes[i] >> 10);
 		pool->total = read_number(path);
-		snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%zukB/free_hugepages",
-			sizes[i] >> 10);
+		snprintf(path, sizeof(path),
+			"/sys/kernel/mm/hugepages/hugepages-%zukB/free_hugepages", sizes[i] >> 10);
 		pool->free = read_number(path);
 	}
 }

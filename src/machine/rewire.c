@@ -79,8 +79,8 @@ void rewire_destroy(struct rewire *rw)
 	mutex_destroy(&rw->lock);
 }
 
-NO_THREAD_SAFETY_ANALYSIS int rewire_enter(struct rewire_call *call, struct mmu *mmu, uintptr_t at,
-	unsigned nr)
+NO_THREAD_SAFETY_ANALYSIS int rewire_enter(
+	struct rewire_call *call, struct mmu *mmu, uintptr_t at, unsigned nr)
 {
 	struct rewire *rw = rewire_of(mmu);
 	struct window_ref ref;
@@ -169,35 +169,33 @@ bool rewire_park(struct rewire_call *c, struct pfn first)
 	return true;
 }
 
-bool rewire_has_hole(const struct rewire_call *c)
-{
-	return host_has_hole(c->at, c->size);
-}
-
-static bool shows(const struct rewire_call *c, unsigned i, struct pfn first)
+static bool shows(const struct rewire_call *c, struct pfn first, unsigned i)
 {
 	uint64_t state = c->window->state[c->page + i];
 
 	return (state & PAGE_KIND) == PAGE_FRAME && page_state_pfn(state).n == first.n + i;
 }
 
-bool rewire_part(const struct rewire_call *c, unsigned done, struct pfn first,
+bool rewire_next_shown(const struct rewire_call *c, struct pfn first, unsigned skip,
 	struct rewire_call *ret_part)
 {
-	bool there = shows(c, done, first);
-	unsigned n = 1;
+	unsigned i = skip, end;
 
-	while (done + n < c->nr && shows(c, done + n, first) == there)
-		n++;
-	*ret_part = (struct rewire_call){
-		.rw = c->rw,
-		.window = c->window,
-		.at = c->at + done * PAGE_SIZE,
-		.page = c->page + done,
-		.nr = n,
-		.size = n * PAGE_SIZE,
-	};
-	return there;
+	while (i < c->nr && !shows(c, first, i))
+		i++;
+	for (end = i; end < c->nr && shows(c, first, end); end++)
+		;
+	*ret_part = *c;
+	ret_part->at = c->at + ((uintptr_t)i << PAGE_SHIFT);
+	ret_part->page = c->page + i;
+	ret_part->nr = end - i;
+	ret_part->size = (size_t)(end - i) << PAGE_SHIFT;
+	return end > i;
+}
+
+bool rewire_has_hole(const struct rewire_call *c)
+{
+	return host_has_hole(c->at, c->size);
 }
 
 int rewire_place_bus(struct rewire_call *c)
@@ -242,6 +240,7 @@ void rewire_window_close(struct mmu *mmu, struct mmu_window *window)
 	struct window *w = container_of(window, struct window, pub);
 	struct rewire *rw = rewire_of(mmu);
 
+	window_unpublish(w);
 	if (!fork_guard_enter(&rw->guard)) {
 		mutex_lock(&rw->lock);
 		vma_budget_remove_window(w);

@@ -17,7 +17,7 @@ struct rewire {
 	struct mmu mmu; // first
 	struct fork_guarded guard;
 	struct mutex lock; // rank MMU: page states, and the host calls that change them
-	int bus_fd;	// an empty file: touching a mapping of it is SIGBUS
+	int bus_fd;	   // an empty file: touching a mapping of it is SIGBUS
 	struct mmu_counters counters;
 	// userfaultfd only
 	int uffd;
@@ -46,8 +46,8 @@ void rewire_destroy(struct rewire *rw);
 
 // 0 with fork() held and the lock taken; -EOWNERDEAD, or -EFAULT outside of a window.
 must_check int rewire_enter(struct rewire_call *call, struct mmu *mmu, uintptr_t at, unsigned nr);
-void rewire_unlock(struct rewire_call *call);	   // the lock only
-void rewire_leave(struct rewire_call *call);	   // and let fork() go on, after rewire_unlock()
+void rewire_unlock(struct rewire_call *call); // the lock only
+void rewire_leave(struct rewire_call *call);  // and let fork() go on, after rewire_unlock()
 
 // The frames at the place, readable and writable, not watched; `state` is noted. By moved page
 // tables when they are ready; ret_filled says so, else the caller populates (without the lock).
@@ -58,9 +58,10 @@ must_check int rewire_place(struct rewire_call *call, struct pfn first, bool *re
 bool rewire_park(struct rewire_call *call, struct pfn first);
 bool rewire_is_parked(const struct rewire_call *call, struct pfn first);
 bool rewire_has_hole(const struct rewire_call *call);
-// The next pages of the call, from page `done` on, that all show their frame (of `first` on), or all
-// do not: those have no translation, and a permission says nothing of them. True when they do.
-bool rewire_part(const struct rewire_call *call, unsigned done, struct pfn first,
+// The next part of the call, from page `skip` of it on, that shows the frames the engine means; false
+// when there is none. A page that shows nothing, or another frame it was cleared of, must not come
+// to show that by a change of permission.
+bool rewire_next_shown(const struct rewire_call *call, struct pfn first, unsigned skip,
 	struct rewire_call *ret_part);
 // An access to the place is SIGBUS from now on.
 must_check int rewire_place_bus(struct rewire_call *call);
@@ -77,7 +78,7 @@ void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault);
 
 extern const struct mmu_ops rewire_signal_ops, rewire_uffd_ops;
 must_check int rewire_signal_open(mmu_fault_fn *fault, struct mmu **ret_mmu);
-must_check int rewire_uffd_open(unsigned threads, bool user_mode_only, mmu_fault_fn *fault,
-	struct mmu **ret_mmu);
+must_check int rewire_uffd_open(
+	unsigned threads, bool user_mode_only, mmu_fault_fn *fault, struct mmu **ret_mmu);
 
 #endif

@@ -35,7 +35,7 @@
 
 static struct mutex lock = MUTEX_INIT(WINDOWS);
 static unsigned users;
-static bool left_behind; // somebody else's handler was put over ours and calls it, perhaps
+static bool left_behind;	// somebody else's handler was put over ours and calls it, perhaps
 static struct sigaction before; // what was there
 
 static _Thread_local struct {
@@ -113,6 +113,21 @@ static void chain(int sig, siginfo_t *info, void *context)
 		old.sa_handler(sig);
 }
 
+static bool ask(const struct window_ref *ref, const struct mmu_fault *fault)
+{
+	switch (ref->mmu->fault(ref->owner, fault)) {
+	case MMU_FAULT_SEGV:
+		return false;
+	case MMU_FAULT_BUS:
+		rewire_signal_bus(ref->mmu, fault);
+		return true; // and meets the SIGBUS
+	case MMU_FAULT_WAIT: // an engine that did not want to sleep here: it is asked again
+	case MMU_FAULT_DONE:
+		break;
+	}
+	return true;
+}
+
 // True when the access may be tried again.
 static bool served(const siginfo_t *info, const ucontext_t *uc)
 {
@@ -122,24 +137,19 @@ static bool served(const siginfo_t *info, const ucontext_t *uc)
 		.may_wait = true,
 	};
 	struct window_ref ref;
+	bool again = false;
 
 	// Other codes than these two are no translation faults (protection keys, tagged memory).
 	if ((info->si_code != SEGV_MAPERR && info->si_code != SEGV_ACCERR) ||
-		!window_find(fault.at, &ref) || ref.mmu->ops != &rewire_signal_ops)
+		!window_get(fault.at, &ref))
 		return false;
-	fault.tid = host_tid();
-	lock_assert_none_held();
-	switch (ref.mmu->fault(ref.owner, &fault)) {
-	case MMU_FAULT_SEGV:
-		return false;
-	case MMU_FAULT_BUS:
-		rewire_signal_bus(ref.mmu, &fault);
-		return true; // and meets the SIGBUS
-	case MMU_FAULT_WAIT: // an engine that did not want to sleep here: it is asked again
-	case MMU_FAULT_DONE:
-		break;
+	if (ref.mmu->ops == &rewire_signal_ops) {
+		fault.tid = host_tid();
+		lock_assert_none_held();
+		again = ask(&ref, &fault);
 	}
-	return true;
+	window_put(&ref);
+	return again;
 }
 
 static void handler(int sig, siginfo_t *info, void *context)

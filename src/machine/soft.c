@@ -57,8 +57,8 @@ static int soft_map(struct mmu *mmu, uintptr_t at maybe_unused, struct pfn first
 	return state_of(mmu);
 }
 
-static void soft_clear(struct mmu *mmu maybe_unused, uintptr_t at maybe_unused,
-	unsigned nr maybe_unused)
+static void soft_clear(
+	struct mmu *mmu maybe_unused, uintptr_t at maybe_unused, unsigned nr maybe_unused)
 {
 }
 

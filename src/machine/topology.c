@@ -26,8 +26,7 @@ printf_format(2, 3) static int invalid(char *error, const char *fmt, ...)
 	return -EINVAL;
 }
 
-static int check_sizes(const struct topology_config *c,
-	char error[TOPOLOGY_ERROR_MAX])
+static int check_sizes(const struct topology_config *c, char error[TOPOLOGY_ERROR_MAX])
 {
 	if (c->nr_nodes < 1 || c->nr_nodes > MAX_NODES)
 		return invalid(error, "%u nodes: a machine has 1 to %d", c->nr_nodes, MAX_NODES);
@@ -42,25 +41,26 @@ static int check_sizes(const struct topology_config *c,
 	return 0;
 }
 
-static int check_distance(const struct topology_config *c,
-	char error[TOPOLOGY_ERROR_MAX])
+static int check_distance(const struct topology_config *c, char error[TOPOLOGY_ERROR_MAX])
 {
 	for (unsigned from = 0; c->distance && from < c->nr_nodes; from++)
 		for (unsigned to = 0; to < c->nr_nodes; to++) {
 			unsigned d = c->distance[from * c->nr_nodes + to];
 
 			if (from == to && d != LOCAL_DISTANCE)
-				return invalid(error, "node %u is at distance %u from itself, must be %d",
-					from, d, LOCAL_DISTANCE);
+				return invalid(error,
+					"node %u is at distance %u from itself, must be %d", from,
+					d, LOCAL_DISTANCE);
 			if (from != to && (d <= LOCAL_DISTANCE || d > 254))
-				return invalid(error, "distance %u from node %u to %u is not in 11..254",
-					d, from, to);
+				return invalid(error,
+					"distance %u from node %u to %u is not in 11..254", d, from,
+					to);
 		}
 	return 0;
 }
 
-int topology_init(struct topology *t, const struct topology_config *c,
-	char error[TOPOLOGY_ERROR_MAX])
+int topology_init(
+	struct topology *t, const struct topology_config *c, char error[TOPOLOGY_ERROR_MAX])
 {
 	int err = check_sizes(c, error);
 
@@ -77,9 +77,9 @@ int topology_init(struct topology *t, const struct topology_config *c,
 	for (unsigned from = 0; from < t->nr_nodes; from++)
 		for (unsigned to = 0; to < t->nr_nodes; to++)
 			t->distance[from][to] =
-				c->distance	? (uint8_t)c->distance[from * t->nr_nodes + to]
-				: from == to	? LOCAL_DISTANCE
-						: REMOTE_DISTANCE;
+				c->distance  ? (uint8_t)c->distance[from * t->nr_nodes + to]
+				: from == to ? LOCAL_DISTANCE
+					     : REMOTE_DISTANCE;
 	return 0;
 }
 
@@ -118,7 +118,7 @@ int topology_nearest(const struct topology *t, unsigned from, struct nodemask am
 {
 	int node, best = NO_NODE;
 
-	for_each_node_in(node, nodemask_and(among, topology_nodes(t)))
+	for_each_node_in (node, nodemask_and(among, topology_nodes(t)))
 		if (best == NO_NODE || t->distance[from][node] < t->distance[from][best])
 			best = node;
 	return best;

@@ -27,8 +27,8 @@ struct topology_config {
 };
 
 // -EINVAL, and in words why; error may be NULL.
-must_check int topology_init(struct topology *t, const struct topology_config *config,
-	char error[TOPOLOGY_ERROR_MAX]);
+must_check int topology_init(
+	struct topology *t, const struct topology_config *config, char error[TOPOLOGY_ERROR_MAX]);
 
 static inline unsigned topology_distance(const struct topology *t, unsigned from, unsigned to)
 {

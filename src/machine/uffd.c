@@ -40,8 +40,8 @@ static int open_descriptor(enum uffd_way way, int *ret_fd)
 {
 	if (way == UFFD_BY_DEVICE)
 		return open_device(ret_fd);
-	return host_userfaultfd(OPEN_FLAGS | (way == UFFD_USER_ONLY ? UFFD_USER_MODE_ONLY : 0),
-		ret_fd);
+	return host_userfaultfd(
+		OPEN_FLAGS | (way == UFFD_USER_ONLY ? UFFD_USER_MODE_ONLY : 0), ret_fd);
 }
 
 // The features can be asked for once a descriptor, and asking for an unknown one fails: a first

@@ -41,10 +41,10 @@ struct uffd_pool {
 	unsigned threads;
 	pthread_t thread[POOL_THREADS_MAX];
 	struct mutex lock;
-	pthread_cond_t idle_cond; // lock
-	bool led;		  // lock
-	bool stopping;		  // lock
-	unsigned idle;		  // lock
+	pthread_cond_t idle_cond;    // lock
+	bool led;		     // lock
+	bool stopping;		     // lock
+	unsigned idle;		     // lock
 	unsigned queue_head, queued; // lock
 	struct uffd_msg queue[QUEUE_MAX];
 };
@@ -52,7 +52,8 @@ struct uffd_pool {
 // True with a message; false when the pool stops.
 static bool read_message(struct uffd_pool *p, struct uffd_msg *ret_msg)
 {
-	struct pollfd fds[2] = {{.fd = p->fd, .events = POLLIN}, {.fd = p->stop_fd, .events = POLLIN}};
+	struct pollfd fds[2] = {
+		{.fd = p->fd, .events = POLLIN}, {.fd = p->stop_fd, .events = POLLIN}};
 
 	for (;;) {
 		if (read(p->fd, ret_msg, sizeof(*ret_msg)) == sizeof(*ret_msg))

@@ -26,21 +26,6 @@
 #include "machine/rewire.h"
 
 #include <signal.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-static void send_signal(const struct mmu_fault *fault, int sig)
-{
-	siginfo_t info = {
-		.si_signo = sig,
-		.si_code = SI_QUEUE,
-		.si_addr = (void *)fault->at,
-	};
-
-	MARK(uffd_signal_by_hand);
-	if (fault->tid)
-		syscall(SYS_rt_tgsigqueueinfo, getpid(), fault->tid, sig, &info);
-}
 
 // Readers may go on where only a store was refused.
 static int refuse_access(struct rewire_call *c, enum mmu_access access)
@@ -66,8 +51,8 @@ static enum mmu_fault_result ask(struct rewire *rw, void *owner, const struct mm
 	return rw->mmu.fault(owner, fault);
 }
 
-static void refuse(struct rewire *rw, void *owner, const struct mmu_fault *fault,
-	enum mmu_fault_result what)
+static void refuse(
+	struct rewire *rw, void *owner, const struct mmu_fault *fault, enum mmu_fault_result what)
 {
 	struct rewire_call c;
 	int err = 0;
@@ -79,8 +64,13 @@ static void refuse(struct rewire *rw, void *owner, const struct mmu_fault *fault
 					    : refuse_access(&c, fault->access);
 	rewire_unlock(&c);
 	rewire_leave(&c);
-	if (err)
-		send_signal(fault, what == MMU_FAULT_BUS ? SIGBUS : SIGSEGV);
+	if (err) {
+		MARK(uffd_signal_by_hand);
+		if (what == MMU_FAULT_BUS)
+			host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
+		else
+			host_signal_thread(fault->tid, SIGSEGV, SEGV_ACCERR, fault->at);
+	}
 	if (err || what == MMU_FAULT_BUS || ask(rw, owner, fault) == MMU_FAULT_SEGV)
 		return;
 	MARK(uffd_refusal_taken_back);
@@ -96,8 +86,8 @@ void uffd_serve(void *rewire, const struct uffd_msg *msg)
 	struct rewire *rw = rewire;
 	struct mmu_fault fault = {
 		.at = msg->arg.pagefault.address,
-		.access = msg->arg.pagefault.flags & (UFFD_PAGEFAULT_FLAG_WRITE |
-							     UFFD_PAGEFAULT_FLAG_WP)
+		.access = msg->arg.pagefault.flags &
+					  (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP)
 				  ? MMU_ACCESS_WRITE
 				  : MMU_ACCESS_READ,
 		.may_wait = false,
@@ -108,11 +98,13 @@ void uffd_serve(void *rewire, const struct uffd_msg *msg)
 	struct window_ref ref;
 
 	atomic_fetch_add_explicit(&rw->counters.faults, 1, memory_order_relaxed);
-	if (window_find(fault.at, &ref) && ref.mmu == &rw->mmu)
-		result = ask(rw, ref.owner, &fault);
-	if (result == MMU_FAULT_WAIT)
-		return;
-	if (result != MMU_FAULT_DONE)
-		refuse(rw, ref.owner, &fault, result);
-	rw->mmu.ops->wake(&rw->mmu, page, 1);
+	if (window_get(fault.at, &ref)) {
+		if (ref.mmu == &rw->mmu)
+			result = ask(rw, ref.owner, &fault);
+		if (result == MMU_FAULT_SEGV || result == MMU_FAULT_BUS)
+			refuse(rw, ref.owner, &fault, result);
+		window_put(&ref);
+	}
+	if (result != MMU_FAULT_WAIT)
+		rw->mmu.ops->wake(&rw->mmu, page, 1);
 }

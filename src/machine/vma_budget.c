@@ -57,23 +57,31 @@ static size_t count_cuts(const struct window *w, size_t first, size_t last)
 	return n;
 }
 
+// The same, where most calls are about pages of one mapping.
+static size_t count_cuts_of(const struct window *w, size_t page, size_t nr)
+{
+	if (window_state_mapping(w, page, nr) == nr)
+		return (size_t)is_cut(w, page) + (size_t)is_cut(w, page + nr);
+	return count_cuts(w, page, page + nr);
+}
+
 void window_state_set(struct window *w, size_t page, size_t nr, uint64_t state)
 {
 	uint64_t step = (state & PAGE_KIND) == PAGE_FRAME ? 1ull << PAGE_PFN_SHIFT : 0;
-	size_t before = count_cuts(w, page, page + nr);
+	size_t before = count_cuts_of(w, page, nr);
 
 	for (size_t i = 0; i < nr; i++)
 		w->state[page + i] = state + i * step;
-	atomic_fetch_add(&used, count_cuts(w, page, page + nr) - before);
+	atomic_fetch_add(&used, count_cuts_of(w, page, nr) - before);
 }
 
 void window_state_change(struct window *w, size_t page, size_t nr, uint64_t clear, uint64_t set)
 {
-	size_t before = count_cuts(w, page, page + nr);
+	size_t before = count_cuts_of(w, page, nr);
 
 	for (size_t i = 0; i < nr; i++)
 		w->state[page + i] = (w->state[page + i] & ~clear) | set;
-	atomic_fetch_add(&used, count_cuts(w, page, page + nr) - before);
+	atomic_fetch_add(&used, count_cuts_of(w, page, nr) - before);
 }
 
 size_t window_state_run(const struct window *w, size_t page, size_t nr, uint64_t mask)
@@ -96,8 +104,7 @@ size_t window_state_mapping(const struct window *w, size_t page, size_t nr)
 
 unsigned window_state_splits(const struct window *w, size_t page, size_t nr)
 {
-	return (page > 0 && !is_cut(w, page)) +
-	       (page + nr < w->nr_pages && !is_cut(w, page + nr));
+	return (page > 0 && !is_cut(w, page)) + (page + nr < w->nr_pages && !is_cut(w, page + nr));
 }
 
 void vma_budget_add_window(void)

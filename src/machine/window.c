@@ -4,6 +4,8 @@
 // The table is asked at each fault, in a signal handler or a fault thread, while others open and
 // close windows. It is a sorted array that never changes: a change makes a new array, publishes
 // it, and waits until no reader is left in the old one (a reader holds it for one binary search).
+// A fault counts as a user of its window while it is served. That may take longer than the access:
+// a message read from userfaultfd can be about an accessor that map() has woken since.
 //
 // Addresses: without a hint they are where the host's mmap() puts them, which every sanitizer
 // accepts. The child of a fork() starts with an empty table (machine/fork_guard.c).
@@ -13,6 +15,7 @@
 #include "machine/window.h"
 
 #include "base/meta.h"
+#include "base/wait.h"
 #include "machine/host_calls.h"
 
 #include <errno.h>
@@ -30,7 +33,7 @@ static struct mutex lock = MUTEX_INIT(WINDOWS);
 static struct window_table *_Atomic table;
 static atomic_uint readers;
 
-bool window_find(uintptr_t at, struct window_ref *ret_ref)
+static bool find(uintptr_t at, uint32_t get, struct window_ref *ret_ref)
 {
 	const struct window_table *t;
 	size_t low = 0, high;
@@ -49,10 +52,28 @@ bool window_find(uintptr_t at, struct window_ref *ret_ref)
 	}
 	if (t && low < t->n && t->row[low].start <= at) {
 		*ret_ref = t->row[low].ref;
+		atomic_fetch_add(&ret_ref->window->users, get);
 		found = true;
 	}
 	atomic_fetch_sub(&readers, 1);
 	return found;
+}
+
+bool window_find(uintptr_t at, struct window_ref *ret_ref)
+{
+	return find(at, 0, ret_ref);
+}
+
+bool window_get(uintptr_t at, struct window_ref *ret_ref)
+{
+	return find(at, 1, ret_ref);
+}
+
+// The window may be freed as soon as it has no user; only its address is used after that.
+void window_put(const struct window_ref *ref)
+{
+	if (atomic_fetch_sub(&ref->window->users, 1) == (WINDOW_CLOSING | 1))
+		wake_all(ref->window);
 }
 
 static size_t table_size(size_t n)
@@ -169,19 +190,25 @@ int window_publish(struct window *w)
 	return err;
 }
 
+void window_unpublish(struct window *w)
+{
+	if (fork_guard_is_dead(&w->guard))
+		return;
+	write_lock(&host_fork_lock);
+	fork_guard_remove(&w->guard);
+	mutex_lock(&lock);
+	table_remove(w);
+	mutex_unlock(&lock);
+	write_unlock(&host_fork_lock);
+	atomic_fetch_or(&w->users, WINDOW_CLOSING);
+	(void)!wait_until(w, atomic_load(&w->users) == WINDOW_CLOSING, WAIT_FOREVER);
+}
+
 void window_free(struct window *w)
 {
-	bool dead = w->guard.generation && fork_guard_is_dead(&w->guard);
+	bool published = w->guard.generation != 0;
 
-	if (w->guard.generation && !dead) {
-		write_lock(&host_fork_lock);
-		fork_guard_remove(&w->guard);
-		mutex_lock(&lock);
-		table_remove(w);
-		mutex_unlock(&lock);
-		write_unlock(&host_fork_lock);
-	}
-	if (!dead)
+	if (!published || !fork_guard_is_dead(&w->guard))
 		host_unmap(w->pub.start, w->pub.size);
 	host_unmap((uintptr_t)w->state, ALIGN_UP(w->nr_pages * sizeof(*w->state), PAGE_SIZE));
 	meta_delete(w);

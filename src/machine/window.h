@@ -7,6 +7,8 @@
 #include "machine/fork_guard.h"
 #include "machine/mmu.h"
 
+#define WINDOW_CLOSING (1u << 31)
+
 // What the host maps at one page of a window (machine/vma_budget.h); all zero is how a window
 // begins.
 struct window {
@@ -14,6 +16,7 @@ struct window {
 	struct mmu *mmu;
 	struct fork_guarded guard;
 	size_t nr_pages;
+	_Atomic uint32_t users; // faults being served, and WINDOW_CLOSING
 	uint64_t *state; // one a page; the backend's lock
 };
 
@@ -30,11 +33,16 @@ must_check int window_reserve(struct mmu *mmu, size_t size, size_t align, void *
 	struct window **ret_window);
 // From here on its faults are found, and fork() knows of it. -ENOMEM.
 must_check int window_publish(struct window *w);
-// No access and no fault is in flight.
+// The reverse. No access is in flight; waits for faults that are still being served, perhaps for an
+// accessor that has long gone on: the caller holds no lock that mmu->fault() takes.
+void window_unpublish(struct window *w);
 void window_free(struct window *w);
 
 // Takes no lock: usable in a signal handler, whatever was interrupted.
 bool window_find(uintptr_t at, struct window_ref *ret_ref);
+// The same, and neither the window nor its owner goes away until window_put().
+bool window_get(uintptr_t at, struct window_ref *ret_ref);
+void window_put(const struct window_ref *ref);
 
 static inline size_t window_page(const struct window *w, uintptr_t at)
 {

@@ -18,6 +18,7 @@
 // tells how many pages the next batch may have when the caller gave a budget.
 #include "base/mark.h"
 #include "machine/clock.h"
+#include "base/vmstat.h"
 #include "migrate/batch.h"
 #include "migrate/movable.h"
 #include "phys/alloc.h"
@@ -33,6 +34,7 @@ static bool unmap_waiting(struct batch *b);
 static bool move_pass(struct batch *b);
 static void undo_unmapped(struct batch *b);
 static void give_targets_back(struct batch *b);
+static void put_anon_vmas(struct batch *b);
 static void account_pause(struct batch *b);
 static int count_results(struct batch *b, struct migrate_stats *st);
 
@@ -50,8 +52,9 @@ int batch_run(struct batch *b, unsigned passes, struct migrate_stats *st)
 	for (unsigned pass = 0; again && pass < passes; pass++)
 		again = move_pass(b);
 	undo_unmapped(b);
-	give_targets_back(b);
 	account_pause(b);
+	give_targets_back(b);
+	put_anon_vmas(b);
 	int failed = count_results(b, st);
 	return err ? err : failed;
 }
@@ -224,6 +227,26 @@ int slot_check_references(struct slot *s)
 	return fail(s, why_references(s->src), -EAGAIN);
 }
 
+// An unmapped folio does not keep its anon_vma: the batch does, until its end. Neighbours mostly
+// have the same one, which is held already.
+static void hold_anon_vma(struct batch *b, struct slot *s)
+{
+	if (b->anon_vma && folio_anon_vma(s->src) == b->anon_vma)
+		return;
+	if (s->anon_vma) // of an earlier pass
+		return;
+	s->anon_vma = folio_get_anon_vma(s->src);
+	if (s->anon_vma)
+		b->anon_vma = s->anon_vma;
+}
+
+static void put_anon_vmas(struct batch *b)
+{
+	for (unsigned i = 0; i < b->nr; i++)
+		if (b->slot[i].anon_vma)
+			anon_vma_put(b->slot[i].anon_vma);
+}
+
 // Entries of a locked slot become migration entries.
 static int unmap_locked(struct mapper *m, struct slot *s)
 {
@@ -237,7 +260,7 @@ static int unmap_locked(struct mapper *m, struct slot *s)
 	if (err)
 		return err;
 	if (folio_test_anon(src) && !folio_test_ksm(src))
-		s->anon_vma = folio_get_anon_vma(src);
+		hold_anon_vma(m->batch, s);
 	if (!folio_mapping_raw(src) && folio_test_private(src))
 		return fail(s, WHY_PRIVATE_DATA, -EAGAIN); // truncated, its owner still frees it
 	if (!folio_mapped(src))
@@ -247,7 +270,7 @@ static int unmap_locked(struct mapper *m, struct slot *s)
 }
 
 // Locked, unmapped or not: as it was before the batch, except that it keeps its target. The locks
-// and the anon_vma are given up when the session's locks are.
+// are given up when the session's locks are.
 static void undo(struct mapper *m, struct slot *s)
 {
 	if (s->was_mapped)
@@ -266,9 +289,6 @@ static void finish_undone(struct batch *b)
 		if (!s->undone)
 			continue;
 		s->undone = false;
-		if (s->anon_vma)
-			anon_vma_put(s->anon_vma);
-		s->anon_vma = NULL;
 		folio_unlock(s->dst);
 		folio_unlock(s->src);
 	}
@@ -318,9 +338,11 @@ static void end_session(struct mapper *m)
 // true: some wait for another pass.
 static bool unmap_waiting(struct batch *b)
 {
+	struct vmstat_batch counts;
 	struct mapper m;
 	bool again = false;
 
+	vmstat_batch_begin(&counts, b->mc->mm->stat);
 	mapper_init(&m, b);
 	for (unsigned i = 0; i < b->nr; i++) {
 		struct slot *s = &b->slot[i];
@@ -334,6 +356,7 @@ static bool unmap_waiting(struct batch *b)
 		}
 	}
 	end_session(&m);
+	vmstat_batch_end(&counts);
 	for (unsigned i = 0; i < b->nr; i++)
 		again |= b->slot[i].state == SLOT_WAITING && b->slot[i].dst;
 	return again;
@@ -410,10 +433,13 @@ static void account_pause(struct batch *b)
 		mc->nr_overruns++;
 		atomic_fetch_add_explicit(&mc->mm->migrate_overruns, 1, memory_order_relaxed);
 	}
+	// Up at once, down slowly: small batches, whose fixed cost weighs more, only make it
+	// careful.
 	ns = max(pause / b->blocked_pages, 1ull);
 	old = atomic_load_explicit(&mc->mm->migrate_page_ns, memory_order_relaxed);
-	atomic_store_explicit(&mc->mm->migrate_page_ns, old ? (old * 7 + ns) / 8 : ns,
-		memory_order_relaxed);
+	if (old)
+		ns = ns > old ? (old + ns) / 2 : (old * 3 + ns) / 4;
+	atomic_store_explicit(&mc->mm->migrate_page_ns, ns, memory_order_relaxed);
 }
 
 static int count_results(struct batch *b, struct migrate_stats *st)

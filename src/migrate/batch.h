@@ -29,7 +29,7 @@ enum slot_state {
 
 struct slot {
 	struct folio *src, *dst;
-	struct anon_vma *anon_vma; // a reference while UNMAPPED
+	struct anon_vma *anon_vma; // a reference until the batch ends
 	unsigned nr_pages;
 	uint8_t state; // enum slot_state
 	uint8_t why;   // enum migrate_why of the last attempt
@@ -53,10 +53,11 @@ struct batch {
 	struct migrate_control *mc;
 	enum migrate_mode mode; // of this run: not always the caller's
 	struct folio_list *splits; // where split folios go; NULL: no more splitting
+	struct anon_vma *anon_vma; // the last one that a slot holds
 	uint64_t blocked_at;	// when the first accessor was blocked, 0: none yet
 	unsigned blocked_pages;
 	bool one_by_one;   // a host block failed: each slot in a session of its own
-	struct folio **run; // [capacity]: targets just found
+	struct folio **run; // [capacity]: targets just found, sources to be put
 	unsigned nr, nr_pages, capacity;
 	struct slot slot[];
 };
@@ -74,20 +75,32 @@ unsigned batch_page_limit(const struct migrate_control *);
 #include "virt/gather.h"
 #include "virt/rmap.h"
 
-// Keeps the rmap lock and the page-table lock of the last change as long as the next one needs the
-// same, so that a run of neighbours costs one lock and one host call of each kind.
-struct mapper {
-	struct batch *batch;
+// Keeps the rmap lock and the page-table locks of the last changes as long as the next one needs
+// the same, so that a run of neighbours costs one lock and one host call of each kind, for each of
+// a few spaces that map it.
+#define MAPPER_TABLES 4
+
+// A table that is held, and what is queued for it.
+struct held_table {
 	struct gather gather;
-	struct rwlock *rmap; // held for reading, or NULL
-	bool keep_nothing;   // KSM's locks come and go between places
-	int error;	     // first failure of a host block
-	// What is queued in the gather and not issued yet, when it is a map: a failed one must be
-	// cleared, or the host would go on showing the old frames.
+	// The part of it that is a map and not issued yet: if the host refuses, it must be cleared,
+	// or the host would go on showing the old frames.
 	uintptr_t map_at;
 	unsigned map_nr;
 	struct pfn map_first;
 	enum mmu_prot map_prot;
+};
+
+struct mapper {
+	struct batch *batch;
+	struct held_table table[MAPPER_TABLES];
+	struct held_table *now; // that of the last mapper_table()
+	struct rwlock *rmap;	// held for reading, or NULL
+	// Under it: the only vma in the rmap of folios with this mapping, if there is only one.
+	struct vma *sole_vma;
+	uint32_t sole_mapping;
+	bool keep_nothing;	// KSM's locks come and go between places
+	int error;		// first failure of a host block
 };
 
 void mapper_init(struct mapper *, struct batch *);
@@ -96,13 +109,30 @@ int mapper_finish(struct mapper *);
 // Call `one` for every place the folio (locked) is or was mapped.
 void mapper_walk(struct mapper *, struct folio *, rmap_one_fn *one, void *arg);
 // Hold the table of addr; NULL when there is none.
-struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
+static inline struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
 struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
-// Issue what is queued and give up the table, but keep the rmap lock.
-void mapper_release_table(struct mapper *);
-// Queue translations to new frames; translations to the old frames again.
+// Issue what is queued and give up the tables, but keep the rmap lock.
+void mapper_release_tables(struct mapper *);
+// For the table held now: queue translations to new frames; translations to the old frames again.
 void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 void mapper_unblock(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
+
+struct page_table *mapper_change_table(struct mapper *, struct space *, uint64_t addr);
+
+static inline bool table_is_held(const struct held_table *t, const struct space *space,
+	uint64_t addr)
+{
+	const struct page_table *table = t->gather.table;
+
+	return table && t->gather.space == space && table->level == 1 &&
+	       table->base == (addr & PMD_MASK);
+}
+
+static inline struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t addr)
+{
+	return table_is_held(m->now, space, addr) ? m->now->gather.table
+						  : mapper_change_table(m, space, addr);
+}
 
 // ---- Steps of slots
 

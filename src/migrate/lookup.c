@@ -12,18 +12,20 @@
 
 #include <errno.h>
 
-void lookup_begin(struct lookup *l, struct space *space)
+void lookup_begin(struct lookup *l, struct space *space) NO_THREAD_SAFETY_ANALYSIS
 {
 	l->space = space;
 	l->vma = NULL;
 	gather_init(&l->gather, space->mm);
 	read_lock(&space->mmap_lock);
+	vmstat_batch_begin(&l->counts, space->mm->stat);
 }
 
-void lookup_end(struct lookup *l)
+void lookup_end(struct lookup *l) NO_THREAD_SAFETY_ANALYSIS
 {
 	if (!l->space)
 		return;
+	vmstat_batch_end(&l->counts);
 	(void)gather_finish(&l->gather);
 	read_unlock(&l->space->mmap_lock);
 	l->space = NULL;

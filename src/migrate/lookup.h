@@ -4,16 +4,18 @@
 #ifndef GODWIT_MIGRATE_LOOKUP_H
 #define GODWIT_MIGRATE_LOOKUP_H
 
+#include "base/vmstat.h"
 #include "migrate/migrate.h"
 #include "virt/gather.h"
 #include "virt/space.h"
 
-// Addresses of one space, one after the other. mmap_lock is read-held from begin to end; the vma and
-// the page-table lock of the last address are kept for the next.
+// Addresses of one space, one after the other. mmap_lock is read-held from begin to end; the vma
+// and the page-table lock of the last address are kept for the next.
 struct lookup {
 	struct space *space;
 	struct vma *vma;
 	struct gather gather; // only for the lock
+	struct vmstat_batch counts;
 };
 
 void lookup_begin(struct lookup *, struct space *);
@@ -33,6 +35,7 @@ struct page_queue {
 	bool invert;	       // or those that are not
 	unsigned flags;	       // MBIND_MOVE, MBIND_MOVE_ALL, MBIND_STRICT
 	struct folio_list list;	 // isolated here
+	struct isolation isolation; // onto it, while queueing
 	unsigned nr_failed;	 // folios that should have been and could not
 	struct folio *large;	 // the last one seen
 	struct gather gather;

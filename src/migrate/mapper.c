@@ -3,13 +3,14 @@
 //
 // Unmapping and remapping a folio means a walk of its rmap, and at each place a change under the
 // page-table lock, and a host call. The folios of a batch are mostly neighbours: same anon_vma
-// family or object, same table, consecutive addresses. So the session keeps the rmap lock and the
-// table's lock until a folio needs others, and the gather merges what is queued meanwhile into one
-// host call.
+// family or object, same tables, consecutive addresses. So the session keeps the rmap lock and the
+// locks of up to four tables (as many spaces as share the memory) until a folio needs others; a
+// gather for each table merges what is queued meanwhile into one host call.
 //
-// Locks: the folios are locked. An rmap lock comes before a table's lock, so a change of the rmap
-// lock first issues everything and gives up the table; no wait happens in the wrong order. KSM
-// folios are walked under KSM's own locks, hence nothing is kept across their places.
+// Locks: the folios are locked. Only the first table is waited for; the others are tried, and if
+// one is busy all are given up first. An rmap lock comes before a table's lock, so a change of the
+// rmap lock gives up the tables, too: no wait happens in the wrong order. KSM folios are walked
+// under KSM's own locks, hence nothing is kept across their places.
 //
 // Failures: a host block that fails (no host mapping to be had) is remembered in `error`; the
 // caller finishes the session and undoes the slots that took part in it. A host map that fails
@@ -18,54 +19,114 @@
 // faults, and the fault asks the host again.
 #include "base/mark.h"
 #include "migrate/batch.h"
+#include "virt/object.h"
+#include "virt/space.h"
 
 void mapper_init(struct mapper *m, struct batch *batch)
 {
-	*m = (struct mapper){.batch = batch};
-	gather_init(&m->gather, batch->mc->mm);
+	m->batch = batch;
+	m->rmap = NULL;
+	m->sole_vma = NULL;
+	m->keep_nothing = false;
+	m->error = 0;
+	m->now = &m->table[0];
+	for (unsigned i = 0; i < MAPPER_TABLES; i++) {
+		gather_init(&m->table[i].gather, batch->mc->mm);
+		m->table[i].map_nr = 0;
+	}
 }
+
+// ---- Issuing
 
 // The host refused these translations: it must not go on showing what was there.
-static void drop_translations(struct mapper *m)
+static void drop_translations(struct held_table *t)
 {
-	struct mmu *mmu = m->gather.mm->mmu;
+	struct mmu *mmu = t->gather.mm->mmu;
 
 	MARK(migrate_map_failed);
-	gather_clear(&m->gather, m->map_at, m->map_nr);
-	gather_flush(&m->gather);
-	mmu->ops->wake(mmu, m->map_at, m->map_nr);
+	gather_clear(&t->gather, t->map_at, t->map_nr);
+	(void)gather_flush(&t->gather);
+	mmu->ops->wake(mmu, t->map_at, t->map_nr);
 }
 
-static void flush(struct mapper *m)
+static void flush(struct mapper *m, struct held_table *t)
 {
-	int err = gather_flush(&m->gather);
+	int err = gather_flush(&t->gather);
 
-	if (m->map_nr && err)
-		drop_translations(m);
+	if (t->map_nr && err)
+		drop_translations(t);
 	else if (err && !m->error)
 		m->error = err;
-	m->map_nr = 0;
+	t->map_nr = 0;
 }
 
-void mapper_release_table(struct mapper *m)
+void mapper_release_tables(struct mapper *m)
 {
-	flush(m);
-	gather_release(&m->gather);
+	for (unsigned i = 0; i < MAPPER_TABLES; i++) {
+		flush(m, &m->table[i]);
+		gather_release(&m->table[i].gather);
+	}
 }
 
-static void release_rmap(struct mapper *m)
+static void release_rmap(struct mapper *m) NO_THREAD_SAFETY_ANALYSIS
 {
-	mapper_release_table(m);
+	mapper_release_tables(m);
 	if (m->rmap)
 		read_unlock(m->rmap);
 	m->rmap = NULL;
+	m->sole_vma = NULL;
 }
 
 int mapper_finish(struct mapper *m)
 {
 	release_rmap(m);
-	(void)gather_finish(&m->gather);
 	return m->error;
+}
+
+// ---- Holding
+
+// Most memory is mapped by one vma: then there is nothing to search.
+static void find_sole_vma(struct mapper *m, struct folio *folio)
+{
+	struct anon_vma *av = folio_anon_vma(folio);
+	struct object *object = av ? NULL : folio_object(folio);
+	const struct interval_tree *tree = av ? &av->chains : object ? &object->i_mmap : NULL;
+	struct interval_node *node = tree ? interval_tree_first(tree) : NULL;
+
+	m->sole_vma = NULL;
+	if (!node || interval_tree_next(node))
+		return;
+	m->sole_vma = av ? container_of(node, struct anon_vma_chain, rb)->vma
+			 : container_of(node, struct vma, i_mmap);
+	m->sole_mapping = folio_mapping_raw(folio);
+}
+
+// The sole vma may map some of a large folio's pages: that is for the general walk.
+static bool visit_sole_vma(struct mapper *m, struct folio *folio, rmap_one_fn *one, void *arg)
+{
+	struct rmap_range range = {.vma = m->sole_vma, .nr_pages = (unsigned)folio_nr(folio)};
+	uint64_t offset = folio_index(folio) - range.vma->pgoff;
+	uint64_t pages = (range.vma->end - range.vma->start) >> PAGE_SHIFT;
+
+	if (offset >= pages || pages - offset < range.nr_pages)
+		return false;
+	range.addr = range.vma->start + (offset << PAGE_SHIFT);
+	(void)one(&range, arg);
+	return true;
+}
+
+static void hold_rmap(struct mapper *m, struct folio *folio) NO_THREAD_SAFETY_ANALYSIS
+{
+	struct rwlock *lock = folio_rmap_lock(folio);
+
+	if (lock != m->rmap) {
+		release_rmap(m);
+		if (lock)
+			read_lock(lock);
+		m->rmap = lock;
+	}
+	if (lock)
+		find_sole_vma(m, folio);
 }
 
 void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one, void *arg)
@@ -77,60 +138,89 @@ void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one, void *
 		m->keep_nothing = false;
 		return;
 	}
-	struct rwlock *lock = folio_rmap_lock(folio);
-	if (!lock)
-		return;
-	if (lock != m->rmap) {
-		release_rmap(m);
-		read_lock(lock);
-		m->rmap = lock;
+	if (!m->sole_vma || m->sole_mapping != folio_mapping_raw(folio))
+		hold_rmap(m, folio);
+	if (m->rmap && !(m->sole_vma && visit_sole_vma(m, folio, one, arg)))
+		rmap_walk_held(folio, one, arg);
+}
+
+// One more table without waiting; false: it is busy, or there is no room for it.
+static bool try_table(struct mapper *m, struct held_table *t, struct space *space, uint64_t addr,
+	struct page_table **ret_table)
+{
+	bool busy = false;
+	struct page_table *table = pte_table_trylock(space, vaddr_of(addr), &busy);
+
+	if (busy)
+		return false;
+	if (table) {
+		gather_adopt(&t->gather, space, table);
+		m->now = t;
 	}
-	rmap_walk_held(folio, one, arg);
+	*ret_table = table;
+	return true;
 }
 
-// A queued map must be issued by flush(), never by the gather on its own.
-static void issue_before_change(struct mapper *m, struct space *space, uint64_t base)
+struct page_table *mapper_change_table(struct mapper *m, struct space *space, uint64_t addr)
 {
-	struct page_table *held = m->gather.table;
+	struct held_table *unused = NULL;
+	struct page_table *table;
+	bool any = false;
 
-	if (held && (m->gather.space != space || held->base != base))
-		flush(m);
-}
+	for (unsigned i = 0; i < MAPPER_TABLES; i++) {
+		struct held_table *t = &m->table[i];
 
-struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t addr)
-{
-	issue_before_change(m, space, addr & PMD_MASK);
-	return gather_table(&m->gather, space, vaddr_of(addr));
+		if (table_is_held(t, space, addr)) {
+			m->now = t;
+			return t->gather.table;
+		}
+		if (t->gather.table)
+			any = true;
+		else
+			unused = t;
+	}
+	if (any && unused && try_table(m, unused, space, addr, &table))
+		return table;
+	mapper_release_tables(m);
+	m->now = &m->table[0];
+	return gather_table(&m->now->gather, space, vaddr_of(addr));
 }
 
 struct page_table *mapper_pmd_table(struct mapper *m, struct space *space, uint64_t addr)
 {
-	flush(m);
-	return gather_pmd_table(&m->gather, space, vaddr_of(addr));
+	mapper_release_tables(m);
+	m->now = &m->table[0];
+	return gather_pmd_table(&m->now->gather, space, vaddr_of(addr));
 }
 
-static bool extends(const struct mapper *m, uintptr_t at, struct pfn pfn, enum mmu_prot prot)
+// ---- Queueing
+
+static bool extends(const struct held_table *t, uintptr_t at, struct pfn pfn, enum mmu_prot prot)
 {
-	return m->map_nr && m->map_prot == prot && at == m->map_at + m->map_nr * PAGE_SIZE &&
-	       pfn.n == m->map_first.n + m->map_nr;
+	return t->map_nr && t->map_prot == prot && at == t->map_at + t->map_nr * PAGE_SIZE &&
+	       pfn.n == t->map_first.n + t->map_nr;
 }
 
 void mapper_map(struct mapper *m, uintptr_t at, struct pfn pfn, unsigned nr, enum mmu_prot prot)
 {
-	if (!extends(m, at, pfn, prot)) {
-		flush(m);
-		m->map_at = at;
-		m->map_first = pfn;
-		m->map_prot = prot;
+	struct held_table *t = m->now;
+
+	if (!extends(t, at, pfn, prot)) {
+		flush(m, t);
+		t->map_at = at;
+		t->map_first = pfn;
+		t->map_prot = prot;
 	}
-	m->map_nr += nr;
-	gather_map(&m->gather, at, pfn, nr, prot);
+	t->map_nr += nr;
+	gather_map(&t->gather, at, pfn, nr, prot);
 }
 
 void mapper_unblock(struct mapper *m, uintptr_t at, struct pfn pfn, unsigned nr,
 	enum mmu_prot prot)
 {
-	if (m->map_nr)
-		flush(m);
-	gather_unblock(&m->gather, at, pfn, nr, prot);
+	struct held_table *t = m->now;
+
+	if (t->map_nr)
+		flush(m, t);
+	gather_unblock(&t->gather, at, pfn, nr, prot);
 }

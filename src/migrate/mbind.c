@@ -5,7 +5,8 @@
 //                   here, under mmap_lock, to collect the misplaced pages. They are migrated after
 //                   mmap_lock is dropped, to where the new policy says
 //
-// Misplaced: on a node that is not in the mask as the caller gave it. STRICT alone: any such page is
+// Misplaced: on a node that is not in the mask as the caller gave it. STRICT alone: any such page
+// is
 // -EIO, and the policy is not set. MOVE, MOVE_ALL: they are migrated; that some stay matters only
 // with STRICT (-EIO, the policy stays set). A shared page that MOVE passes over is no failure.
 //

@@ -13,9 +13,9 @@
 //                        was asked for, up to 7 passes
 //     move_split()       pages of huge folios that had to be split: one pass
 //
-// Folios come from isolate.c, or movable.c when they are on no LRU list, and what could not be moved
-// goes back by putback.c. Targets come from target.c. Who asks: move_pages.c, migrate_range.c and
-// mbind.c here, and the layers above.
+// Folios come from isolate.c, or movable.c when they are on no LRU list, and what could not be
+// moved goes back by putback.c. Targets come from target.c. Who asks: move_pages.c, migrate_range.c
+// and mbind.c here, and the layers above.
 //
 // No lock may be held by the caller but mmap_lock for reading. All memory that is needed is taken
 // before the first folio is touched; without it nothing happens (-ENOMEM).
@@ -114,6 +114,7 @@ static void empty_batch(struct migration *mg, struct folio_list *splits)
 	b->blocked_at = 0;
 	b->blocked_pages = 0;
 	b->one_by_one = false;
+	b->anon_vma = NULL;
 	b->mode = MIGRATE_ASYNC;
 	b->splits = splits;
 }

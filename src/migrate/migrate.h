@@ -88,6 +88,25 @@ int migrate_pages(struct folio_list *, struct migrate_control *);
 // The caller holds a reference or the page-table lock of a mapping. -EBUSY: somebody else has it,
 // or its owner refuses.
 must_check int isolate_for_migration(struct mm_core *, struct folio *, struct folio_list *);
+// The same for many folios of one caller; the list has them all after isolation_end(), which must
+// come before the caller or anybody else looks at it, in their order.
+#define ISOLATION_MAX 32
+
+struct isolation {
+	struct mm_core *mm;
+	struct folio_list *list;
+	unsigned nid, nr;
+	struct folio *folio[ISOLATION_MAX]; // taken, still linked where they were
+};
+static inline void isolation_begin(struct isolation *iso, struct mm_core *mm,
+	struct folio_list *list)
+{
+	iso->mm = mm;
+	iso->list = list;
+	iso->nr = 0;
+}
+must_check int isolation_add(struct isolation *, struct folio *);
+void isolation_end(struct isolation *); // idempotent
 // Undo, for all of the list.
 void putback_movable_pages(struct mm_core *, struct folio_list *);
 

@@ -6,10 +6,10 @@
 //   cpuset_migrate()        pages follow the cpuset; shared ones too
 //   space_migrate_nodes()   the order of moves, then one node to one node at a time
 //
-// The nth node of `from` goes to the nth of `to` (modulo). When the sets overlap, the order of moves
-// matters: a node that is both must be emptied before others are moved onto it, or pages would move
-// twice. So each round takes a source whose destination is no source any more, if there is one.
-// When the sets differ in size, a source that is in `to` stays where it is.
+// The nth node of `from` goes to the nth of `to` (modulo). When the sets overlap, the order of
+// moves matters: a node that is both must be emptied before others are moved onto it, or pages
+// would move twice. So each round takes a source whose destination is no source any more, if there
+// is one. When the sets differ in size, a source that is in `to` stays where it is.
 //
 // mmap_lock is held for reading while pages are collected, not while they move. A page that cannot
 // be isolated or moved counts in the return value and is not an error.
@@ -62,8 +62,8 @@ static int destination(int node, struct nodemask from, struct nodemask to)
 }
 
 // The next move: sources left in `left`. false: none.
-static bool next_move(struct nodemask left, struct nodemask from, struct nodemask to, int *ret_source,
-	int *ret_dest)
+static bool next_move(struct nodemask left, struct nodemask from, struct nodemask to,
+	int *ret_source, int *ret_dest)
 {
 	bool found = false;
 	int node;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Non-LRU movable pages.
 //
-// A driver makes a page movable by folio_set_movable(): the folio's mapping then is the driver, with
-// the movable type in its low bits. Life of such a page:
+// A driver makes a page movable by folio_set_movable(): the folio's mapping then is the driver,
+// with the movable type in its low bits. Life of such a page:
 //
 //	in use -> isolated (ISOLATED set, one reference) -> migrated: src cleared and freed
 //	                                                 -> put back: in use again

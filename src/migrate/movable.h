@@ -12,8 +12,8 @@ struct movable_ops {
 	// The page is to be moved soon; the driver must not free or use it until migrate() or
 	// putback(). false: not now.
 	bool (*isolate)(struct folio *, enum migrate_mode, void *arg);
-	// Contents and the driver's own pointers go to dst (locked too; the driver takes a reference
-	// to it), then folio_clear_movable(src). 0; -EAGAIN: try again; else: not at all.
+	// Contents and the driver's own pointers go to dst (locked too; the driver takes a
+	// reference to it), then folio_clear_movable(src). 0; -EAGAIN: try again; else: not at all.
 	int (*migrate)(struct folio *dst, struct folio *src, enum migrate_mode, void *arg);
 	// It will not be moved: the driver may use it again.
 	void (*putback)(struct folio *, void *arg);

@@ -10,8 +10,8 @@
 //	other objects					clean: plain; dirty: written out first
 //
 // Plain, in the order that races ask for:
-//  1. the reference count must be what mappings, index and isolation explain, else -EAGAIN: somebody
-//     found the folio by its frame and may be about to use it;
+//  1. the reference count must be what mappings, index and isolation explain, or -EAGAIN: who
+//     else found the folio by its frame may be about to use it;
 //  2. contents are copied (a poisoned source is final). Nobody can store: writers are blocked;
 //  3. the count is frozen at that value, or -EAGAIN; object: under i_pages, so that a lookup finds
 //     the old folio or the new one, never none;
@@ -20,6 +20,7 @@
 //
 // Both folios of a slot are locked by the batch all the time. Nothing here allocates.
 #include "base/mark.h"
+#include "base/vmstat.h"
 #include "migrate/batch.h"
 #include "migrate/movable.h"
 #include "phys/lru.h"
@@ -70,8 +71,6 @@ static int switch_anon(struct batch *b, struct folio *dst, struct folio *src)
 	(void)folio_deferred_unqueue(src);
 	// No way back from here.
 	folio_set_index(dst, folio_index(src));
-	if (folio_test_swapbacked(src))
-		folio_set_swapbacked(dst);
 	folio_set_mapping_raw(dst, folio_mapping_raw(src));
 	if (folio_test_ksm(src) && mm->up.ksm_migrated)
 		mm->up.ksm_migrated(dst, src);
@@ -99,16 +98,18 @@ static int switch_object(struct object *object, struct folio *dst, struct folio 
 
 void folio_migrate_flags(struct folio *dst, struct folio *src)
 {
-	static const enum frame_flag copied[] = {PG_REFERENCED, PG_UPTODATE, PG_WORKINGSET,
-		PG_DIRTY, PG_YOUNG, PG_IDLE};
+	const uint32_t copied = 1u << PG_REFERENCED | 1u << PG_UPTODATE | 1u << PG_WORKINGSET |
+				1u << PG_DIRTY | 1u << PG_YOUNG | 1u << PG_IDLE | 1u << PG_ACTIVE |
+				1u << PG_SWAPBACKED;
+	uint32_t flags = frame_flags(&src->page);
 
-	for (unsigned i = 0; i < ARRAY_SIZE(copied); i++)
-		if (frame_test(&src->page, copied[i]))
-			frame_set(&dst->page, copied[i]);
-	if (folio_test_clear_active(src))
-		folio_set_active(dst);
-	folio_clear_unevictable(src); // remapping into a locked vma makes dst so again
-	(void)folio_xchg_last_cpupid(dst, folio_last_cpupid(src));
+	atomic_fetch_or_explicit(&dst->page.flags, flags & copied, memory_order_acq_rel);
+	if (flags >> PG_ACTIVE & 1)
+		folio_clear_active(src);
+	if (flags >> PG_UNEVICTABLE & 1) // remapping into a locked vma makes dst so again
+		folio_clear_unevictable(src);
+	if (folio_last_cpupid(dst) != folio_last_cpupid(src))
+		(void)folio_xchg_last_cpupid(dst, folio_last_cpupid(src));
 }
 
 static void note_deferred(struct slot *s)
@@ -296,6 +297,11 @@ static bool on_lru(const struct folio *folio)
 	return !folio_test_hugetlb(folio) && !folio_test_movable_type(folio);
 }
 
+static bool counts_isolated(const struct batch *b, const struct folio *src)
+{
+	return on_lru(src) && b->mc->reason != MR_DEMOTION; // there the caller counts
+}
+
 void slot_release_source(struct batch *b, struct folio *src)
 {
 	if (folio_test_hugetlb(src)) {
@@ -304,13 +310,48 @@ void slot_release_source(struct batch *b, struct folio *src)
 	}
 	if (folio_test_movable_type(src))
 		folio_clear_isolated(src);
-	else if (b->mc->reason != MR_DEMOTION)
+	if (counts_isolated(b, src))
 		folio_uncount_isolated(src);
 	if (b->mc->reason != MR_MEMORY_FAILURE)
 		folio_put(src);
 }
 
-static void finish(struct batch *b, struct slot *s)
+// The references to sources that moved, and their counts, given up together.
+struct release {
+	struct folio **folio; // in batch->run
+	unsigned nr;
+	unsigned nid;
+	bool file;
+	long isolated; // pages of nid, file
+};
+
+static void count_released(struct batch *b, struct release *r)
+{
+	if (r->isolated)
+		node_add_isolated(b->mc->mm->phys, r->nid, r->file, -r->isolated);
+	r->isolated = 0;
+}
+
+static void release_later(struct batch *b, struct release *r, struct folio *src)
+{
+	unsigned nid = folio_nid(src);
+	bool file = folio_is_file_lru(src);
+
+	if (!on_lru(src) || b->mc->reason == MR_MEMORY_FAILURE) {
+		slot_release_source(b, src);
+		return;
+	}
+	if (r->nid != nid || r->file != file) {
+		count_released(b, r);
+		r->nid = nid;
+		r->file = file;
+	}
+	if (counts_isolated(b, src))
+		r->isolated += (long)folio_nr(src);
+	r->folio[r->nr++] = src;
+}
+
+static void finish(struct batch *b, struct slot *s, struct release *release)
 {
 	struct mm_core *mm = b->mc->mm;
 
@@ -327,20 +368,20 @@ static void finish(struct batch *b, struct slot *s)
 	else
 		folio_put(s->dst);
 	s->dst = NULL;
-	if (s->anon_vma)
-		anon_vma_put(s->anon_vma);
-	s->anon_vma = NULL;
 	folio_unlock(s->src);
-	slot_release_source(b, s->src);
+	release_later(b, release, s->src);
 	s->state = SLOT_MOVED;
 	s->why = WHY_MOVED;
 }
 
 static void land(struct batch *b)
 {
+	struct release release = {.folio = b->run};
 	struct folio_list lru = {0};
+	struct vmstat_batch counts;
 	struct mapper m;
 
+	vmstat_batch_begin(&counts, b->mc->mm->stat);
 	for (unsigned i = 0; i < b->nr; i++)
 		if (b->slot[i].state == SLOT_SWITCHED && on_lru(b->slot[i].src))
 			folio_list_add_tail(&lru, b->slot[i].dst);
@@ -352,5 +393,8 @@ static void land(struct batch *b)
 	(void)mapper_finish(&m);
 	for (unsigned i = 0; i < b->nr; i++)
 		if (b->slot[i].state == SLOT_SWITCHED)
-			finish(b, &b->slot[i]);
+			finish(b, &b->slot[i], &release);
+	count_released(b, &release);
+	vmstat_batch_end(&counts);
+	folios_put(release.folio, release.nr);
 }

@@ -2,13 +2,13 @@
 // move_pages(2): pages by address to nodes by number, with a status for each.
 //
 //   move_pages()     checks of the call as a whole, then one of
-//     move_all()     consecutive addresses for the same node form a batch, which is migrated when the
-//                    node changes, when an address gets its status at once, and at the end
+//     move_all()     consecutive addresses for the same node form a batch, which is migrated when
+//                    the node changes, when an address gets its status at once, and at the end
 //     ask_pages()    where pages are (nodes NULL; ask_pages.c)
 //
-// What a caller can rely on, as on Linux: an address that is refused has its errno in status and the
-// call goes on; a batch that moved has its node in all its statuses; a batch that did not move in
-// full ends the call, and neither its statuses nor later ones are written: the return value then
+// What a caller can rely on, as on Linux: an address that is refused has its errno in status and
+// the call goes on; a batch that moved has its node in all its statuses; a batch that did not move
+// in full ends the call, and neither its statuses nor later ones are written: the return value then
 // counts the folios that stayed and the addresses that were not reached. A caller who wants to know
 // more asks for `why`, which is written for every page.
 //
@@ -33,9 +33,10 @@ struct mover {
 	struct lookup lookup;
 	unsigned lookups; // left before mmap_lock is given up for a moment
 	struct node_target target;
-	// The open batch: addresses [start, end) for `node` (NO_NODE: none is open), whose folios are
-	// isolated.
+	// The open batch: addresses [start, end) for `node` (NO_NODE: none is open), whose folios
+	// are isolated.
 	struct folio_list list;
+	struct isolation isolation; // onto it
 	int node;
 	uint64_t start, end;
 	uint32_t *queued;  // [count] the folio queued for an address, by its frame; 0: none
@@ -169,6 +170,7 @@ static long flush(struct mover *mv, uint64_t i)
 {
 	long err;
 
+	isolation_end(&mv->isolation);
 	if (folio_list_empty(&mv->list))
 		return 0;
 	lookup_end(&mv->lookup);
@@ -216,7 +218,7 @@ static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 		return refuse(why, WHY_ALREADY_THERE, 0);
 	if (!all && folio_likely_mapped_shared(folio))
 		return refuse(why, WHY_SHARED, -EACCES);
-	if (isolate_for_migration(mv->space->mm, folio, &mv->list))
+	if (isolation_add(&mv->isolation, folio))
 		return refuse(why,
 			folio_test_movable_type(folio) ? WHY_ISOLATION_REFUSED : WHY_NOT_ON_LRU,
 			-EBUSY);
@@ -259,11 +261,13 @@ static void prepare(struct mover *mv)
 {
 	struct move_request *rq = mv->rq;
 
-	for (uint64_t i = 0; i < rq->count; i++)
+	for (uint64_t i = 0; mv->rq->why && i < rq->count; i++)
 		set_why(mv, i, WHY_ABORTED);
+	isolation_begin(&mv->isolation, mv->space->mm, &mv->list);
 	mv->target = (struct node_target){
 		.mm = mv->space->mm,
 		.gfp = GFP_HIGHUSER_MOVABLE | GFP_THISNODE,
+		.allowed = task_mems_allowed(rq->caller), // it is the caller who allocates
 		.cpu = atomic_load(&rq->caller->cpu),
 		.reason = MR_SYSCALL,
 	};

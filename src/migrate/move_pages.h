@@ -48,8 +48,8 @@ long space_migrate_nodes(struct space *, struct nodemask from, struct nodemask t
 // cpuset_set_mems()'s migrate(): keeps relative places, moves shared pages too.
 int cpuset_migrate(struct task *, const struct nodemask *from, const struct nodemask *to);
 
-// mbind(2). 0, or the errors of mbind_policy(), and -EIO: STRICT and a misplaced page (without MOVE:
-// nothing was changed; with it: the policy is set).
+// mbind(2). 0, or the errors of mbind_policy(), and -EIO: STRICT and a misplaced page (without
+// MOVE: nothing was changed; with it: the policy is set).
 long mbind_range(struct task *caller, uint64_t start, uint64_t len, int mode,
 	const unsigned long *nmask, unsigned long maxnode, unsigned flags);
 

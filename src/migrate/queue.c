@@ -4,9 +4,9 @@
 //   queue_pages_range()   walks the vmas and tables of a range; mmap_lock is held by the caller
 //
 // Each present page whose node matches is isolated onto the queue, or counted as failed: an entry
-// that is being migrated by somebody else, a vma that cannot be migrated, a folio that somebody else
-// isolated. A folio mapped by several spaces is passed over unless MOVE_ALL, and that is no failure.
-// A large folio is met once for each of its entries, and counted once.
+// that is being migrated by somebody else, a vma that cannot be migrated, a folio that somebody
+// else isolated. A folio mapped by several spaces is passed over unless MOVE_ALL, and that is no
+// failure. A large folio is met once for each of its entries, and counted once.
 //
 // Isolation happens under the page-table lock, which keeps the folio mapped.
 #include "migrate/lookup.h"
@@ -25,7 +25,7 @@ static bool isolate(struct page_queue *q, struct folio *folio)
 {
 	if (!(q->flags & MBIND_MOVE_ALL) && folio_likely_mapped_shared(folio))
 		return true;
-	return !isolate_for_migration(q->mm, folio, &q->list);
+	return !isolation_add(&q->isolation, folio);
 }
 
 static void queue_folio(struct page_queue *q, struct vma *vma, struct folio *folio)
@@ -56,7 +56,9 @@ static int queue_table(struct page_queue *q, struct vma *vma, uint64_t addr, uin
 
 	if (!table) {
 		table = gather_pmd_table(&q->gather, vma->space, vaddr_of(addr));
-		struct pte e = table ? table_entry(table, pmd_index(vaddr_of(addr))) : (struct pte){0};
+		struct pte e = {0};
+		if (table)
+			e = table_entry(table, pmd_index(vaddr_of(addr)));
 		if (pte_huge(e))
 			queue_entry(q, vma, e);
 		return q->nr_failed && asks_only(q) ? -EIO : 0;
@@ -89,9 +91,11 @@ int queue_pages_range(struct page_queue *q, struct space *space, uint64_t start,
 	int err = 0;
 
 	gather_init(&q->gather, space->mm);
+	isolation_begin(&q->isolation, q->mm, &q->list);
 	for (struct vma *vma = vma_find(space, start); !err && vma && vma->start < end;
 		vma = vma_next(vma))
 		err = queue_vma(q, vma, max(start, vma->start), min(end, vma->end));
+	isolation_end(&q->isolation);
 	(void)gather_finish(&q->gather);
 	return err;
 }

@@ -105,6 +105,10 @@ static bool remap_one(const struct rmap_range *r, void *arg)
 	uint64_t addr = r->addr;
 	unsigned page = r->first_page, left = r->nr_pages;
 
+	if (left == 1) {
+		remap_entries(w, r->vma, addr, page, 1);
+		left = 0;
+	}
 	while (left) {
 		unsigned nr = min(left, PTRS_PER_TABLE - pte_index(vaddr_of(addr)));
 
@@ -115,7 +119,7 @@ static bool remap_one(const struct rmap_range *r, void *arg)
 		left -= nr;
 	}
 	if (w->m->keep_nothing)
-		mapper_release_table(w->m);
+		mapper_release_tables(w->m);
 	return true;
 }
 

@@ -3,8 +3,8 @@
 // alloc_migration_target).
 //
 // A folio moves to one of its own order. A large one is allocated with the huge-page rules, without
-// waking background reclaim; one of a hugetlb pool comes from the pool. Small ones are taken in runs
-// of consecutive frames where there are such: then a batch is one copy and one host mapping. A
+// waking background reclaim; one of a hugetlb pool comes from the pool. Small ones are taken in
+// runs of consecutive frames where there are such: then a batch is one copy and one host mapping. A
 // source from the movable zone may go to the movable zone.
 //
 // Called without any lock; may reclaim and compact as its gfp allows.
@@ -48,7 +48,10 @@ static unsigned run(struct folio *first_src, unsigned max_pages, struct folio **
 {
 	struct node_target *t = arg;
 
-	if (t->nid < 0 || (!nodemask_empty(t->allowed) && !(t->gfp & GFP_THISNODE)))
+	if (t->nid < 0)
+		return 0;
+	if (!nodemask_empty(t->allowed) &&
+		!(t->gfp & GFP_THISNODE && nodemask_test(t->allowed, (unsigned)t->nid)))
 		return 0; // a run has one node, and knows no mask
 	return folio_alloc_run(t->mm->phys, gfp_for(t, first_src), nid_for(t, first_src),
 		max_pages, t->cpu, ret_dst);

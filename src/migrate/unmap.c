@@ -55,7 +55,7 @@ static void poison(struct unmap *u, const struct place *p)
 
 	MARK(migrate_unmap_poisoned);
 	table_set_entry(p->table, p->index, pte_make(pte_pfn(p->entry), PTE_HWPOISON));
-	gather_clear(&u->m->gather, vma_host(p->vma, p->addr), nr);
+	gather_clear(&u->m->now->gather, vma_host(p->vma, p->addr), nr);
 	space_rss_add(p->vma->space, u->slot->src, -(long)nr);
 }
 
@@ -67,14 +67,14 @@ static void block(struct unmap *u, const struct place *p)
 	unsigned nr = place_pages(p);
 
 	if (vma_pte_prot(p->vma, p->entry) == MMU_NONE) {
-		gather_clear(&u->m->gather, at, nr);
+		gather_clear(&u->m->now->gather, at, nr);
 		return;
 	}
 	if (!b->blocked_at)
 		b->blocked_at = clock_now_ns(b->mc->mm->clock);
 	b->blocked_pages += nr;
 	u->slot->tentative = true;
-	gather_block(&u->m->gather, at, pte_pfn(p->entry), nr, u->readers);
+	gather_block(&u->m->now->gather, at, pte_pfn(p->entry), nr, u->readers);
 }
 
 static void install(struct unmap *u, const struct place *p, struct pte entry)
@@ -90,13 +90,13 @@ static void install(struct unmap *u, const struct place *p, struct pte entry)
 			.order = folio_order(u->slot->src));
 }
 
-// nr pages (or the leaf) are not mapped here any more. At once, so that a large folio never seems to
-// be partially mapped.
+// nr pages (or the leaf) are not mapped here any more. At once, so that a large folio never seems
+// to be partially mapped.
 static void drop_mappings(struct folio *src, unsigned page, unsigned nr, bool leaf, bool dirty)
 {
 	if (!nr)
 		return;
-	if (dirty)
+	if (dirty && !folio_test_dirty(src))
 		folio_mark_dirty(src);
 	if (leaf)
 		folio_remove_rmap_pmd(src);
@@ -190,6 +190,23 @@ static bool unmap_range(struct unmap *u, const struct rmap_range *r)
 	return true;
 }
 
+// The common case: one page, nobody listens.
+static bool unmap_page(struct unmap *u, const struct rmap_range *r)
+{
+	struct page_table *table = mapper_table(u->m, r->vma->space, r->addr);
+	unsigned index = pte_index(vaddr_of(r->addr));
+
+	if (!table)
+		return true;
+	struct place p = {r->vma, r->addr, table, index, r->first_page, table_entry(table, index)};
+	if (!maps_page(p.entry, u->slot->src, p.page))
+		return true;
+	if (!replace_entry(u, &p))
+		return false;
+	drop_mappings(u->slot->src, p.page, 1, false, p.entry.v & PTE_DIRTY);
+	return true;
+}
+
 static bool unmap_one(const struct rmap_range *r, void *arg)
 {
 	struct unmap *u = arg;
@@ -198,13 +215,15 @@ static bool unmap_one(const struct rmap_range *r, void *arg)
 	bool notify = atomic_load(&space->mm->nr_notifiers);
 	bool go_on;
 
+	if (r->nr_pages == 1 && !notify && !u->m->keep_nothing)
+		return unmap_page(u, r) && folio_mapped(u->slot->src);
 	if (notify) {
-		mapper_release_table(u->m);
+		mapper_release_tables(u->m);
 		mm_notify_start(space, r->addr, end, MM_INVALIDATE_MIGRATE);
 	}
 	go_on = unmap_range(u, r);
 	if (notify || u->m->keep_nothing)
-		mapper_release_table(u->m);
+		mapper_release_tables(u->m);
 	if (notify)
 		mm_notify_end(space, r->addr, end, MM_INVALIDATE_MIGRATE);
 	return go_on && folio_mapped(u->slot->src);

@@ -15,34 +15,6 @@
 #include "base/sched.h"
 #include "phys/alloc.h"
 
-void folio_get(struct folio *folio)
-{
-	folio_ref_add(folio, 1);
-}
-
-void folio_ref_add(struct folio *folio, unsigned n)
-{
-	uint32_t old = atomic_fetch_add_explicit(&folio->page.refcount, n, memory_order_relaxed);
-
-	assert_that(old != 0, "reference to the free pfn %#lx", (unsigned long)folio_pfn(folio).n);
-	(void)old;
-}
-
-void folio_put(struct folio *folio)
-{
-	folio_put_many(folio, 1);
-}
-
-void folio_put_many(struct folio *folio, unsigned n)
-{
-	uint32_t old = atomic_fetch_sub_explicit(&folio->page.refcount, n, memory_order_acq_rel);
-
-	assert_that(old >= n, "pfn %#lx has %u references, %u are put",
-		(unsigned long)folio_pfn(folio).n, old, n);
-	if (old == n)
-		folio_free(folio);
-}
-
 static bool ref_add_unless_zero(struct folio *folio, unsigned n)
 {
 	uint32_t old = atomic_load_explicit(&folio->page.refcount, memory_order_relaxed);
@@ -75,26 +47,6 @@ struct folio *folio_try_get_frame(struct frame *frame)
 	return folio;
 }
 
-bool folio_ref_freeze(struct folio *folio, unsigned expected)
-{
-	uint32_t old = expected;
-
-	sched_point();
-	if (fault_should_fail(FI_FREEZE))
-		return false;
-	return atomic_compare_exchange_strong_explicit(
-		&folio->page.refcount, &old, 0, memory_order_acq_rel, memory_order_relaxed);
-}
-
-void folio_ref_unfreeze(struct folio *folio, unsigned count)
-{
-	assert_that(!folio_ref_count(folio), "pfn %#lx is not frozen",
-		(unsigned long)folio_pfn(folio).n);
-	assert_that(
-		count, "pfn %#lx unfrozen without a reference", (unsigned long)folio_pfn(folio).n);
-	atomic_store_explicit(&folio->page.refcount, count, memory_order_release);
-}
-
 bool folio_try_pin(struct folio *folio, unsigned n)
 {
 	sched_point();
@@ -119,47 +71,6 @@ void folio_unpin(struct folio *folio, unsigned n)
 		(unsigned long)folio_pfn(folio).n, old, n);
 	(void)old;
 	folio_put_many(folio, n);
-}
-
-bool folio_maybe_pinned(const struct folio *folio)
-{
-	if (!folio_large(folio))
-		return folio_ref_count(folio) >= GUP_PIN_COUNTING_BIAS;
-	return atomic_load_explicit(&(&folio->page + 1)->pincount, memory_order_acquire) > 0;
-}
-
-uint64_t folio_index(const struct folio *folio)
-{
-	uint64_t high =
-		atomic_load_explicit(&folio->page.where, memory_order_relaxed) >> WHERE_INDEX_SHIFT;
-
-	return high << 32 | atomic_load_explicit(&folio->page.index, memory_order_relaxed);
-}
-
-void folio_set_index(struct folio *folio, uint64_t index)
-{
-	const uint32_t low_mask = (1u << WHERE_INDEX_SHIFT) - 1;
-	uint32_t old = atomic_load_explicit(&folio->page.where, memory_order_relaxed);
-	uint32_t high = (uint32_t)(index >> 32) << WHERE_INDEX_SHIFT;
-
-	assert_that(
-		index <= FRAME_INDEX_MAX, "page offset %#lx does not fit", (unsigned long)index);
-	atomic_store_explicit(&folio->page.index, (uint32_t)index, memory_order_relaxed);
-	while ((old & ~low_mask) != high &&
-		!atomic_compare_exchange_weak_explicit(&folio->page.where, &old,
-			(old & low_mask) | high, memory_order_relaxed, memory_order_relaxed))
-		;
-}
-
-unsigned folio_expected_ref_count(const struct folio *folio)
-{
-	unsigned refs = (unsigned)folio_mapcount(folio);
-
-	if (folio_test_anon(folio))
-		return refs;
-	if (folio_mapping_raw(folio))
-		refs += (unsigned)folio_nr(folio);
-	return refs + folio_test_private(folio);
 }
 
 // Frames [1, 2^order) become tails of `head`.

@@ -124,11 +124,11 @@ static inline unsigned folio_ref_count(const struct folio *folio)
 }
 
 // One more, n more: the caller already has one (asserted).
-void folio_get(struct folio *folio);
-void folio_ref_add(struct folio *folio, unsigned n);
+static inline void folio_get(struct folio *folio);
+static inline void folio_ref_add(struct folio *folio, unsigned n);
 // One less, n less; at zero the folio is freed (it must be unlocked and unmapped by then).
-void folio_put(struct folio *folio);
-void folio_put_many(struct folio *folio, unsigned n);
+static inline void folio_put(struct folio *folio);
+static inline void folio_put_many(struct folio *folio, unsigned n);
 // One less of each of nr folios. Small folios with consecutive frames are freed as larger blocks:
 // several times cheaper than one by one.
 void folios_put(struct folio **folios, unsigned nr);
@@ -138,8 +138,8 @@ must_check bool folio_try_get(struct folio *folio);
 // changed meanwhile.
 must_check struct folio *folio_try_get_frame(struct frame *frame);
 // expected -> 0, only if it is exactly that (FI_FREEZE may say no). Unfreeze sets the count.
-must_check bool folio_ref_freeze(struct folio *folio, unsigned expected);
-void folio_ref_unfreeze(struct folio *folio, unsigned count);
+must_check static inline bool folio_ref_freeze(struct folio *folio, unsigned expected);
+static inline void folio_ref_unfreeze(struct folio *folio, unsigned count);
 
 // ---- Pins: what somebody uses for I/O. A small folio's pin is 1024 references; a large one's is
 // one reference and one in its pin count.
@@ -149,13 +149,13 @@ void folio_ref_unfreeze(struct folio *folio, unsigned count);
 must_check bool folio_try_pin(struct folio *folio, unsigned n);
 void folio_unpin(struct folio *folio, unsigned n);
 // May be wrong for a small folio with 1024 references; never wrong the other way.
-bool folio_maybe_pinned(const struct folio *folio);
+static inline bool folio_maybe_pinned(const struct folio *folio);
 
 // ---- Lock (rank FOLIO; nests in address order)
 
 void folio_lock(struct folio *folio);
-must_check bool folio_trylock(struct folio *folio); // FI_TRYLOCK may say no
-void folio_unlock(struct folio *folio);
+must_check static inline bool folio_trylock(struct folio *folio); // FI_TRYLOCK may say no
+static inline void folio_unlock(struct folio *folio);
 // Wait until the lock bit is clear, without holding a reference or any lock: what it guarded is
 // then looked at afresh. The folio may be gone or another one by then.
 void folio_wait_locked_noref(struct folio *folio);
@@ -227,8 +227,8 @@ static inline bool folio_is_file_lru(const struct folio *folio)
 }
 
 // Page offset in the object, or of the address in the vma that owns it: 40 bits.
-uint64_t folio_index(const struct folio *folio);
-void folio_set_index(struct folio *folio, uint64_t index);
+static inline uint64_t folio_index(const struct folio *folio);
+static inline void folio_set_index(struct folio *folio, uint64_t index);
 
 // ---- Mapcounts. Write: under the page-table lock of the entry that comes or goes.
 
@@ -237,8 +237,9 @@ void folio_set_index(struct folio *folio, uint64_t index);
 // the statistics.
 unsigned folio_map_pages(struct folio *folio, unsigned long first, unsigned long nr);
 unsigned folio_unmap_pages(struct folio *folio, unsigned long first, unsigned long nr);
-unsigned folio_map_entire(struct folio *folio);
-unsigned folio_unmap_entire(struct folio *folio);
+// *ret_first, *ret_last: whether it was the first (last) such mapping; NULL: nobody asks.
+unsigned folio_map_entire(struct folio *folio, bool *ret_first);
+unsigned folio_unmap_entire(struct folio *folio, bool *ret_last);
 
 // All mappings of any page, and of the whole.
 static inline int folio_mapcount(const struct folio *folio)
@@ -271,7 +272,7 @@ bool folio_likely_mapped_shared(const struct folio *folio);
 
 // References that mappings, the object's index and private data account for; an isolated folio
 // that nobody else uses has one more.
-unsigned folio_expected_ref_count(const struct folio *folio);
+static inline unsigned folio_expected_ref_count(const struct folio *folio);
 
 static inline unsigned folio_last_cpupid(const struct folio *folio)
 {
@@ -367,5 +368,7 @@ static inline void folio_list_splice_tail(struct folio_list *to, struct folio_li
 
 #define for_each_folio(folio, list)                                                                \
 	for ((folio) = folio_list_first(list); (folio); (folio) = folio_list_next(folio))
+
+#include "phys/folio_hot.h"
 
 #endif

@@ -39,26 +39,6 @@ static void wait_bit(struct folio *folio, enum frame_flag flag)
 	assert_that(!err, "a wait without limit returned %d", err);
 }
 
-static void clear_bit_wake(struct folio *folio, enum frame_flag flag)
-{
-	uint32_t both = 1u << flag | 1u << PG_WAITERS;
-	uint32_t old = atomic_fetch_and_explicit(&folio->page.flags, ~both, memory_order_acq_rel);
-
-	assert_that(old >> flag & 1, "flag %d of pfn %#lx is not set", flag,
-		(unsigned long)folio_pfn(folio).n);
-	if (unlikely(old >> PG_WAITERS & 1))
-		wake_all(&folio->page);
-}
-
-bool folio_trylock(struct folio *folio)
-{
-	sched_point();
-	if (fault_should_fail(FI_TRYLOCK) || frame_test_set(&folio->page, PG_LOCKED))
-		return false;
-	lock_rank_acquired(RANK_FOLIO, folio);
-	return true;
-}
-
 void folio_lock(struct folio *folio)
 {
 	lock_rank_check(RANK_FOLIO, folio);
@@ -66,13 +46,6 @@ void folio_lock(struct folio *folio)
 	while (frame_test_set(&folio->page, PG_LOCKED))
 		wait_bit(folio, PG_LOCKED);
 	lock_rank_acquired(RANK_FOLIO, folio);
-}
-
-void folio_unlock(struct folio *folio)
-{
-	lock_rank_released(RANK_FOLIO, folio);
-	clear_bit_wake(folio, PG_LOCKED);
-	sched_point();
 }
 
 void folio_wait_locked_noref(struct folio *folio)
@@ -95,6 +68,6 @@ void folio_wait_bit_clear(struct folio *folio, enum frame_flag flag)
 
 void folio_clear_bit_wake(struct folio *folio, enum frame_flag flag)
 {
-	clear_bit_wake(folio, flag);
+	folio_clear_bit(folio, flag);
 	sched_point();
 }

@@ -20,7 +20,6 @@ static void count(struct node *node, enum lru_list lru, long nr)
 
 	atomic_store_explicit(&lruvec->nr[lru], old + (unsigned long)nr, memory_order_relaxed);
 	vmstat_add(node->phys->stat, node->nid, VM_NR_INACTIVE_ANON + lru, nr);
-	vmstat_add(node->phys->stat, node->nid, VM_NR_ZONE_INACTIVE_ANON + lru, nr);
 }
 
 enum lru_list folio_lru_list(const struct folio *folio)
@@ -88,6 +87,28 @@ void folio_add_lru(struct folio *folio)
 	mutex_unlock(&node->lru.lock);
 }
 
+// The folios at the head of the list that are of this node; counted once for each LRU list.
+static void add_run(struct node *node, struct folio_list *list) REQUIRES(&node->lru.lock)
+{
+	long nr[NR_LRU_LISTS] = {0};
+	struct folio *folio = folio_list_first(list);
+
+	do {
+		assert_that(!folio_test_lru(folio), "pfn %#lx is on an LRU list already",
+			(unsigned long)folio_pfn(folio).n);
+		folio_list_del(list, folio);
+		settle_evictable(node, folio);
+		enum lru_list lru = folio_lru_list(folio);
+		frame_list_add(&node->lru.list[lru], &folio->page);
+		nr[lru] += (long)folio_nr(folio);
+		folio_set_lru(folio);
+		folio = folio_list_first(list);
+	} while (folio && folio_node(folio) == node);
+	for (unsigned lru = 0; lru < NR_LRU_LISTS; lru++)
+		if (nr[lru])
+			count(node, lru, nr[lru]);
+}
+
 void folio_add_lru_many(struct folio_list *list)
 {
 	struct folio *folio;
@@ -96,11 +117,7 @@ void folio_add_lru_many(struct folio_list *list)
 		struct node *node = folio_node(folio);
 
 		mutex_lock(&node->lru.lock);
-		do {
-			folio_list_del(list, folio);
-			add_new(node, folio);
-			folio = folio_list_first(list);
-		} while (folio && folio_node(folio) == node);
+		add_run(node, list);
 		mutex_unlock(&node->lru.lock);
 	}
 }
@@ -134,6 +151,48 @@ bool folio_isolate_lru(struct folio *folio)
 	unlist_folio(node, folio);
 	mutex_unlock(&node->lru.lock);
 	return true;
+}
+
+bool folio_isolate_lru_begin(struct folio *folio)
+{
+	if (!folio_test_clear_lru(folio))
+		return false;
+	folio_get(folio);
+	return true;
+}
+
+static void unlist_run(struct node *node, struct folio **folios, unsigned nr_folios,
+	struct folio_list *to, long isolated[2]) REQUIRES(&node->lru.lock)
+{
+	long nr[NR_LRU_LISTS] = {0};
+
+	for (unsigned i = 0; i < nr_folios; i++) {
+		struct folio *folio = folios[i];
+		enum lru_list lru = folio_lru_list(folio);
+
+		frame_list_del(&node->lru.list[lru], &folio->page);
+		folio_list_add_tail(to, folio);
+		nr[lru] -= (long)folio_nr(folio);
+		isolated[folio_is_file_lru(folio)] += (long)folio_nr(folio);
+	}
+	for (unsigned lru = 0; lru < NR_LRU_LISTS; lru++)
+		if (nr[lru])
+			count(node, lru, nr[lru]);
+}
+
+void folio_isolate_lru_end(struct folio **folios, unsigned nr, struct folio_list *list)
+{
+	struct node *node = nr ? folio_node(folios[0]) : NULL;
+	long isolated[2] = {0};
+
+	if (!nr)
+		return;
+	mutex_lock(&node->lru.lock);
+	unlist_run(node, folios, nr, list, isolated);
+	mutex_unlock(&node->lru.lock);
+	for (int file = 0; file < 2; file++)
+		if (isolated[file])
+			node_add_isolated(node->phys, node->nid, file, isolated[file]);
 }
 
 unsigned long node_isolate_lru(struct node *node, enum lru_list lru, unsigned max_folios,

@@ -43,6 +43,11 @@ void folio_add_lru_mlocked(struct folio *folio);
 // another, or not yet added). On success there is one more reference, and the caller owns the lru
 // links.
 must_check bool folio_isolate_lru(struct folio *folio);
+// The same for many, the lock taken once: between folio_isolate_lru_begin(), which decides, and
+// folio_isolate_lru_end() for nr folios of one node, the folio is still linked, and its links are
+// the list's. end() appends them to `list`, in order, and counts them as isolated.
+must_check bool folio_isolate_lru_begin(struct folio *folio);
+void folio_isolate_lru_end(struct folio **folios, unsigned nr, struct folio_list *list);
 // Up to max folios from the tail of one list of a node, with a reference each, onto `list`; folios
 // that are being freed are passed over. `want` (NULL: all) is asked under the LRU lock with no
 // reference taken yet. Returns pages.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The books of the virt layer: everything that is counted or linked twice must agree.
 //
-//	space_check()	trees, regions, links of rmap, tables' nr_used, each entry against its vma and
-//			folio, rss and locked_vm
-//	mm_check()	all spaces, and then each frame: its mapcount is the number of entries that map
-//			it, statistics are the sums over folios; phys_check()
+//	space_check()	trees, regions, links of rmap, tables' nr_used, each entry against its
+//			vma and folio, rss and locked_vm
+//	mm_check()	all spaces, and then each frame: its mapcount is the number of entries
+//			that map it, statistics are the sums over folios; phys_check()
 //
-// For tests and debug commands, when nothing runs: no lock is taken, nothing may change meanwhile.
+// For tests and debug commands, when nothing runs: nothing may change meanwhile.
 // A difference is a bug: it is printed with the entry, the vma and the frame, and the process
 // aborts. The counts of all frames are kept in memory that the host gives only where it is touched.
 #include "base/assert.h"
@@ -156,8 +156,8 @@ static void check_table(struct check *c, const struct page_table *table, unsigne
 		else if (!pte_none(e))
 			check_entry(c, addr, e);
 	}
-	must_hold(used == table->nr_used, "table of level %u at %#lx: %u entries, counted %u", level,
-		(unsigned long)base, used, table->nr_used);
+	must_hold(used == table->nr_used, "table of level %u at %#lx: %u entries, counted %u",
+		level, (unsigned long)base, used, table->nr_used);
 }
 
 // ---- Vmas
@@ -332,12 +332,26 @@ static void check_node(struct mm_core *mm, const struct node *node, const struct
 		sums.mapped, sums.anon_huge, anon, mapped, huge);
 }
 
+// A fault whose accessor runs already may still be finishing in a thread of the host's.
+static void settle(struct mm_core *mm)
+{
+	struct space *space;
+
+	mutex_lock(&mm->tasks_lock);
+	list_for_each_entry(space, &mm->spaces, all) {
+		write_lock(&space->mmap_lock);
+		write_unlock(&space->mmap_lock);
+	}
+	mutex_unlock(&mm->tasks_lock);
+}
+
 void mm_check(struct mm_core *mm)
 {
 	struct found found = {counts_create(), counts_create()};
 	struct object *object;
 	struct space *space;
 
+	settle(mm);
 	list_for_each_entry(space, &mm->spaces, all)
 		check_space(space, &found);
 	list_for_each_entry(object, &mm->objects, node)

@@ -21,6 +21,7 @@
 #include <errno.h>
 
 static int make_writable(struct fault *f, struct pte seen, bool exclusive);
+static int make_shared_writable(struct fault *f, struct pte seen, struct folio *folio);
 static int replace_by_copy(struct fault *f, struct pte seen, struct folio *old);
 static bool can_reuse(struct folio *folio);
 
@@ -36,9 +37,7 @@ int fault_write_protected(struct fault *f, struct pte seen)
 	if (!old)
 		return FAULT_AGAIN;
 	if (f->vma->flags & VM_SHARED) {
-		if (f->vma->object)
-			folio_mark_dirty(old);
-		err = make_writable(f, seen, false);
+		err = make_shared_writable(f, seen, old);
 	} else if (folio_test_anon(old) && frame_test(frame, PG_ANON_EXCLUSIVE)) {
 		err = make_writable(f, seen, true);
 	} else if (can_reuse(old)) {
@@ -87,6 +86,21 @@ static int make_writable(struct fault *f, struct pte seen, bool exclusive)
 			pte_writable(new) ? MMU_WRITE : MMU_READ);
 	}
 	page_table_unlock(table);
+	return err;
+}
+
+// Dirty before the accessor can store, and not cleaned before the entry is writable: write-back
+// needs the folio's lock.
+static int make_shared_writable(struct fault *f, struct pte seen, struct folio *folio)
+{
+	int err = FAULT_AGAIN;
+
+	folio_lock(folio);
+	if (folio_object(folio) == f->vma->object) {
+		folio_mark_dirty(folio);
+		err = make_writable(f, seen, false);
+	}
+	folio_unlock(folio);
 	return err;
 }
 

@@ -24,6 +24,7 @@
 
 #include "base/assert.h"
 #include "base/vmstat.h"
+#include "base/wait.h"
 #include "virt/gather.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
@@ -235,9 +236,8 @@ int fault_install(struct fault *f, const struct fault_install *in)
 	return err;
 }
 
-enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *fault)
+static enum mmu_fault_result serve_host_fault(struct space *space, const struct mmu_fault *fault)
 {
-	struct space *space = owner;
 	struct task *task = fault->tid ? task_of_tid(space->mm, fault->tid) : task_current();
 	unsigned flags = fault->may_wait ? 0 : FAULT_NOWAIT;
 	uint64_t addr;
@@ -257,6 +257,8 @@ enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *fault)
 		err = handle_fault(space, task, addr, flags);
 	if (!fault->may_wait && err != -EAGAIN)
 		host_wait_cancel(space->mm, fault->at);
+	if (err && err != -EAGAIN)
+		space_note_refusal(space, fault->at);
 	switch (err) {
 	case 0:
 		return MMU_FAULT_DONE;
@@ -267,4 +269,17 @@ enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *fault)
 	default:
 		return MMU_FAULT_BUS;
 	}
+}
+
+// The accessor may run before this returns: when it is in a thread of the backend, the space must
+// not go meanwhile.
+enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *fault)
+{
+	struct space *space = owner;
+
+	atomic_fetch_add(&space->host_faults, 1);
+	enum mmu_fault_result result = serve_host_fault(space, fault);
+	if (atomic_fetch_sub(&space->host_faults, 1) == 1)
+		wake_all(&space->host_faults);
+	return result;
 }

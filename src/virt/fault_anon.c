@@ -29,7 +29,8 @@ struct folio *fault_alloc(struct fault *f, bool zeroed)
 		f->task);
 }
 
-// Under the page-table lock: who finds the entry finds a folio that is on the LRU and can be isolated.
+// Under the page-table lock: who finds the entry finds a folio that is on the LRU and can be
+// isolated.
 void fault_add_new_anon(struct fault *f, struct folio *folio)
 {
 	folio_add_new_anon_rmap(folio, f->vma, f->addr);
@@ -65,6 +66,11 @@ int fault_anonymous(struct fault *f)
 	err = anon_vma_prepare(f->vma);
 	if (err)
 		return err;
+	if (f->mm->up.large_fault) {
+		err = f->mm->up.large_fault(f->vma, f->task, f->addr);
+		if (err)
+			return err > 0 ? 0 : err;
+	}
 	in.folio = fault_alloc(f, true);
 	if (!in.folio)
 		return -ENOMEM;

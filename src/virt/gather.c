@@ -2,14 +2,14 @@
 // A gather: the host calls that one table's changes need, as few as possible.
 //
 // Interface: virt/gather.h. It remembers one open stretch (operation, host address, frames). A
-// change that continues it makes it longer; any other change, a flush or the end of the table pushes
-// it out as one call. A stretch ends at every 2 MiB boundary, because another table with another
-// lock begins there, and the mmu promises that no two calls meet on one page.
+// change that continues it makes it longer; any other change, a flush or the end of the table
+// pushes it out as one call. A stretch ends at every 2 MiB boundary, because another table with
+// another lock begins there, and the mmu promises that no two calls meet on one page.
 //
-// Folios handed to gather_put() wait until the stretches queued before them are issued: a frame must
-// not be free, let alone used again, while the host still reaches it at the old address. They are
-// put after the table's lock is dropped, or under it when there are more than 64 of them (the locks
-// a put may need all rank above a table's).
+// Folios handed to gather_put() wait until the stretches queued before them are issued: a frame
+// must not be free, let alone used again, while the host still reaches it at the old address. They
+// are put after the table's lock is dropped, or under it when there are more than 64 of them (the
+// locks a put may need all rank above a table's).
 //
 // What can fail: map and block, -ENOMEM. A refused protect becomes a clear, which cannot fail.
 #include "virt/gather.h"
@@ -82,30 +82,10 @@ static void issue(struct gather *g)
 		g->error = err;
 }
 
-struct change {
-	enum gather_op op;
-	uintptr_t at;
-	struct pfn first;
-	unsigned nr;
-	enum mmu_prot prot;
-	bool readers;
-};
-
-static bool continues(const struct gather *g, const struct change *c)
-{
-	return g->op == c->op && c->at == g->at + g->nr * PAGE_SIZE && (c->at & ~PMD_MASK) &&
-	       (c->op == GATHER_CLEAR || c->first.n == g->first.n + g->nr) && c->prot == g->prot &&
-	       c->readers == g->readers;
-}
-
-static void queue(struct gather *g, const struct change *c)
+void gather_queue(struct gather *g, const struct gather_change *c)
 {
 	assert_that((c->at & ~PMD_MASK) / PAGE_SIZE + c->nr <= PTRS_PER_TABLE,
 		"%u pages at %#lx cross a table", c->nr, (unsigned long)c->at);
-	if (continues(g, c)) {
-		g->nr += c->nr;
-		return;
-	}
 	issue(g);
 	g->op = c->op;
 	g->at = c->at;
@@ -115,29 +95,19 @@ static void queue(struct gather *g, const struct change *c)
 	g->readers = c->readers;
 }
 
-void gather_map(struct gather *g, uintptr_t at, struct pfn pfn, unsigned nr, enum mmu_prot prot)
-{
-	queue(g, &(struct change){GATHER_MAP, at, pfn, nr, prot, false});
-}
-
 void gather_protect(struct gather *g, uintptr_t at, struct pfn pfn, unsigned nr, enum mmu_prot prot)
 {
-	queue(g, &(struct change){GATHER_PROTECT, at, pfn, nr, prot, false});
+	gather_change(g, (struct gather_change){GATHER_PROTECT, at, pfn, nr, prot, false});
 }
 
 void gather_clear(struct gather *g, uintptr_t at, unsigned nr)
 {
-	queue(g, &(struct change){GATHER_CLEAR, at, pfn_of(0), nr, MMU_NONE, false});
-}
-
-void gather_block(struct gather *g, uintptr_t at, struct pfn pfn, unsigned nr, bool readers)
-{
-	queue(g, &(struct change){GATHER_BLOCK, at, pfn, nr, MMU_NONE, readers});
+	gather_change(g, (struct gather_change){GATHER_CLEAR, at, pfn_of(0), nr, MMU_NONE, false});
 }
 
 void gather_unblock(struct gather *g, uintptr_t at, struct pfn pfn, unsigned nr, enum mmu_prot prot)
 {
-	queue(g, &(struct change){GATHER_UNBLOCK, at, pfn, nr, prot, false});
+	gather_change(g, (struct gather_change){GATHER_UNBLOCK, at, pfn, nr, prot, false});
 }
 
 // ---- Folios to put

@@ -56,15 +56,17 @@ struct gather {
 };
 
 void gather_init(struct gather *, struct mm_core *);
-// Hold the PTE-level table of addr: NULL when there is none. Keeps the lock when it is the one held.
+// Hold the PTE-level table of addr; NULL when there is none. Keeps the lock if it is held already.
 struct page_table *gather_table(struct gather *, struct space *, struct vaddr addr);
 // The same for the PMD level.
 struct page_table *gather_pmd_table(struct gather *, struct space *, struct vaddr addr);
 // Queue one change of nr pages (a PMD leaf: 512). It is issued at the latest by the next flush.
-void gather_map(struct gather *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
+static inline void gather_map(struct gather *, uintptr_t at, struct pfn, unsigned nr,
+	enum mmu_prot);
 void gather_protect(struct gather *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 void gather_clear(struct gather *, uintptr_t at, unsigned nr);
-void gather_block(struct gather *, uintptr_t at, struct pfn, unsigned nr, bool readers);
+static inline void gather_block(struct gather *, uintptr_t at, struct pfn, unsigned nr,
+	bool readers);
 void gather_unblock(struct gather *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 // Drop a folio reference once the host cannot reach it through what was queued.
 void gather_put(struct gather *, struct folio *);
@@ -77,5 +79,44 @@ void gather_release(struct gather *);
 void gather_adopt(struct gather *, struct space *, struct page_table *locked);
 // Flush, unlock the table, put the folios. Returns the first error since init.
 int gather_finish(struct gather *);
+
+// ---- Queueing, where it only makes the open stretch longer
+
+struct gather_change {
+	enum gather_op op;
+	uintptr_t at;
+	struct pfn first;
+	unsigned nr;
+	enum mmu_prot prot;
+	bool readers;
+};
+void gather_queue(struct gather *, const struct gather_change *);
+
+static inline bool gather_continues(const struct gather *g, const struct gather_change *c)
+{
+	return g->op == c->op && c->at == g->at + g->nr * PAGE_SIZE && (c->at & ~PMD_MASK) &&
+	       (c->op == GATHER_CLEAR || c->first.n == g->first.n + g->nr) && c->prot == g->prot &&
+	       c->readers == g->readers;
+}
+
+static inline void gather_change(struct gather *g, const struct gather_change c)
+{
+	if (gather_continues(g, &c))
+		g->nr += c.nr;
+	else
+		gather_queue(g, &c);
+}
+
+static inline void gather_map(struct gather *g, uintptr_t at, struct pfn pfn, unsigned nr,
+	enum mmu_prot prot)
+{
+	gather_change(g, (struct gather_change){GATHER_MAP, at, pfn, nr, prot, false});
+}
+
+static inline void gather_block(struct gather *g, uintptr_t at, struct pfn pfn, unsigned nr,
+	bool readers)
+{
+	gather_change(g, (struct gather_change){GATHER_BLOCK, at, pfn, nr, MMU_NONE, readers});
+}
 
 #endif

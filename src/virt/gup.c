@@ -27,7 +27,9 @@ static int take(struct pte e, unsigned subpage, bool own, bool write, struct fol
 	folio = frame_folio(frame);
 	if (write && !pte_writable(e))
 		return -EMLINK; // present, but not as wanted
-	if (own && folio_test_anon(folio) && !frame_test(frame, PG_ANON_EXCLUSIVE))
+	// A huge mapping is exclusive by its first page's mark.
+	if (own && folio_test_anon(folio) &&
+		!frame_test(pte_huge(e) ? &folio->page : frame, PG_ANON_EXCLUSIVE))
 		return -EMLINK;
 	if (!folio_try_get(folio))
 		return -ENOENT;
@@ -65,15 +67,14 @@ int follow_page(struct space *space, uint64_t addr, struct folio **ret_folio, un
 	return follow(space, addr, false, false, ret_folio, ret_page);
 }
 
-// A page stays present when its area becomes inaccessible; that it may not be written, its entry
-// says.
-static bool may_read(struct space *space, uint64_t addr)
+// A page of an area that nobody may touch is still in the page table.
+static bool accessible(struct space *space, uint64_t addr)
 {
 	read_lock(&space->mmap_lock);
-	const struct vma *vma = vma_lookup(space, addr);
-	bool may = vma && vma_accessible(vma);
+	struct vma *vma = vma_lookup(space, addr);
+	bool yes = vma && vma_accessible(vma);
 	read_unlock(&space->mmap_lock);
-	return may;
+	return yes;
 }
 
 int get_user_page(struct space *space, struct task *task, uint64_t addr, unsigned flags,
@@ -82,11 +83,11 @@ int get_user_page(struct space *space, struct task *task, uint64_t addr, unsigne
 	bool write = flags & FAULT_WRITE;
 	bool own = flags & (FAULT_WRITE | FAULT_UNSHARE);
 
-	if (!write && !may_read(space, addr))
-		return -EFAULT;
 	for (;;) {
-		int err = follow(space, addr, own, write, ret_folio, ret_page);
+		int err = -EFAULT;
 
+		if (accessible(space, addr))
+			err = follow(space, addr, own, write, ret_folio, ret_page);
 		if (!err)
 			return 0;
 		if (err == -EFAULT && !own) // the zero page, to read

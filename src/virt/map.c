@@ -119,8 +119,7 @@ static int map(struct space *space, struct map_request *r)
 		return -ENOMEM;
 	}
 	vma_link(vma);
-	if (region->nr_vmas > 1) // in a hole that was left of another mapping
-		vma_ask_again(vma, vma->start, vma->end);
+	vma_forget_refusals(vma, vma->start, vma->end); // of a hole that is filled
 	if (r->flags & VM_LOCKED)
 		space->locked_vm += (long)vma_pages(vma);
 	vma_merge_around(vma);

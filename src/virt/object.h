@@ -72,6 +72,17 @@ int object_create(struct mm_core *, const struct object_ops *, const char *name,
 // -EACCES: a file that may not be written; -EIO.
 int object_resize(struct object *, uint64_t size);
 void object_get(struct object *);
+// A reference to what was found on mm->objects, under objects_lock; false: it is going.
+static inline bool object_tryget(struct object *object)
+{
+	int count = atomic_load_explicit(&object->refcount, memory_order_relaxed);
+
+	while (count > 0)
+		if (atomic_compare_exchange_weak_explicit(&object->refcount, &count, count + 1,
+			    memory_order_relaxed, memory_order_relaxed))
+			return true;
+	return false;
+}
 // The last one writes dirty pages back (an error is lost) and drops all of them; nothing maps it.
 void object_put(struct object *);
 
@@ -93,6 +104,9 @@ void object_remove_folio(struct folio *);
 // folios locked and of one size, src frozen. The caller gives src its references back less those of
 // the index, and clears its mapping.
 void object_replace_folio(struct object *, struct folio *dst, struct folio *src);
+// A frozen folio of the object was dissolved: its slots hold the pieces, which get mapping and index.
+// i_pages held by the caller; flags and references are the caller's too.
+void object_split_folio(struct object *, struct folio *head, unsigned old_order, unsigned new_order);
 // Write the dirty pages of the range back and wait for those under way. 0, or the -EIO of any since
 // the last call.
 int object_sync(struct object *, uint64_t first, uint64_t nr);

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: MIT
 // The four-level page table of a space: 512 entries a table, a lock a table.
 //
-// The upper levels only grow. Tables are type-stable within their space: a freed one goes to the
-// space's own list and is used again as a table of that space, so a walker that read a pointer
-// to it may still take its lock, and then must look whether it is still the table it wanted. The
-// lock functions below do that.
+// The upper levels only grow. Tables of the PTE level are type-stable within their space: a freed
+// one goes to the space's own list and is used again as such a table, so a walker that read a
+// pointer to it may still take its lock, and then must look whether it is still the table it
+// wanted. The lock functions below do that.
 #ifndef GODWIT_VIRT_PAGE_TABLE_H
 #define GODWIT_VIRT_PAGE_TABLE_H
 
+#include "base/assert.h"
 #include "base/lock.h"
 #include "virt/pte.h"
+
+#include <stdatomic.h>
 
 struct space;
 
@@ -47,8 +50,21 @@ static inline unsigned pmd_index(struct vaddr v)
 }
 
 // Read without the lock (a hint) or under it (exact); write under it, nr_used kept right.
-struct pte table_entry(const struct page_table *, unsigned index);
-void table_set_entry(struct page_table *, unsigned index, struct pte);
+static inline struct pte table_entry(const struct page_table *table, unsigned index)
+{
+	return (struct pte){atomic_load_explicit(&table->entry[index], memory_order_acquire)};
+}
+
+static inline void table_set_entry(struct page_table *table, unsigned index, struct pte entry)
+{
+	assert_that(mutex_is_held(&table->lock), "entry %u of an unlocked table", index);
+	uint64_t old = atomic_load_explicit(&table->entry[index], memory_order_relaxed);
+
+	atomic_store_explicit(&table->entry[index], entry.v, memory_order_release);
+	table->nr_used += !pte_none(entry);
+	table->nr_used -= old != 0;
+}
+
 // A PMD entry that is neither none nor a leaf nor a PMD migration entry points to a PTE table.
 struct page_table *pmd_entry_table(struct pte pmd);
 

@@ -18,7 +18,8 @@
 // access restores.
 //
 // Locks: mmap_lock for write; one page-table lock at a time.
-// What can fail: -EINVAL, -ENOMEM (a hole, or no memory for a split), -EACCES; with nothing changed.
+// What can fail: -EINVAL, -ENOMEM (a hole, or no memory for a split), -EACCES; with nothing
+// changed.
 #include "virt/vma.h"
 
 #include "virt/object.h"
@@ -102,15 +103,14 @@ static void change_pages(struct vma_walk *w, struct page_table *table, uint64_t 
 static void protect_vma(struct vma *vma, unsigned rwx)
 {
 	struct vma_walk w = {.huge = change_huge, .pages = change_pages};
-	unsigned flags = (vma->flags & ~(unsigned)VM_RWX) | rwx;
+	unsigned old = vma->flags, flags = (old & ~(unsigned)VM_RWX) | rwx;
 
-	if (flags == vma->flags)
+	if (flags == old)
 		return;
-	bool more = flags & ~vma->flags & VM_RWX;
 	vma->flags = flags;
 	(void)vma_walk(&w, vma, vma->start, vma->end);
-	if (more)
-		vma_ask_again(vma, vma->start, vma->end);
+	if (flags & ~old)
+		vma_forget_refusals(vma, vma->start, vma->end);
 }
 
 // -ENOMEM: a hole; -EACCES: what was mapped read-only from a file opened read-only.

@@ -153,6 +153,51 @@ struct region *region_of_host(struct space *space, uintptr_t host)
 	return node ? container_of(node, struct region, by_host) : NULL;
 }
 
+// ---- Refusals: what a backend made true for an access that the engine refused stays so, until
+// the page is mapped or cleared. Present pages get that when their entries change; the others
+// here, also those that are just being moved.
+
+void space_note_refusal(struct space *space, uintptr_t host)
+{
+	read_lock(&space->mmap_lock);
+	struct region *region = region_of_host(space, host);
+	if (region)
+		atomic_store_explicit(&region->refused, true, memory_order_relaxed);
+	read_unlock(&space->mmap_lock);
+}
+
+// Within one table, or where there is none.
+static void clear_empty(struct gather *g, struct vma *vma, uint64_t start, uint64_t end)
+{
+	struct mmu *mmu = vma->space->mm->mmu;
+	struct page_table *table = gather_pmd_table(g, vma->space, vaddr_of(start));
+
+	struct pte pmd = table ? table_entry(table, pmd_index(vaddr_of(start))) : (struct pte){0};
+
+	if (pte_huge(pmd) && pte_present(pmd))
+		return;
+	table = gather_table(g, vma->space, vaddr_of(start));
+	if (!table)
+		mmu->ops->clear(mmu, vma_host(vma, start), (unsigned)((end - start) >> PAGE_SHIFT));
+	for (uint64_t addr = start; table && addr < end; addr += PAGE_SIZE)
+		if (!pte_present(table_entry(table, pte_index(vaddr_of(addr)))))
+			gather_clear(g, vma_host(vma, addr), 1);
+}
+
+void vma_forget_refusals(struct vma *vma, uint64_t start, uint64_t end)
+{
+	struct gather g;
+
+	if (!atomic_load_explicit(&vma->region->refused, memory_order_relaxed))
+		return;
+	gather_init(&g, vma->space->mm);
+	for (uint64_t next; start < end; start = next) {
+		next = min((start & PMD_MASK) + PMD_SIZE, end);
+		clear_empty(&g, vma, start, next);
+	}
+	(void)gather_finish(&g);
+}
+
 // ---- Fork
 
 // Vmas are duplicated in order of address: the region of the one before may reach over this one, as

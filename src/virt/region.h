@@ -25,6 +25,12 @@ bool region_is_own(const struct region *);
 // The region whose window holds this host address, or NULL. mmap_lock held.
 struct region *region_of_host(struct space *, uintptr_t host);
 
+// An access at this host address was refused, and the host was told so.
+void space_note_refusal(struct space *, uintptr_t host);
+// Accesses to [start, end) of the vma are permitted that were refused before: where nothing is
+// mapped, the host asks again.
+void vma_forget_refusals(struct vma *, uint64_t start, uint64_t end);
+
 // Drop mmap_lock, then close what became unused under it: an access in flight, which closing may
 // wait for, may need the lock itself.
 void space_write_unlock(struct space *space) RELEASE(&space->mmap_lock);

@@ -359,7 +359,7 @@ static bool grow_in_place(struct vma *vma, uint64_t end, uint64_t more)
 	vma_rmap_insert(vma);
 	vma_rmap_unlock(vma);
 	vma_replace(vma);
-	vma_ask_again(vma, end, end + more);
+	vma_forget_refusals(vma, end, end + more);
 	count_growth(vma, 0, more);
 	vma_merge_around(vma);
 	return true;

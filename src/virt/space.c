@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/meta.h"
+#include "base/wait.h"
 #include "phys/zone.h"
 #include "virt/vma.h"
 
@@ -90,6 +91,11 @@ static void space_destroy(struct space *space)
 	write_lock(&space->mmap_lock);
 	space_remove_range(space, 0, SPACE_END);
 	space_write_unlock(space);
+	// A thread of the backend may still be on its way out of a fault whose accessor runs
+	// already.
+	int err = wait_until(&space->host_faults, !atomic_load(&space->host_faults), WAIT_FOREVER);
+	assert_that(!err, "waiting for ever ended with %d", err);
+	(void)err;
 	assert_that(!space->nr_vmas && interval_tree_empty(&space->regions),
 		"space %u still has %u vmas", space->id, space->nr_vmas);
 	page_tables_destroy(space);

@@ -47,6 +47,7 @@ struct region {
 	struct mmu_window *window;
 	uint64_t base;	       // space address of the window's start
 	unsigned nr_vmas;      // M
+	_Atomic bool refused;  // an access was: the host may go on refusing where it was
 	struct list_head dead; // in space->dead_regions                            M
 };
 
@@ -72,6 +73,7 @@ struct space {
 	struct list_head all; // in mm->spaces
 	unsigned id;
 	_Atomic int users;
+	_Atomic unsigned host_faults; // being served; waited for before the space goes
 	struct rwlock mmap_lock; // rank MMAP
 	struct interval_tree vmas;	 // M
 	unsigned nr_vmas;		 // M
@@ -89,6 +91,7 @@ struct space {
 	uint64_t numa_scan_offset;
 	_Atomic int numa_scan_seq;
 	void *khugepaged_slot, *ksm_slot;
+	_Atomic bool thp_disabled; // PR_SET_THP_DISABLE; a fork inherits it
 };
 
 // Where [addr, addr+len) shall be and what it is.

@@ -85,9 +85,6 @@ struct vma_walk {
 // Huge entries that reach out of [start, end) are split first, unless keep_huge; -ENOMEM when that
 // fails (the rest is walked nevertheless). mmap_lock held in any way.
 int vma_walk(struct vma_walk *, struct vma *, uint64_t start, uint64_t end);
-// Accesses to pages without a present entry are permitted that were not before: the host, which may have
-// been told to refuse them, asks the engine again. mmap_lock held for write.
-void vma_ask_again(struct vma *, uint64_t start, uint64_t end);
 // A huge entry that has addr in its middle becomes a table. mmap_lock held in any way. 0, -ENOMEM,
 // -EINVAL (hugetlb).
 int vma_split_huge_at(struct vma *, uint64_t addr);

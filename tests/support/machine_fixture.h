@@ -38,7 +38,6 @@ struct fx {
 	uint64_t marked[VMSTAT_ITEMS];
 };
 
-#pragma weak mm_check
 #define fx_ok(call)                                                                                \
 	do {                                                                                       \
 		long fx_ret = (call);                                                              \
@@ -213,6 +212,7 @@ static inline void fx_move_alloc(struct fx_move *mv, uint64_t addr, uint64_t pag
 		mv->pages[i] = addr + i * PAGE_SIZE;
 		mv->nodes[i] = node;
 		mv->status[i] = -1000;
+		mv->why[i] = WHY_ABORTED;
 	}
 }
 
@@ -274,9 +274,7 @@ static inline void fx_check(struct fx *fx)
 	assert_int_equal(vmstat_read(&fx->stat, VM_NR_ISOLATED_ANON), 0);
 	assert_int_equal(vmstat_read(&fx->stat, VM_NR_ISOLATED_FILE), 0);
 	assert_int_equal(lock_rank_held_count(), 0);
-	if (mm_check)
-		mm_check(&fx->mm);
-	phys_check(&fx->phys);
+	mm_check(&fx->mm);
 }
 
 #endif

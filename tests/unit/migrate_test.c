@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Migration of folios that tasks map: contents, placement, counters, host calls, and what comes back
-// when it does not go through. Everything runs on the model mmu (tests/support/model_mmu.h).
+// Migration of folios that tasks map: contents, placement, counters, host calls, and what comes
+// back when it does not go through. Everything runs on the model mmu (tests/support/model_mmu.h).
 #include "../support/machine_fixture.h"
 
 #include "virt/page_table.h"

@@ -24,7 +24,7 @@ struct mini_page {
 	struct pfn pfn; // 0: absent
 	enum mmu_prot prot;
 	enum mini_kind kind;
-	bool shared;	  // a store copies the page first
+	bool shared; // a store copies the page first
 	atomic_bool moving;
 };
 
@@ -38,6 +38,9 @@ struct mini {
 	struct mini_page *page;
 	atomic_ulong faults, waits, copies;
 };
+
+// GODWIT_TEST_HUGE=1: with transparent huge pages, where the host has them.
+#define mini_huge (getenv("GODWIT_TEST_HUGE") != NULL)
 
 static struct pfn mini_frames(struct mini *m, unsigned node, unsigned nr)
 {
@@ -91,10 +94,11 @@ static enum mmu_fault_result mini_copy(struct mini *m, struct mini_page *p, size
 	return MMU_FAULT_DONE;
 }
 
-static enum mmu_fault_result mini_present(struct mini *m, struct mini_page *p, size_t i,
-	const struct mmu_fault *f)
+static enum mmu_fault_result mini_present(
+	struct mini *m, struct mini_page *p, size_t i, const struct mmu_fault *f)
 {
-	if (p->prot == MMU_NONE || (f->access == MMU_ACCESS_WRITE && p->prot == MMU_READ && !p->shared))
+	if (p->prot == MMU_NONE ||
+		(f->access == MMU_ACCESS_WRITE && p->prot == MMU_READ && !p->shared))
 		return MMU_FAULT_SEGV;
 	if (f->access == MMU_ACCESS_WRITE && p->shared)
 		return mini_copy(m, p, i);
@@ -196,7 +200,8 @@ static void mini_fill(struct mini *m, size_t page, unsigned nr, unsigned node, e
 	mutex_lock(&m->lock);
 	to = mini_frames(m, node, nr);
 	for (unsigned i = 0; i < nr; i++) {
-		memset(m->mmu->ops->peek(m->mmu, pfn_add(to, i)), (int)((page + i) & 0xff), PAGE_SIZE);
+		memset(m->mmu->ops->peek(m->mmu, pfn_add(to, i)), (int)((page + i) & 0xff),
+			PAGE_SIZE);
 		m->page[page + i].pfn = pfn_add(to, i);
 		m->page[page + i].prot = prot;
 		m->page[page + i].kind = MINI_AREA;
@@ -245,6 +250,7 @@ static int mini_open(struct mini *m, const struct mmu_config *config, size_t win
 			.bytes = 32ul << 20,
 			.host_node = -1,
 			.keep_tables = true,
+			.huge = mini_huge,
 		};
 
 		assert_int_equal(arena_open(&a, &m->arena[node]), 0);
@@ -262,8 +268,6 @@ static int mini_open(struct mini *m, const struct mmu_config *config, size_t win
 static void mini_close(struct mini *m)
 {
 	mmu_thread_leave(m->mmu);
-	mutex_lock(&m->lock); // the threads that booked the last faults are done
-	mutex_unlock(&m->lock);
 	m->mmu->ops->window_close(m->mmu, m->window);
 	m->mmu->ops->close(m->mmu);
 	for (unsigned node = 0; node < 2; node++)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// move_pages(2): the order of its checks, statuses, batches, and what it returns when a batch fails.
+// move_pages(2): the order of its checks, statuses, batches, and what it returns when a batch
+// fails.
 #include "../support/machine_fixture.h"
 
 #include <errno.h>

@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-static enum mmu_fault_result on_fault(void *owner maybe_unused,
-	const struct mmu_fault *fault maybe_unused)
+static enum mmu_fault_result on_fault(
+	void *owner maybe_unused, const struct mmu_fault *fault maybe_unused)
 {
 	return MMU_FAULT_SEGV;
 }

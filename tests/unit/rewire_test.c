@@ -1,54 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Both blockers of the rewire backend, under real threads that use raw pointers and system calls.
 // What cannot be had here (userfaultfd) is skipped with the reason.
-#include "mini_engine.h"
+#include "mini_run.h"
 
-#include "base/mark.h"
-#include "machine/vma_budget.h"
-
-#include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <time.h>
 
-#define PAGES 2048ul
 #define MS 1000000ul
-
-static const char *blocker_name;
-static struct mmu_config config = {.backend = MMU_BACKEND_REWIRE};
-static struct mini mini;
-
-static bool syscall_safe(void)
-{
-	return mini.mmu->caps & MMU_SYSCALL_SAFE;
-}
-
-static void catcher(int sig, siginfo_t *info, void *context);
-
-// cmocka puts its own SIGSEGV handler before each function it calls, so the machine is opened and
-// closed inside of the test proper; and the program's handler, which the machine's chains to,
-// before it.
-static void run_with_machine(void **state)
-{
-	struct sigaction act = {.sa_sigaction = catcher, .sa_flags = SA_SIGINFO};
-	void (*test)(void) = *(void (**)(void))*state;
-
-	sigaction(SIGSEGV, &act, NULL);
-	sigaction(SIGBUS, &act, NULL);
-	assert_int_equal(mini_open(&mini, &config, PAGES << PAGE_SHIFT), 0);
-	test();
-	mini_close(&mini);
-}
-
-static int teardown(void **state maybe_unused)
-{
-	fault_disarm_all();
-	vma_budget_set_limit(0);
-	return 0;
-}
 
 static uint64_t now_ns(void)
 {
@@ -113,8 +73,8 @@ static void unblock_restores(void)
 
 			assert_int_equal(mini_block(&mini, 0, nr, round & 1), 0);
 			mutex_lock(&mini.lock);
-			mini.mmu->ops->unblock(mini.mmu, mini_at(&mini, 0), mini.page[0].pfn, nr,
-				MMU_WRITE);
+			mini.mmu->ops->unblock(
+				mini.mmu, mini_at(&mini, 0), mini.page[0].pfn, nr, MMU_WRITE);
 			mini_moved(&mini, 0, nr);
 			mutex_unlock(&mini.lock);
 			for (unsigned i = 0; i < nr; i++) {
@@ -193,7 +153,8 @@ static void moves_under_writers(void)
 			for (size_t i = 0; i < 512; i += 128)
 				for (unsigned one = 0; one < 128; one += 1 + moves % 127)
 					assert_int_equal(
-						mini_move(&mini, page + i + one, 1, node, false), 0);
+						mini_move(&mini, page + i + one, 1, node, false),
+						0);
 		for (size_t page = 0; page < 1024; page += 512) {
 			struct pfn to = mini_frames(&mini, !node, 512);
 
@@ -203,7 +164,8 @@ static void moves_under_writers(void)
 				assert_int_equal(mini_block(&mini, page + i, 1, true), 0);
 				memcpy(mini.mmu->ops->peek(mini.mmu, pfn_add(to, i)),
 					mini.mmu->ops->peek(mini.mmu, from), PAGE_SIZE);
-				assert_int_equal(mini_finish(&mini, page + i, 1, pfn_add(to, i)), 0);
+				assert_int_equal(
+					mini_finish(&mini, page + i, 1, pfn_add(to, i)), 0);
 			}
 		}
 	}
@@ -219,42 +181,6 @@ static void moves_under_writers(void)
 }
 
 // --- permissions --------------------------------------------------------------------------------
-
-static sigjmp_buf escape;
-static volatile sig_atomic_t expecting, caught, caught_code;
-static void *volatile caught_at;
-
-static void catcher(int sig, siginfo_t *info, void *context maybe_unused)
-{
-	if (!expecting) {
-		static const char text[] = "a signal nobody expected\n";
-
-		(void)!write(2, text, sizeof(text) - 1);
-		abort();
-	}
-	expecting = false;
-	caught = sig;
-	caught_code = info->si_code;
-	caught_at = info->si_addr;
-	siglongjmp(escape, 1);
-}
-
-// The signal that the access raised, 0 if none.
-static int signal_of(size_t page, bool write)
-{
-	caught = 0;
-	expecting = true;
-	if (!sigsetjmp(escape, 1)) {
-		if (write)
-			*mini_byte(&mini, page) = 1;
-		else
-			(void)*mini_byte(&mini, page);
-	}
-	expecting = false;
-	if (caught)
-		assert_ptr_equal(caught_at, (void *)mini_at(&mini, page));
-	return caught;
-}
 
 static void read_only_is_copied_on_write(void)
 {
@@ -276,8 +202,8 @@ static void read_only_is_copied_on_write(void)
 			*mini_byte(&mini, 1024 + nr - 1) = 0xee;
 			assert_int_equal(*mini_byte(&mini, 1024 + nr - 1), 0xee);
 			assert_int_not_equal(old.n, mini_pfn(&mini, 1024 + nr - 1).n);
-			assert_int_equal(*(uint8_t *)mini.mmu->ops->peek(mini.mmu, old),
-				(nr - 1) & 0xff);
+			assert_int_equal(
+				*(uint8_t *)mini.mmu->ops->peek(mini.mmu, old), (nr - 1) & 0xff);
 			mini_clear(&mini, 1024, nr);
 		}
 }
@@ -351,9 +277,10 @@ static void on_usr1(int sig maybe_unused)
 	interrupted = *mini_byte(&mini, 20) + 1; // moving: waits inside the handler
 }
 
-static void *mover_main(void *arg maybe_unused)
+static void *mover_main(void *arg)
 {
-	sleep_ms(30);
+	for (int ms = 0; arg && ms < 10000 && !mini.waits; ms++) // until somebody waits for it
+		sleep_ms(1);
 	return (void *)(intptr_t)mini_finish(&mini, 20, 1, mini_pfn(&mini, 20));
 }
 
@@ -369,7 +296,7 @@ static void handler_that_touches_a_moving_page(void)
 	mini_fill(&mini, 20, 1, 0, MMU_WRITE);
 	interrupted = 0;
 	assert_int_equal(mini_block(&mini, 20, 1, true), 0);
-	pthread_create(&mover, NULL, mover_main, NULL);
+	pthread_create(&mover, NULL, mover_main, &mini);
 	raise(SIGUSR1);
 	assert_int_equal(interrupted, 21);
 	pthread_join(mover, &err);
@@ -411,17 +338,18 @@ static void recv_into_moving(void)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
 	assert_int_equal(send(fd[1], "datagram", 8, 0), 8);
 	assert_int_equal(mini_block(&mini, 20, 1, true), 0);
-	pthread_create(&mover, NULL, mover_main, NULL);
+	if (syscall_safe())
+		pthread_create(&mover, NULL, mover_main, &mini);
 	n = recv(fd[0], (void *)mini_at(&mini, 20), 8, 0);
 	if (syscall_safe()) {
 		assert_int_equal(n, 8);
+		pthread_join(mover, NULL);
+		assert_memory_equal((void *)mini_at(&mini, 20), "datagram", 8);
 	} else {
 		assert_int_equal(n, -1);
 		assert_int_equal(errno, EFAULT);
+		assert_null(mover_main(NULL));
 	}
-	pthread_join(mover, NULL);
-	if (syscall_safe())
-		assert_memory_equal((void *)mini_at(&mini, 20), "datagram", 8);
 	close(fd[0]);
 	close(fd[1]);
 }
@@ -450,6 +378,16 @@ static void *reader_main(void *arg)
 	close(fd[0]);
 	close(fd[1]);
 	return NULL;
+}
+
+static bool is_shared(size_t page)
+{
+	bool shared;
+
+	mutex_lock(&mini.lock);
+	shared = mini.page[page].shared;
+	mutex_unlock(&mini.lock);
+	return shared;
 }
 
 // The frame is mapped read-only, watched for 20 us, and must not change: the store has to become a
@@ -483,7 +421,9 @@ static void read_only_has_no_gap(void)
 		assert_int_equal(mini_finish(&mini, 40, 1, to), 0);
 		while (spin++ < 30)
 			assert_memory_equal(frame, before, PAGE_SIZE);
-		mutex_lock(&mini.lock); // wait for its copy, or make it writable
+		for (int ms = 0; rounds % 16 == 0 && ms < 5000 && is_shared(40); ms++)
+			sleep_ms(1);	// somebody's store has it copied;
+		mutex_lock(&mini.lock); // or it is made writable
 		if (mini.page[40].shared) {
 			mini.page[40].shared = false;
 			mini.page[40].prot = MMU_WRITE;
@@ -513,9 +453,8 @@ static void aliases_are_coherent(void)
 		return;
 	mini_fill(&mini, 0, 1, 0, MMU_WRITE);
 	frame = mini_pfn(&mini, 0);
-	assert_int_equal(mini.mmu->ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, NULL, &mini,
-				 &other),
-		0);
+	assert_int_equal(
+		mini.mmu->ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, NULL, &mini, &other), 0);
 	assert_int_equal(mini.mmu->ops->map(mini.mmu, other->start, frame, 1, MMU_WRITE), 0);
 	*(volatile uint8_t *)other->start = 77;
 	assert_int_equal(*mini_byte(&mini, 0), 77);
@@ -530,319 +469,66 @@ static void aliases_are_coherent(void)
 	mini.mmu->ops->window_close(mini.mmu, other);
 }
 
-// --- windows, budget, failures ------------------------------------------------------------------
-
-static void windows_do_not_nest(void)
+// Pages of the host's hugetlb pool: 2 MiB at a time or not at all.
+static void pfn_swap(struct pfn *a, struct pfn *b)
 {
+	struct pfn t = *a;
+
+	*a = *b;
+	*b = t;
+}
+
+static void hugetlb_pages(void)
+{
+	struct arena_config c = {.bytes = 2 * PMD_SIZE, .kind = ARENA_HUGETLB, .host_node = -1};
 	const struct mmu_ops *ops = mini.mmu->ops;
-	struct mmu_window *w = NULL;
-	void *hint = (void *)mini_at(&mini, 16);
+	uintptr_t at = mini_at(&mini, 512);
+	struct arena *arena;
+	struct pfn a, b;
+	int err = arena_open(&c, &arena);
 
-	assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE, 0, hint, &mini, &w), -EEXIST);
-	hint = (void *)(mini_at(&mini, 0) - PAGE_SIZE);
-	assert_int_equal(ops->window_open(mini.mmu, 2 * PAGE_SIZE, 0, hint, &mini, &w), -EEXIST);
-	assert_null(w);
-	assert_int_equal(ops->window_open(mini.mmu, 0, 0, NULL, &mini, &w), -EINVAL);
-	assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE + 1, 0, NULL, &mini, &w), -EINVAL);
-	assert_int_equal(ops->map(mini.mmu, mini_at(&mini, PAGES), pfn_of(1), 1, MMU_WRITE), -EFAULT);
-	assert_int_equal(ops->map(mini.mmu, mini_at(&mini, 0), pfn_of(1), 1, MMU_WRITE), -EINVAL);
-	*mini_byte(&mini, 16) = 3;
-	assert_int_equal(*mini_byte(&mini, 16), 3);
-	for (int round = 0; round < 2; round++) { // at an address that has just been given back
-		assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, round ? hint : NULL,
-					 &mini, &w),
-			0);
-		hint = (void *)w->start;
-		assert_int_equal(w->start % PMD_SIZE, 0);
-		ops->window_close(mini.mmu, w);
+	if (err) {
+		print_message("no free huge pages in the pool: %s\n", strerror(-err));
+		return;
 	}
-}
-
-static size_t host_vmas(void)
-{
-	FILE *f = fopen("/proc/self/maps", "re");
-	uintptr_t start, end;
-	char line[512];
-	size_t n = 0;
-
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%lx-%lx", &start, &end) == 2)
-			n += start < mini_at(&mini, PAGES) && end > mini_at(&mini, 0);
-	fclose(f);
-	return n;
-}
-
-static void mappings_are_counted(void)
-{
-	uint64_t seed = 88172645463325252ull;
-
-	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
-	mini_fill(&mini, 512, 512, 1, MMU_WRITE);
-	for (int step = 0; step < 300; step++) {
-		size_t page, nr;
-
-		seed ^= seed << 13;
-		seed ^= seed >> 7;
-		seed ^= seed << 17;
-		page = seed % 1024;
-		nr = 1 + (seed >> 20) % 4;
-		if (page + nr > 1024 || page / 512 != (page + nr - 1) / 512)
-			continue;
-		switch ((seed >> 40) % 5) {
-		case 0:
-			mini_fill(&mini, page, (unsigned)nr, seed >> 50 & 1, MMU_WRITE);
-			break;
-		case 1:
-			mini_fill(&mini, page, (unsigned)nr, seed >> 50 & 1, MMU_READ);
-			break;
-		case 2:
-			assert_int_equal(mini_move(&mini, page, 1, seed >> 50 & 1, seed >> 51 & 1), 0);
-			break;
-		case 3:
-			assert_int_equal(mini_protect(&mini, page, 1,
-						 (enum mmu_prot)((seed >> 50) % 3), false),
-				0);
-			break;
-		default:
-			mini_clear(&mini, page, (unsigned)nr);
-			mini_fill(&mini, page, (unsigned)nr, 0, MMU_WRITE);
-		}
-		assert_in_range(vma_budget_used(), host_vmas(), host_vmas() + 1);
+	a = pfn_of(arena->first);
+	b = pfn_add(a, 512);
+	assert_int_equal(ops->map(mini.mmu, at, a, 512, MMU_WRITE), 0);
+	memset((void *)at, 3, PMD_SIZE);
+	for (int round = 0; round < 4; round++) {
+		assert_int_equal(ops->block(mini.mmu, at, a, 512, round & 1), 0);
+		memcpy(ops->peek(mini.mmu, b), ops->peek(mini.mmu, a), PMD_SIZE);
+		assert_int_equal(ops->map(mini.mmu, at, b, 512, MMU_WRITE), 0);
+		assert_int_equal(mini_byte(&mini, 1023)[4095], 3 + round);
+		mini_byte(&mini, 1023)[4095]++;
+		pfn_swap(&a, &b);
 	}
-	mini_clear(&mini, 0, 512);
+	assert_true(ops->map(mini.mmu, at + PAGE_SIZE, b, 1, MMU_WRITE) < 0);
+	err = ops->map(mini.mmu, at, a, 512, MMU_READ);
+	assert_int_equal(err, config.blocker == MMU_BLOCKER_USERFAULTFD ? -EOPNOTSUPP : 0);
+	assert_int_equal(ops->map(mini.mmu, at, a, 512, MMU_WRITE), 0);
+	mini_byte(&mini, 1023)[4095] = 1;
+	assert_int_equal(ops->protect(mini.mmu, at, a, 512, MMU_NONE), 0);
+	ops->clear(mini.mmu, at, 512);
+	assert_int_equal(*mini_byte(&mini, 700), 0); // a frame of the ordinary node now
 	mini_clear(&mini, 512, 512);
-	assert_in_range(host_vmas(), 1, 6); // leftovers are put together again
-}
-
-static void moves_stop_at_the_budget(void)
-{
-	struct mmu_stats stats;
-	unsigned moved = 0;
-	int err = 0;
-
-	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
-	vma_budget_set_limit(20);
-	for (size_t page = 1; page < 511 && !err; page += 2) {
-		err = mini_move(&mini, page, 1, 1, false);
-		moved += !err;
-	}
-	assert_int_equal(err, -ENOMEM);
-	assert_in_range(moved, 5, 9);
-	assert_true(vma_budget_used() <= 18);
-	assert_int_equal(mini_move(&mini, 1, 1, 0, false), 0); // needs no mapping more
-	*mini_byte(&mini, 700) = 1;			       // a fault may use the rest
-	for (size_t page = 0; page < 512; page++) {
-		assert_int_equal(*mini_byte(&mini, page), page & 0xff);
-		*mini_byte(&mini, page) = (uint8_t)page;
-	}
-	mmu_stats(mini.mmu, &stats);
-	assert_int_equal(stats.moves_refused, 1);
-	assert_int_equal(stats.vma_limit, 20);
-}
-
-static void check_pages(size_t first, size_t nr)
-{
-	for (size_t page = first; page < first + nr; page++) {
-		assert_int_equal(mini_byte(&mini, page)[9], page & 0xff);
-		mini_byte(&mini, page)[8] = 1;
-	}
-}
-
-static int inject_move(unsigned nr)
-{
-	return mini_move(&mini, 512, nr, 1, true);
-}
-
-static int inject_protect(unsigned nr)
-{
-	int err = mini_protect(&mini, 512, nr, MMU_READ, true);
-
-	return err ? err : mini_protect(&mini, 512, nr, MMU_WRITE, false);
-}
-
-static int inject_map_read(unsigned nr)
-{
-	int err;
-
-	mutex_lock(&mini.lock);
-	err = mini.mmu->ops->map(mini.mmu, mini_at(&mini, 512), mini.page[512].pfn, nr, MMU_READ);
-	mutex_unlock(&mini.lock);
-	return err ? err : mini_protect(&mini, 512, nr, MMU_WRITE, false);
-}
-
-static int inject_block_unblock(unsigned nr)
-{
-	int err = mini_block(&mini, 512, nr, false);
-
-	if (err)
-		return err;
-	mutex_lock(&mini.lock);
-	mini.mmu->ops->unblock(mini.mmu, mini_at(&mini, 512), mini.page[512].pfn, nr, MMU_WRITE);
-	mini_moved(&mini, 512, nr);
-	mutex_unlock(&mini.lock);
-	return 0;
-}
-
-static int inject_clear(unsigned nr)
-{
-	struct pfn first = mini_pfn(&mini, 512);
-	int err;
-
-	mini_clear(&mini, 512, nr);
-	mutex_lock(&mini.lock);
-	for (unsigned i = 0; i < nr; i++)
-		mini.page[512 + i].pfn = pfn_add(first, i);
-	err = mini.mmu->ops->map(mini.mmu, mini_at(&mini, 512), first, nr, MMU_WRITE);
-	mutex_unlock(&mini.lock);
-	return err;
-}
-
-static int inject_window(unsigned nr)
-{
-	struct mmu_window *w;
-	int err = mini.mmu->ops->window_open(mini.mmu, nr * PAGE_SIZE, PMD_SIZE, NULL, &mini, &w);
-
-	if (!err)
-		mini.mmu->ops->window_close(mini.mmu, w);
-	return err;
-}
-
-// Host call 0, 1, 2... of an operation fails; whatever it says, every page is what it was, and
-// reachable, after it.
-static void failures_leave_everything(void)
-{
-	static int (*const op[])(unsigned) = {inject_move, inject_protect, inject_map_read,
-		inject_block_unblock, inject_clear, inject_window};
-	static const unsigned sizes[] = {1, 16, 512};
-
-	if (!GODWIT_DEBUG)
-		return;
-	for (unsigned o = 0; o < ARRAY_SIZE(op); o++)
-		for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++) {
-			uint64_t n = 0;
-			bool hit = true;
-
-			mini_fill(&mini, 512, 512, 0, MMU_WRITE);
-			for (; hit; n++) {
-				fault_arm(FI_SYSCALL, FI_THREAD, n, 1);
-				int err = op[o](sizes[s]);
-
-				hit = fault_disarm(FI_SYSCALL);
-				assert_true(!err || hit);
-				if (err)
-					assert_int_equal(err, -ENOMEM);
-				check_pages(512, 512);
-			}
-			assert_in_range(n, 2, 12);
-		}
-}
-
-static void failures_of_many(void)
-{
-	if (!GODWIT_DEBUG)
-		return;
-	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
-	for (uint64_t n = 0; n < 8; n++) {
-		struct mmu_stats stats;
-
-		fault_arm(FI_SYSCALL, FI_THREAD, n, 3);
-		(void)!inject_clear(16);
-		(void)!inject_move(16);
-		(void)!inject_block_unblock(16);
-		fault_disarm(FI_SYSCALL);
-		check_pages(512, 512);
-		mmu_stats(mini.mmu, &stats);
-	}
-}
-
-static int can_open(const struct mmu_config *c)
-{
-	struct mmu *mmu;
-	int err = mmu_open(c, mini_fault, &mmu);
-
-	if (!err)
-		mmu->ops->close(mmu);
-	return err;
+	arena_close(arena);
 }
 
 #define ALL_TESTS(X)                                                                               \
-	X(first_touch) \
-	X(map_move_clear) \
-	X(unblock_restores) \
-	X(moves_under_writers) \
-	X(read_only_is_copied_on_write) \
-	X(protect_back_and_forth) \
-	X(refused_and_broken) \
-	X(foreign_faults_reach_the_program) \
-	X(handler_that_touches_a_moving_page) \
-	X(read_into_untouched) \
-	X(recv_into_moving) \
-	X(read_only_has_no_gap) \
-	X(aliases_are_coherent) \
-	X(windows_do_not_nest) \
-	X(mappings_are_counted) \
-	X(moves_stop_at_the_budget) \
-	X(failures_leave_everything) \
-	X(failures_of_many)
+	X(first_touch)                                                                             \
+	X(map_move_clear)                                                                          \
+	X(unblock_restores)                                                                        \
+	X(moves_under_writers)                                                                     \
+	X(read_only_is_copied_on_write)                                                            \
+	X(protect_back_and_forth)                                                                  \
+	X(refused_and_broken)                                                                      \
+	X(foreign_faults_reach_the_program)                                                        \
+	X(handler_that_touches_a_moving_page)                                                      \
+	X(read_into_untouched)                                                                     \
+	X(recv_into_moving)                                                                        \
+	X(read_only_has_no_gap)                                                                    \
+	X(aliases_are_coherent)                                                                    \
+	X(hugetlb_pages)
 
-static int run_all(enum mmu_blocker blocker, const char *name)
-{
-	static void (*const functions[])(void) = {
-#define X(name) name,
-		ALL_TESTS(X)
-#undef X
-	};
-	static const char *const names[] = {
-#define X(name) #name,
-		ALL_TESTS(X)
-#undef X
-	};
-	struct CMUnitTest tests[ARRAY_SIZE(functions)];
-
-	for (size_t i = 0; i < ARRAY_SIZE(functions); i++)
-		tests[i] = (struct CMUnitTest){names[i], run_with_machine, NULL, teardown,
-			(void *)(uintptr_t)&functions[i]};
-	blocker_name = name;
-	config.blocker = blocker;
-	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
-}
-
-// As an ordinary user, in a child: signals must work; userfaultfd for user mode always does, and
-// says that it is not syscall-safe unless the host lets everybody have the full one.
-static int run_unprivileged(void)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
-			_exit(77);
-		int failed = run_all(MMU_BLOCKER_SIGNAL, "rewire/signal as nobody");
-
-		config.user_mode_only = true;
-		config.blocker = MMU_BLOCKER_USERFAULTFD;
-		if (!can_open(&config))
-			failed += run_all(MMU_BLOCKER_USERFAULTFD, "rewire/userfaultfd as nobody");
-		_exit(failed ? 1 : 0);
-	}
-	if (waitpid(pid, &status, 0) != pid)
-		return 1;
-	return WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 77) ? 0 : 1;
-}
-
-int main(int argc, char **argv)
-{
-	int failed, err;
-
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
-	failed = run_all(MMU_BLOCKER_SIGNAL, "rewire/signal");
-	config.blocker = MMU_BLOCKER_USERFAULTFD;
-	err = can_open(&config);
-	if (!err)
-		failed += run_all(MMU_BLOCKER_USERFAULTFD, "rewire/userfaultfd");
-	else
-		print_message("userfaultfd skipped: %s\n", strerror(-err));
-	failed += run_unprivileged();
-	return failed;
-}
+MINI_MAIN(ALL_TESTS)

@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-static enum mmu_fault_result on_fault(void *owner maybe_unused,
-	const struct mmu_fault *fault maybe_unused)
+static enum mmu_fault_result on_fault(
+	void *owner maybe_unused, const struct mmu_fault *fault maybe_unused)
 {
 	fail_msg("the host reported a fault");
 	return MMU_FAULT_BUS;
@@ -50,8 +50,8 @@ static void everything_by_peek(void **state maybe_unused)
 	assert_int_equal(arena_back(arena, pfn, 1), 0);
 	assert_int_equal(mmu->ops->window_open(mmu, PMD_SIZE, PMD_SIZE, NULL, mmu, &w), 0);
 	assert_ptr_equal(w->owner, mmu);
-	assert_int_equal(mmu->ops->window_open(mmu, PAGE_SIZE, 0, (void *)w->start, mmu, &other),
-		-EEXIST);
+	assert_int_equal(
+		mmu->ops->window_open(mmu, PAGE_SIZE, 0, (void *)w->start, mmu, &other), -EEXIST);
 	assert_int_equal(mmu->ops->map(mmu, w->start, pfn, 1, MMU_WRITE), 0);
 	assert_int_equal(mincore((void *)w->start, PAGE_SIZE, &resident), 0);
 	assert_int_equal(mmu->ops->block(mmu, w->start, pfn, 1, true), 0);

@@ -147,6 +147,10 @@ static const struct {
 	{START "khugepaged 0\n", 4, 12, "1 to 1000"},
 	{START "sleep 5 minutes\n", 4, 9, "the end of the line"},
 	{START "sleep 5m\n", 4, 7, "a time such as"},
+	{START "store o\n", 4, 8, "a size, or move, check or where"},
+	{START "store o 1M object=4\n", 4, 19, "8 to 4096 bytes"},
+	{START "store o 1M\nstore o fly\n", 5, 9, "move, check or where"},
+	{START "store o 1M\nstore o move from=0\n", 5, 20, "no to="},
 	{START "cma take X 1M\n", 4, 5, "alloc or free"},
 	{START "cma free X\n", 4, 10, "cma alloc made before"},
 	{START "cma alloc X 1M\ncma alloc X 1M\n", 5, 11, "without an allocation"},
@@ -257,6 +261,7 @@ static const char whole_language[] =
 	"A load a writes threads=2\nA load s reads\nA stop a\nA stop s\nA split a\n"
 	"compact\ncompact node=0\nkhugepaged 1\nksmd 2\nbalance 3\ncma alloc X 16M\ncma free X\n"
 	"contig node=0 pages=512\noffline_page A a\nfill node=3 leave=16M\nunfill\nsleep 500ms\n"
+	"store o 64K object=96 node=0\nstore o move from=0 to=2\nstore o check\nstore o where\n"
 	"mark\nshow vmstat pgfault pgmigrate_success\nshow numa_maps A.a\nshow smaps A.a\n"
 	"show buddyinfo\nshow numastat\nshow hugepages\nshow trace\n"
 	"expect return >= 0\nexpect errno EBUSY\nexpect signal SIGBUS\nexpect text bind:1\n"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // vmas against a slow model: a byte a page that says what is mapped how, whether it is resident
 // and what it holds. Random maps, unmaps, protections, moves, flags, writes and drops must agree
-// with it after each step, on the engine's side and the host's.
-#include "witness_mmu.h"
+// with it after each step, on the engine's side and the host's; also when one allocation of the
+// engine or one host call in the middle of an operation fails: then nothing may have changed.
+#include "huge_pages.h"
 
 #define MODEL_PAGES 2048u // 8 MiB: four tables
 #define MODEL_BASE 0x400000000000ull
@@ -18,6 +19,8 @@ struct model {
 	struct virt_test *t;
 	struct object *shm;
 	uint64_t seed;
+	bool armed;
+	unsigned nr_failed, nr_moved, nr_huge;
 	struct model_page page[MODEL_PAGES];
 	uint8_t shm_byte[MODEL_PAGES]; // the object's page n is mapped at page n only
 };
@@ -34,11 +37,11 @@ static unsigned pick(struct model *m, unsigned below)
 
 static void pick_range(struct model *m, unsigned *ret_first, unsigned *ret_nr)
 {
-	static const unsigned sizes[] = {1, 2, 3, 8, 40, 300, 512, 600};
+	static const unsigned sizes[] = {1, 2, 3, 8, 40, 300, 512, 512, 600, 1024};
 	unsigned nr = sizes[pick(m, ARRAY_SIZE(sizes))];
 
 	*ret_first = pick(m, MODEL_PAGES - nr + 1);
-	if (pick(m, 4) == 0 && nr >= 512)
+	if (pick(m, 3) && nr >= 512)
 		*ret_first &= ~511u;
 	*ret_nr = nr;
 }
@@ -59,6 +62,30 @@ static bool none_mapped(const struct model *m, unsigned first, unsigned nr)
 	return true;
 }
 
+// One failure at a random place of the next operation, or none.
+static void arm(struct model *m)
+{
+	m->armed = pick(m, 3) == 0;
+	if (m->armed && pick(m, 2))
+		fault_arm(FI_META, FI_THREAD, pick(m, 12), 1);
+	else if (m->armed)
+		m->t->w->fail_at = (long)pick(m, 6);
+}
+
+// Did the operation fail because it was told to? Then nothing changed.
+static bool told_to_fail(struct model *m, int64_t err)
+{
+	bool hit = fault_disarm(FI_META);
+
+	hit |= m->t->w->failed;
+	m->t->w->failed = false;
+	m->t->w->fail_at = -1;
+	if (!hit || err != -ENOMEM)
+		return false;
+	m->nr_failed++;
+	return true;
+}
+
 // ---- Operations: each on the engine and on the model
 
 static void do_map(struct model *m)
@@ -73,8 +100,11 @@ static void do_map(struct model *m)
 		.object = shared ? m->shm : NULL,
 		.pgoff = shared ? first : 0};
 	uint64_t got;
+	arm(m);
 	int err = space_map(m->t->space, &r, &got);
 
+	if (told_to_fail(m, err))
+		return;
 	assert_int_equal(err, none_mapped(m, first, nr) ? 0 : -EEXIST);
 	for (unsigned i = first; !err && i < first + nr; i++)
 		m->page[i] = (struct model_page){.mapped = true, .rwx = RW, .shared = shared};
@@ -84,7 +114,11 @@ static void do_unmap(struct model *m)
 {
 	unsigned first, nr;
 	pick_range(m, &first, &nr);
-	assert_int_equal(space_unmap(m->t->space, addr_of(first), (uint64_t)nr << PAGE_SHIFT), 0);
+	arm(m);
+	int err = space_unmap(m->t->space, addr_of(first), (uint64_t)nr << PAGE_SHIFT);
+	if (told_to_fail(m, err))
+		return;
+	assert_int_equal(err, 0);
 	for (unsigned i = first; i < first + nr; i++)
 		m->page[i] = (struct model_page){0};
 }
@@ -94,8 +128,11 @@ static void do_protect(struct model *m)
 	static const unsigned prots[] = {0, VM_READ, RW, RW};
 	unsigned first, nr, rwx = prots[pick(m, 4)];
 	pick_range(m, &first, &nr);
+	arm(m);
 	int err = space_protect(m->t->space, addr_of(first), (uint64_t)nr << PAGE_SHIFT, rwx);
 
+	if (told_to_fail(m, err) && all_mapped(m, first, nr))
+		return;
 	assert_int_equal(err, all_mapped(m, first, nr) ? 0 : -ENOMEM);
 	for (unsigned i = first; !err && i < first + nr; i++)
 		m->page[i].rwx = rwx;
@@ -158,8 +195,11 @@ static void do_write(struct model *m)
 {
 	unsigned page = pick(m, MODEL_PAGES);
 	uint8_t byte = (uint8_t)(1 + pick(m, 255));
+	arm(m);
 	int64_t n = space_write(m->t->space, m->t->task, addr_of(page) + 17, &byte, 1);
 
+	if (told_to_fail(m, n))
+		return;
 	if (!m->page[page].mapped || !(m->page[page].rwx & VM_WRITE)) {
 		assert_int_equal(n, -EFAULT);
 		return;
@@ -183,9 +223,12 @@ static void do_move(struct model *m)
 	bool overlap = to < first + nr && first < to + nr;
 	if (to + nr > MODEL_PAGES || overlap)
 		return;
+	arm(m);
 	int err = space_remap(m->t->space, addr_of(first), (uint64_t)nr << PAGE_SHIFT,
 		(uint64_t)nr << PAGE_SHIFT, addr_of(to), true, &got);
 
+	if (told_to_fail(m, err))
+		return;
 	// One vma is asked for, and what may be one vma the model does not know: shared pages
 	// stay out of it, they would not be at their own offset any more.
 	if (err) {
@@ -194,11 +237,24 @@ static void do_move(struct model *m)
 		return;
 	}
 	assert_int_equal(got, addr_of(to));
+	m->nr_moved++;
 	for (unsigned i = 0; i < nr; i++) {
 		assert_true(m->page[first + i].mapped);
 		m->page[to + i] = m->page[first + i];
 		m->page[first + i] = (struct model_page){0};
 	}
+}
+
+static void do_huge(struct model *m)
+{
+	unsigned first = pick(m, MODEL_PAGES) & ~511u;
+	struct vma *vma = vma_lookup(m->t->space, addr_of(first));
+
+	if (!vma || vma->object || vma->end < addr_of(first + 512) || !(vma->flags & VM_WRITE))
+		return;
+	space_free_tables(m->t->space, addr_of(first), addr_of(first + 512));
+	if (!huge_install(m->t, addr_of(first)))
+		m->nr_huge++;
 }
 
 // A moved shared mapping shows the object at other places than the model keeps; unmap it again.
@@ -234,6 +290,11 @@ static void check_page(struct model *m, unsigned i)
 	assert_int_equal(!!(vma->flags & VM_SHARED), p->shared);
 }
 
+static uint8_t byte_of(struct model *m, struct pfn pfn)
+{
+	return ((uint8_t *)witness_peek(m->t->m.mm.mmu, pfn))[17];
+}
+
 // Without a fault: what is resident must hold the byte, what is not must read as nothing written.
 static void check_contents(struct model *m, unsigned i)
 {
@@ -244,12 +305,11 @@ static void check_contents(struct model *m, unsigned i)
 	if (!p->mapped)
 		assert_true(pte_none(e));
 	else if (pte_present(e))
-		assert_int_equal(((uint8_t *)witness_peek(m->t->m.mm.mmu, pte_pfn(e)))[17], want);
+		assert_int_equal(byte_of(m, pfn_at(m->t->space, addr_of(i))), want);
 	else if (!p->shared)
 		assert_int_equal(want, 0);
 }
 
-// Neighbours that nothing tells apart are one vma: count the differences.
 static void compare(struct model *m)
 {
 	for (unsigned i = 0; i < MODEL_PAGES; i++) {
@@ -263,17 +323,16 @@ static void random_operations_agree_with_the_model(void **state)
 	static struct model model;
 	struct model *m = &model;
 	static void (*const ops[])(struct model *) = {do_map, do_map, do_unmap, do_protect,
-		do_protect, do_advise, do_drop, do_lock, do_move, do_move, do_write, do_write,
-		do_write, do_write, do_write, do_write};
+		do_protect, do_advise, do_drop, do_lock, do_move, do_move, do_huge, do_huge,
+		do_write, do_write, do_write, do_write, do_write, do_write};
 
 	memset(m, 0, sizeof(*m));
 	m->t = *state;
 	m->seed = test_seed();
+	m->t->m.mm.up.split_huge_pmd = huge_split_pmd;
 	assert_int_equal(object_create_shmem(&m->t->m.mm, "model", MODEL_PAGES * PAGE_SIZE,
 				 &m->shm), 0);
-	for (unsigned step = 0; step < 1500; step++) {
-		if (pick(m, 8) == 0)
-			m->t->w->fail_at = -1;
+	for (unsigned step = 0; step < 4000; step++) {
 		ops[pick(m, ARRAY_SIZE(ops))](m);
 		drop_moved_shared(m);
 		if (step % 8 == 0)
@@ -284,6 +343,8 @@ static void random_operations_agree_with_the_model(void **state)
 			space_check(m->t->space);
 	}
 	compare(m);
+	printf("told to fail %u times, %u moves, %u huge pages\n", m->nr_failed, m->nr_moved,
+		m->nr_huge);
 	task_exit(m->t->task);
 	m->t->task = NULL;
 	object_put(m->shm);

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// godwit bench migrate: what moving pages costs on this host. The measuring is done in bench/.
+//
+// Progress goes to stderr when that is a terminal and the run takes longer than a second; results
+// go to stdout. Exit status: 0 measured, 1 the bytes of a page were wrong after a move or there was
+// no memory, 2 bad usage, 77 nothing that was asked for can be measured here.
+
+#include "cli/bench_report.h"
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUNDS_MAX 10000
+
+static const char usage[] =
+	"usage: godwit bench migrate [--quick] [--rounds N] [--filter TEXT] [--json]\n"
+	"\n"
+	"  --quick        a few seconds: that it runs, not how fast\n"
+	"  --rounds N     measured rounds of each row (15)\n"
+	"  --filter TEXT  only rows whose CASE/BLOCKER/ARENA/COPY contains TEXT\n"
+	"  --json         all figures, \"schema\": 1\n";
+
+struct progress {
+	struct timespec start;
+	bool shown;
+};
+
+static double seconds_since(const struct timespec *start)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - start->tv_sec) + (double)(now.tv_nsec - start->tv_nsec) / 1e9;
+}
+
+static void show_progress(unsigned done, unsigned total, const char *name, void *arg)
+{
+	struct progress *p = arg;
+
+	if (seconds_since(&p->start) < 1)
+		return;
+	fprintf(stderr, "\r\033[K%u/%u %s", done, total, name);
+	p->shown = true;
+}
+
+static void clear_progress(const struct progress *p)
+{
+	if (p->shown)
+		fprintf(stderr, "\r\033[K");
+}
+
+static bool any_measured(const struct bench_report *report)
+{
+	for (size_t i = 0; i < report->nr; i++)
+		if (!report->row[i].skipped[0])
+			return true;
+	return false;
+}
+
+static int run(struct bench_options *options, bool json)
+{
+	struct bench_report report;
+	struct progress progress = {0};
+	int err, status;
+
+	clock_gettime(CLOCK_MONOTONIC, &progress.start);
+	options->progress = isatty(STDERR_FILENO) ? show_progress : NULL;
+	options->progress_arg = &progress;
+	err = bench_migrate(options, &report);
+	clear_progress(&progress);
+	status = err ? CLI_FAILED : any_measured(&report) ? CLI_OK : CLI_SKIPPED;
+	if (err == -EIO)
+		fprintf(stderr, "godwit: %s: the bytes of a page are wrong\n",
+			report.row[report.nr - 1].name);
+	else if (err)
+		fprintf(stderr, "godwit: %s\n", strerror(-err));
+	if ((json ? bench_print_json : bench_print_table)(&report))
+		status = CLI_FAILED;
+	bench_report_release(&report);
+	return status;
+}
+
+static bool read_rounds(const char *text, unsigned *ret_rounds)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || !n || n > ROUNDS_MAX)
+		return false;
+	*ret_rounds = (unsigned)n;
+	return true;
+}
+
+static int cmd_migrate(int argc, char **argv)
+{
+	static const struct option known[] = {
+		{"quick", no_argument, NULL, 'q'},
+		{"rounds", required_argument, NULL, 'r'},
+		{"filter", required_argument, NULL, 'f'},
+		{"json", no_argument, NULL, 'j'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	struct bench_options options = {0};
+	bool json = false;
+
+	opterr = 0;
+	optind = 1;
+	for (int c; (c = getopt_long(argc, argv, ":h", known, NULL)) >= 0;) {
+		if (c == 'q')
+			options.quick = true;
+		else if (c == 'f')
+			options.filter = optarg;
+		else if (c == 'j')
+			json = true;
+		else if (c == 'h')
+			return fputs(usage, stdout) < 0 ? CLI_FAILED : CLI_OK;
+		else if (c != 'r')
+			return cli_usage_error("godwit bench migrate", "bad option or value: %s",
+				argv[optind - 1]);
+		else if (!read_rounds(optarg, &options.rounds))
+			return cli_usage_error("godwit bench migrate",
+				"--rounds takes 1 to %d, not '%s'", ROUNDS_MAX, optarg);
+	}
+	if (optind < argc)
+		return cli_usage_error("godwit bench migrate", "unexpected '%s'", argv[optind]);
+	return run(&options, json);
+}
+
+int cmd_bench(int argc, char **argv)
+{
+	static const struct cli_command commands[] = {
+		{"migrate", "[--quick] [--rounds N] [--filter TEXT] [--json]",
+			"moves of pages, against memcpy", cmd_migrate},
+	};
+
+	return cli_dispatch("godwit bench", commands, sizeof(commands) / sizeof(commands[0]), argc,
+		argv);
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT
+// godwit where PID: on which nodes the memory of a process lies.
+//
+// One row a mapping that has memory: its size, what of it is resident, and the part on each node,
+// from /proc/PID/numa_maps; what of it is mapped by huge entries, shared with others, locked or (on
+// kernels that say so) merged by KSM, from smaps. Then the totals: a row for each size of pages,
+// and one for all. Columns that would be empty for every row are left out. A kernel without NUMA
+// has one node, which everything is on. The process is only looked at, and goes on meanwhile; the
+// numbers of two files may be a moment apart.
+
+#include "cli/cli.h"
+#include "cli/table.h"
+#include "host/nodes.h"
+#include "host/process.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KINDS_MAX 8
+
+struct total { // of the mappings with one size of page
+	uint64_t page_bytes;
+	uint64_t resident, huge, shared, locked, swapped, ksm;
+	uint64_t on_node[MAX_NODES]; // bytes
+};
+
+struct view {
+	struct host host;
+	struct host_nodes nodes;
+	struct host_process process;
+	struct host_mappings mappings;
+	struct total kinds[KINDS_MAX], all;
+	size_t kind_count;
+	bool has_ksm;
+};
+
+// ---- Sums ---------------------------------------------------------------------------------------
+
+static uint64_t bytes_on(const struct view *v, const struct host_mapping *m, int node)
+{
+	if (m->has_nodes)
+		return m->pages[node] * m->page_bytes;
+	return nodemask_weight(v->nodes.memory) == 1 &&
+			       nodemask_test(v->nodes.memory, (unsigned)node)
+		       ? m->resident
+		       : 0;
+}
+
+static struct total *kind_of(struct view *v, uint64_t page_bytes)
+{
+	for (size_t i = 0; i < v->kind_count; i++)
+		if (v->kinds[i].page_bytes == page_bytes || i == KINDS_MAX - 1)
+			return &v->kinds[i];
+	v->kinds[v->kind_count].page_bytes = page_bytes;
+	return &v->kinds[v->kind_count++];
+}
+
+static void add(const struct view *v, struct total *t, const struct host_mapping *m)
+{
+	int node;
+
+	t->resident += m->resident;
+	t->huge += m->huge;
+	t->shared += m->shared;
+	t->locked += m->locked;
+	t->swapped += m->swapped;
+	t->ksm += m->ksm;
+	for_each_node_in(node, v->nodes.memory) {
+		t->on_node[node] += bytes_on(v, m, node);
+	}
+}
+
+static void sum_up(struct view *v)
+{
+	for (size_t i = 0; i < v->mappings.count; i++) {
+		const struct host_mapping *m = &v->mappings.v[i];
+
+		v->has_ksm |= m->has_ksm;
+		if (!m->resident && !m->swapped)
+			continue;
+		add(v, kind_of(v, m->page_bytes), m);
+		add(v, &v->all, m);
+	}
+}
+
+// ---- Table --------------------------------------------------------------------------------------
+
+static void add_columns(const struct view *v, struct libscols_table *table)
+{
+	char title[24];
+	int node;
+
+	table_column(table, "ADDRESS", true);
+	table_column(table, "SIZE", true);
+	table_column(table, "RESIDENT", true);
+	for_each_node_in(node, v->nodes.memory) {
+		snprintf(title, sizeof title, "NODE %d", node);
+		table_column(table, title, true);
+	}
+	table_column(table, "PAGES", true);
+	table_column(table, "HUGE", true);
+	table_column(table, "SHARED", true);
+	if (v->all.locked)
+		table_column(table, "LOCKED", true);
+	if (v->all.ksm)
+		table_column(table, "KSM", true);
+	if (v->all.swapped)
+		table_column(table, "SWAPPED", true);
+	table_column(table, "POLICY", false);
+	table_column(table, "MAPPING", false);
+}
+
+// All cells from RESIDENT to SWAPPED; the column after them.
+static unsigned add_sums(const struct view *v, struct libscols_line *row, const struct total *t)
+{
+	unsigned column = 2;
+	int node;
+
+	table_size(row, column++, t->resident);
+	for_each_node_in(node, v->nodes.memory) {
+		table_size(row, column++, t->on_node[node]);
+	}
+	table_size(row, column++, t->page_bytes);
+	table_size(row, column++, t->huge);
+	table_size(row, column++, t->shared);
+	if (v->all.locked)
+		table_size(row, column++, t->locked);
+	if (v->all.ksm)
+		table_size(row, column++, t->ksm);
+	if (v->all.swapped)
+		table_size(row, column++, t->swapped);
+	return column;
+}
+
+static void add_mapping(
+	const struct view *v, struct libscols_table *table, const struct host_mapping *m)
+{
+	struct libscols_line *row = table_row(table);
+	struct total one = {.page_bytes = m->page_bytes};
+	unsigned column;
+
+	add(v, &one, m);
+	table_cell(row, 0, "%" PRIx64, m->start);
+	table_size(row, 1, m->end - m->start);
+	column = add_sums(v, row, &one);
+	table_cell(row, column++, "%s", m->policy ? m->policy : "-");
+	table_cell(row, column, "%s", *m->name ? m->name : "anonymous");
+}
+
+static void add_total(
+	const struct view *v, struct libscols_table *table, const char *name, const struct total *t)
+{
+	struct libscols_line *row = table_row(table);
+
+	table_cell(row, 0, "%s", name);
+	add_sums(v, row, t);
+}
+
+static void print_table(const struct view *v, bool only_total)
+{
+	struct libscols_table *table = table_new(stdout);
+	char allowed[NODEMASK_TEXT_MAX];
+
+	nodemask_format(v->process.mems_allowed, allowed, sizeof allowed);
+	printf("process %d, %s, %u thread%s%s%s\n", (int)v->process.pid, v->process.name,
+		v->process.threads, v->process.threads == 1 ? "" : "s",
+		*allowed ? ", allowed on nodes " : "", allowed);
+	add_columns(v, table);
+	for (size_t i = 0; i < v->mappings.count && !only_total; i++)
+		if (v->mappings.v[i].resident || v->mappings.v[i].swapped)
+			add_mapping(v, table, &v->mappings.v[i]);
+	for (size_t i = 0; i < v->kind_count && v->kind_count > 1; i++)
+		add_total(v, table, "sum", &v->kinds[i]);
+	add_total(v, table, "total", &v->all);
+	table_print(table);
+}
+
+// ---- JSON ---------------------------------------------------------------------------------------
+
+static void add_number(struct json_object *o, const char *key, uint64_t number)
+{
+	json_object_object_add(o, key, json_object_new_uint64(number));
+}
+
+static void add_text(struct json_object *o, const char *key, const char *text)
+{
+	json_object_object_add(o, key, text ? json_object_new_string(text) : NULL);
+}
+
+static struct json_object *sums_json(const struct view *v, const struct total *t)
+{
+	struct json_object *o = json_object_new_object(), *nodes = json_object_new_object();
+	char name[16];
+	int node;
+
+	for_each_node_in(node, v->nodes.memory) {
+		snprintf(name, sizeof name, "%d", node);
+		add_number(nodes, name, t->on_node[node]);
+	}
+	if (t->page_bytes)
+		add_number(o, "page_bytes", t->page_bytes);
+	add_number(o, "resident_bytes", t->resident);
+	json_object_object_add(o, "node_bytes", nodes);
+	add_number(o, "huge_bytes", t->huge);
+	add_number(o, "shared_bytes", t->shared);
+	add_number(o, "locked_bytes", t->locked);
+	add_number(o, "swapped_bytes", t->swapped);
+	if (v->has_ksm)
+		add_number(o, "ksm_bytes", t->ksm);
+	return o;
+}
+
+static struct json_object *mapping_json(const struct view *v, const struct host_mapping *m)
+{
+	struct total one = {.page_bytes = m->page_bytes};
+	struct json_object *o;
+	char address[24];
+
+	add(v, &one, m);
+	o = sums_json(v, &one);
+	snprintf(address, sizeof address, "%" PRIx64, m->start);
+	add_text(o, "address", address);
+	add_number(o, "size_bytes", m->end - m->start);
+	add_text(o, "policy", m->policy);
+	add_text(o, "name", m->name);
+	return o;
+}
+
+static void print_json(const struct view *v, bool only_total)
+{
+	struct json_object *o = json_object_new_object(), *kinds = json_object_new_array();
+	struct json_object *mappings = json_object_new_array();
+
+	for (size_t i = 0; i < v->mappings.count; i++)
+		if (v->mappings.v[i].resident || v->mappings.v[i].swapped)
+			json_object_array_add(mappings, mapping_json(v, &v->mappings.v[i]));
+	for (size_t i = 0; i < v->kind_count; i++)
+		json_object_array_add(kinds, sums_json(v, &v->kinds[i]));
+	add_number(o, "schema", 1);
+	add_number(o, "pid", (uint64_t)v->process.pid);
+	add_text(o, "name", v->process.name);
+	add_number(o, "threads", v->process.threads);
+	if (only_total)
+		json_object_put(mappings);
+	else
+		json_object_object_add(o, "mappings", mappings);
+	json_object_object_add(o, "by_page_size", kinds);
+	json_object_object_add(o, "total", sums_json(v, &v->all));
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	json_object_put(o);
+}
+
+// ---- Command ------------------------------------------------------------------------------------
+
+struct options {
+	const char *root;
+	bool json, only_total;
+	pid_t pid;
+};
+
+static int read_view(const struct options *o, struct view *v)
+{
+	int err = host_init(&v->host, o->root);
+
+	if (!err)
+		err = host_nodes_read(&v->host, &v->nodes);
+	if (!err)
+		err = host_process_read(&v->host, o->pid, &v->process);
+	if (!err)
+		err = host_mappings_read(&v->host, o->pid, &v->mappings);
+	if (!err)
+		sum_up(v);
+	return err;
+}
+
+static int show(const struct options *o)
+{
+	struct view *v = calloc(1, sizeof *v);
+	int err = v ? read_view(o, v) : -ENOMEM;
+
+	if (err == -EACCES || err == -EPERM)
+		fprintf(stderr, "godwit: process %d is another user's: root may look\n",
+			(int)o->pid);
+	else if (err)
+		fprintf(stderr, "godwit: process %d: %s\n", (int)o->pid, strerror(-err));
+	else if (o->json)
+		print_json(v, o->only_total);
+	else
+		print_table(v, o->only_total);
+	if (v)
+		host_mappings_release(&v->mappings);
+	free(v);
+	return err ? CLI_FAILED : CLI_OK;
+}
+
+int cmd_where(int argc, char **argv)
+{
+	static const struct option known[] = {
+		{"json", no_argument, NULL, 'j'},
+		{"total", no_argument, NULL, 't'},
+		{"root", required_argument, NULL, 'r'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
+	};
+	struct options o = {0};
+	char *end;
+	long pid;
+
+	optind = 1;
+	for (int option; (option = getopt_long(argc, argv, "h", known, NULL)) >= 0;) {
+		if (option == 'h') {
+			puts("godwit where [--json] [--total] [--root FOLDER] PID");
+			return CLI_OK;
+		}
+		if (option == '?')
+			return CLI_USAGE;
+		o.json |= option == 'j';
+		o.only_total |= option == 't';
+		o.root = option == 'r' ? optarg : o.root;
+	}
+	if (optind + 1 != argc)
+		return cli_usage_error("godwit where", "one process is expected");
+	pid = strtol(argv[optind], &end, 10);
+	if (pid <= 0 || *end || pid > INT32_MAX)
+		return cli_usage_error("godwit where", "'%s' is no process", argv[optind]);
+	o.pid = (pid_t)pid;
+	return show(&o);
+}

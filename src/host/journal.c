@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT
+// The journal of changes to the machine: save, set, restore, whatever happens.
+//
+// A file in /run (root) or $XDG_RUNTIME_DIR, locked with flock(2) as long as this process or its
+// guardian lives. A line is an entry:
+//
+//   set PATH VALUE     what PATH held before it was first changed, or what undoes a change
+//   rmdir PATH         a folder that was made
+//
+// An entry is written before the change it is about; a line that ends without a newline was being
+// written when its process died, so nothing was changed yet. Restoring goes from the last line to
+// the first and then empties the file: an empty file owes nothing. Doing it twice does no harm.
+//
+//   who restores                      when
+//   the process itself                at its normal end, also after errors and Ctrl-C
+//   the guardian, a child of it       when the process is gone without having said so (kill -9):
+//                                     then the pipe between them ends
+//   the next process that opens it    when both are gone (power does not count: the tunables are
+//                                     then as the machine boots)
+//
+// Tunables that hold no state (a write is an action) are never saved. A value that the kernel
+// prints with brackets is saved as the word inside.
+
+#include "host/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FILE_NAME "godwit.restore"
+#define LINE_MAX_BYTES 1024
+
+// ---- The file -----------------------------------------------------------------------------------
+
+static int journal_path(const struct host *host, char *buf, size_t size)
+{
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+	int n;
+
+	if (*host->root || geteuid() == 0)
+		n = snprintf(buf, size, "%s/run/" FILE_NAME, host->root);
+	else if (dir && *dir)
+		n = snprintf(buf, size, "%s/" FILE_NAME, dir);
+	else
+		return -EACCES;
+	return n < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+// The first line of the lock's holder is "# pid N"; it is no entry.
+static pid_t owner_of(int fd)
+{
+	char text[32] = "";
+	int pid = 0;
+
+	if (pread(fd, text, sizeof text - 1, 0) < 0 || sscanf(text, "# pid %d", &pid) != 1)
+		return 0;
+	return pid;
+}
+
+static bool is_alive(pid_t pid)
+{
+	return pid > 0 && (!kill(pid, 0) || errno == EPERM);
+}
+
+// A guardian that is just restoring needs a moment.
+static int take_lock(int fd, pid_t *ret_owner)
+{
+	for (int i = 0; i < 100; i++) {
+		if (!flock(fd, LOCK_EX | LOCK_NB))
+			return 0;
+		*ret_owner = owner_of(fd);
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (is_alive(*ret_owner))
+			break;
+		nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	}
+	return -EBUSY;
+}
+
+static int empty(struct host_journal *journal)
+{
+	char text[32];
+	int n = snprintf(text, sizeof text, "# pid %d\n", (int)getpid());
+
+	if (ftruncate(journal->fd, 0) || write(journal->fd, text, (size_t)n) != n)
+		return -errno;
+	return 0;
+}
+
+int host_journal_open(struct host *host, struct host_journal *ret_journal, pid_t *ret_owner,
+	host_complaint_fn *complain, void *arg)
+{
+	struct host_journal j = {.host = host, .guard = -1};
+	int err = journal_path(host, j.path, sizeof j.path);
+
+	*ret_owner = 0;
+	if (err)
+		return err;
+	j.fd = open(j.path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (j.fd < 0)
+		return -errno;
+	err = take_lock(j.fd, ret_owner);
+	if (!err) {
+		host_journal_restore(&j, complain, arg);
+		err = empty(&j);
+	}
+	if (err)
+		close(j.fd);
+	else
+		*ret_journal = j;
+	return err;
+}
+
+static int add_line(struct host_journal *journal, const char *line)
+{
+	size_t length = strlen(line);
+
+	return write(journal->fd, line, length) == (ssize_t)length ? 0 : -EIO;
+}
+
+static char *read_lines(struct host_journal *journal)
+{
+	struct stat st;
+	char *text;
+	ssize_t n;
+
+	if (fstat(journal->fd, &st) || !(text = malloc((size_t)st.st_size + 1)))
+		return NULL;
+	n = pread(journal->fd, text, (size_t)st.st_size, 0);
+	text[n > 0 ? n : 0] = '\0';
+	return text;
+}
+
+static bool has_line(struct host_journal *journal, const char *begin)
+{
+	char *text = read_lines(journal);
+	size_t length = strlen(begin);
+	bool found = false;
+
+	for (const char *line = text; line && !found; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		found = !strncmp(line, begin, length);
+	}
+	free(text);
+	return found;
+}
+
+// ---- Changes ------------------------------------------------------------------------------------
+
+static bool is_action(const char *path)
+{
+	static const char *const actions[] = {"proc/sys/vm/compact_memory",
+		"proc/sys/vm/drop_caches", "proc/sys/vm/stat_refresh",
+		"sys/kernel/debug/split_huge_pages"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
+		if (!strcmp(path, actions[i]))
+			return true;
+	return false;
+}
+
+static int save(struct host_journal *journal, const char *path)
+{
+	char line[LINE_MAX_BYTES], value[512], *text;
+	int n;
+
+	n = snprintf(line, sizeof line, "set %s ", path);
+	if (n >= (int)sizeof line)
+		return -ENAMETOOLONG;
+	if (is_action(path) || has_line(journal, line) || host_read(journal->host, path, &text))
+		return 0;
+	host_chosen(text, value, sizeof value);
+	free(text);
+	if (strchr(value, '\n'))
+		return 0; // no state that a write could bring back
+	n = snprintf(line, sizeof line, "set %s %s\n", path, value);
+	return n >= (int)sizeof line ? -ENAMETOOLONG : add_line(journal, line);
+}
+
+int host_journal_set(struct host_journal *journal, const char *path, const char *value)
+{
+	int err = save(journal, path);
+
+	return err ? err : host_write(journal->host, path, value);
+}
+
+int host_journal_undo(struct host_journal *journal, const char *path, const char *value)
+{
+	char line[LINE_MAX_BYTES];
+
+	if (snprintf(line, sizeof line, "set %s %s\n", path, value) >= (int)sizeof line)
+		return -ENAMETOOLONG;
+	return add_line(journal, line);
+}
+
+int host_journal_made(struct host_journal *journal, const char *path)
+{
+	char line[LINE_MAX_BYTES];
+
+	if (snprintf(line, sizeof line, "rmdir %s\n", path) >= (int)sizeof line)
+		return -ENAMETOOLONG;
+	return add_line(journal, line);
+}
+
+// ---- Restoring ----------------------------------------------------------------------------------
+
+// A cgroup is busy until the last of its processes has been reaped.
+static int remove_patiently(struct host *host, const char *path)
+{
+	int err = -EBUSY;
+
+	for (int i = 0; i < 100 && err == -EBUSY; i++) {
+		if (i)
+			nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+		err = host->ops->remove_folder(host, path);
+	}
+	return err == -ENOENT ? 0 : err;
+}
+
+static void restore_line(
+	struct host_journal *journal, char *line, host_complaint_fn *complain, void *arg)
+{
+	char text[LINE_MAX_BYTES + 128], *kind = strsep(&line, " "), *path = strsep(&line, " ");
+	int err;
+
+	if (!strcmp(kind, "set") && path && line)
+		err = host_write(journal->host, path, line);
+	else if (!strcmp(kind, "rmdir") && path)
+		err = remove_patiently(journal->host, path);
+	else
+		return;
+	if (!err || !complain)
+		return;
+	snprintf(text, sizeof text, "cannot put back %s%s%s: %s", path, line ? " to " : "",
+		line ? line : "", strerror(-err));
+	complain(arg, text);
+}
+
+static int restore(struct host_journal *journal, host_complaint_fn *complain, void *arg)
+{
+	char *text = read_lines(journal), *end;
+	int count = 0;
+
+	if (!text)
+		return -ENOMEM;
+	end = strrchr(text, '\n'); // what follows was not changed yet
+	while (end) {
+		char *line;
+
+		*end = '\0';
+		end = strrchr(text, '\n');
+		line = end ? end + 1 : text;
+		count += *line && *line != '#';
+		restore_line(journal, line, complain, arg);
+	}
+	free(text);
+	return count;
+}
+
+void host_journal_restore(struct host_journal *journal, host_complaint_fn *complain, void *arg)
+{
+	int count = restore(journal, complain, arg);
+	int err = count < 0 ? count : empty(journal);
+
+	if (err && complain)
+		complain(arg, "the list of what to put back cannot be used");
+}
+
+int host_journal_recover(struct host *host, host_complaint_fn *complain, void *arg)
+{
+	struct host_journal j = {.host = host, .guard = -1};
+	pid_t owner = 0;
+	int err = journal_path(host, j.path, sizeof j.path);
+
+	if (err)
+		return err;
+	j.fd = open(j.path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
+	if (j.fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	err = take_lock(j.fd, &owner);
+	if (!err) {
+		err = restore(&j, complain, arg);
+		if (err >= 0 && empty(&j))
+			err = -EIO;
+	}
+	close(j.fd);
+	return err;
+}
+
+// ---- The guardian -------------------------------------------------------------------------------
+
+static void complain_to_stderr(void *arg, const char *text)
+{
+	(void)arg;
+	dprintf(STDERR_FILENO, "godwit: %s\n", text);
+}
+
+static void close_between(unsigned first, unsigned last)
+{
+	if (first <= last)
+		syscall(SYS_close_range, first, last, 0);
+}
+
+// Whatever else this process has open (sockets of tasks, the other end of the pipe) must end with
+// it, not with the guardian.
+static void keep_only(int a, int b)
+{
+	int low = a < b ? a : b, high = a < b ? b : a;
+
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	close_between(3, (unsigned)low - 1);
+	close_between((unsigned)low + 1, (unsigned)high - 1);
+	close_between((unsigned)high + 1, ~0u);
+}
+
+_Noreturn static void stand_guard(struct host_journal *journal, int pipe_end)
+{
+	sigset_t all;
+	char byte;
+	ssize_t n;
+
+	setsid();
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	keep_only(journal->fd, pipe_end);
+	do
+		n = read(pipe_end, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 0)
+		host_journal_restore(journal, complain_to_stderr, NULL);
+	_exit(0);
+}
+
+int host_journal_guard(struct host_journal *journal)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (pid == 0)
+		stand_guard(journal, ends[0]);
+	close(ends[0]);
+	if (pid < 0) {
+		close(ends[1]);
+		return -EAGAIN;
+	}
+	journal->guard = ends[1];
+	journal->guardian = pid;
+	return 0;
+}
+
+void host_journal_close(struct host_journal *journal, host_complaint_fn *complain, void *arg)
+{
+	if (journal->fd < 0)
+		return;
+	host_journal_restore(journal, complain, arg);
+	if (ftruncate(journal->fd, 0) && complain)
+		complain(arg, "the list of what to put back cannot be emptied");
+	if (journal->guard >= 0) {
+		// Restored; a guardian that only saw the pipe end would do it once more.
+		if (write(journal->guard, "", 1) != 1)
+			kill(journal->guardian, SIGKILL);
+		close(journal->guard);
+		while (waitpid(journal->guardian, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	close(journal->fd);
+	journal->fd = journal->guard = -1;
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+// What was changed on the machine, and how it was before: kept in a file, so that whatever happens
+// to this process it can be put back.
+#ifndef GODWIT_HOST_JOURNAL_H
+#define GODWIT_HOST_JOURNAL_H
+
+#include "host/host.h"
+
+struct host_journal {
+	struct host *host;
+	int fd; // the file, locked; -1: there is none
+	char path[300];
+	int guard; // end of a pipe to the guardian; -1: there is none
+	pid_t guardian;
+};
+
+// Told of each thing that could not be put back.
+typedef void host_complaint_fn(void *arg, const char *text);
+
+// Takes the machine: at most one process has a journal of it. What a process that died left behind
+// is put back first. -EBUSY: another process has it (*ret_owner, if not 0); -EACCES: nowhere to
+// keep the file; others of open(2).
+must_check int host_journal_open(struct host *host, struct host_journal *ret_journal,
+	pid_t *ret_owner, host_complaint_fn *complain, void *arg);
+
+// Starts a process that puts everything back when this one dies. Only while this process has one
+// thread. It closes all files but stderr and its own.
+must_check int host_journal_guard(struct host_journal *journal);
+
+// Writes a tunable; what it was before goes to the journal first, unless it is there already or
+// the file cannot be read (an action, no state). The kernel's answer.
+must_check int host_journal_set(struct host_journal *journal, const char *path, const char *value);
+// What is to be written there at the end, where reading does not tell it.
+must_check int host_journal_undo(struct host_journal *journal, const char *path, const char *value);
+// A folder that was, or will be, made and has to go (a cgroup).
+must_check int host_journal_made(struct host_journal *journal, const char *path);
+
+// Puts everything back, youngest first, and empties the journal.
+void host_journal_restore(struct host_journal *journal, host_complaint_fn *complain, void *arg);
+// Restores, ends the guardian, gives the machine back.
+void host_journal_close(struct host_journal *journal, host_complaint_fn *complain, void *arg);
+
+// For `godwit lab restore`: the number of entries that a dead process left and that have been put
+// back, or what host_journal_open says.
+must_check int host_journal_recover(struct host *host, host_complaint_fn *complain, void *arg);
+
+#endif

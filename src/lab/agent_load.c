@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+// Background load of a task on the host: threads that keep accessing a range.
+//
+// The bytes mean what they mean on the engine: each page has a 64-byte lane for each thread. A
+// writer puts a number there that only it could have put there (page and round), and finds it one
+// round later, or a write was lost. A reader never writes: what it saw in its first round it must
+// see in all others. The longest time of one access after the first round is the stall.
+//
+// Threads inherit the cpus of the task. A thread whose access dies of a signal counts a loss and
+// ends. STOP joins the threads of its load. A forked child has none of them.
+
+#include "lab/host_wire.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define LANE 64
+#define LANES 64
+#define PAGE 4096
+
+struct load_thread {
+	struct agent_load *load;
+	unsigned lane;
+	pthread_t thread;
+	uint64_t accesses, stall_ns, lost;
+	uint64_t *seen; // readers: the first value of each page
+};
+
+struct agent_load {
+	struct agent_load *next;
+	uint64_t key, address, pages;
+	bool writes;
+	unsigned count; // of threads that run
+	atomic_bool stop;
+	atomic_uint warm; // threads that finished their first round, or ended
+	struct load_thread threads[LANES];
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t stamp(uint64_t page, uint64_t round)
+{
+	return round << 32 | (page * 2654435761u & 0xffffffff);
+}
+
+// False: the thread ends.
+static bool one_access(struct load_thread *t, uint64_t page, uint64_t round)
+{
+	struct agent_load *load = t->load;
+	uintptr_t address = load->address + page * PAGE + t->lane * LANE;
+	uint64_t since = now_ns(), took, old;
+
+	if (agent_touch_lane((uint64_t *)address, load->writes, stamp(page, round), &old)) {
+		t->lost++;
+		return false;
+	}
+	took = now_ns() - since;
+	t->accesses++;
+	if (took > t->stall_ns && round > 1) // the first touch of a page is no stall
+		t->stall_ns = took;
+	if (round == 1)
+		t->seen[page] = old;
+	else if (old != (load->writes ? stamp(page, round - 1) : t->seen[page]))
+		t->lost++;
+	return true;
+}
+
+static void *run_thread(void *arg)
+{
+	struct load_thread *t = arg;
+	struct agent_load *load = t->load;
+	bool go_on = true;
+
+	for (uint64_t round = 1; go_on; round++) {
+		for (uint64_t page = 0; go_on && page < load->pages; page++) {
+			if (round > 1 && atomic_load_explicit(&load->stop, memory_order_relaxed))
+				return NULL;
+			go_on = one_access(t, page, round);
+		}
+		if (round == 1)
+			atomic_fetch_add(&load->warm, 1);
+		go_on &= !atomic_load(&load->stop);
+	}
+	return NULL;
+}
+
+static bool start_thread(struct agent_load *load, unsigned lane)
+{
+	struct load_thread *t = &load->threads[load->count];
+
+	t->load = load;
+	t->lane = lane;
+	t->seen = calloc(load->pages + 1, sizeof *t->seen);
+	if (!t->seen || pthread_create(&t->thread, NULL, run_thread, t)) {
+		free(t->seen);
+		return false;
+	}
+	load->count++;
+	return true;
+}
+
+static void finish(struct agent_load *load, struct agent_reply *reply)
+{
+	atomic_store(&load->stop, true);
+	for (unsigned i = 0; i < load->count; i++) {
+		struct load_thread *t = &load->threads[i];
+
+		pthread_join(t->thread, NULL);
+		reply->accesses += t->accesses;
+		reply->lost += t->lost;
+		if (t->stall_ns > reply->stall_ns)
+			reply->stall_ns = t->stall_ns;
+		free(t->seen);
+	}
+	free(load);
+}
+
+void agent_load(struct agent *agent, const struct agent_request *r, struct agent_reply *reply)
+{
+	unsigned threads = (unsigned)r->arg[4], lane = (unsigned)r->arg[5];
+	struct agent_load *load = calloc(1, sizeof *load);
+
+	if (!load) {
+		reply->ret = -1;
+		reply->error = ENOMEM;
+		return;
+	}
+	load->key = r->arg[0];
+	load->address = r->arg[1];
+	load->pages = r->arg[2] / PAGE;
+	load->writes = r->arg[3];
+	while (load->count < threads && start_thread(load, lane + load->count))
+		;
+	if (load->count < threads) {
+		finish(load, reply);
+		reply->ret = -1;
+		reply->error = EAGAIN;
+		return;
+	}
+	while (atomic_load(&load->warm) < load->count)
+		nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+	load->next = agent->loads;
+	agent->loads = load;
+}
+
+void agent_stop(struct agent *agent, const struct agent_request *r, struct agent_reply *reply)
+{
+	for (struct agent_load **at = &agent->loads; *at; at = &(*at)->next) {
+		struct agent_load *load = *at;
+
+		if (load->key != r->arg[0])
+			continue;
+		*at = load->next;
+		finish(load, reply);
+		return;
+	}
+	reply->ret = -1;
+	reply->error = ENOENT;
+}
+
+void agent_forget_loads(struct agent *agent)
+{
+	agent->loads = NULL; // their memory too is only a copy; nobody will miss it
+}

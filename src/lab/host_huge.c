@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+// How many huge mappings begin in a range, on the host.
+//
+// For a whole mapping smaps says how much of it is mapped by huge entries. For a part of one a
+// newer kernel (6.7) is asked entry by entry (PAGEMAP_SCAN); an older one tells only what page lies
+// there, not by what entry it is mapped, and a huge page that is mapped by small entries counts as
+// well.
+
+#include "lab/host_machine.h"
+
+#include "host/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define HUGE (2ull << 20)
+
+// Written out, since the system's headers may be older than its kernel.
+struct scan_region {
+	uint64_t start, end, categories;
+};
+
+struct scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted,
+		category_mask, category_anyof_mask, return_mask;
+};
+
+#define SCAN_CALL _IOWR('f', 16, struct scan_arg)
+#define SCAN_PRESENT (1u << 3)
+#define SCAN_HUGE (1u << 6)
+
+// Huge entries within the range; -ENOTTY: this kernel does not tell.
+static int scan_huge(int file, uint64_t start, uint64_t end, uint64_t *ret_count)
+{
+	struct scan_region regions[64];
+	struct scan_arg scan = {.size = sizeof scan,
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)regions,
+		.vec_len = 64,
+		.category_mask = SCAN_HUGE | SCAN_PRESENT,
+		.return_mask = SCAN_HUGE};
+	uint64_t count = 0;
+
+	while (scan.start < end) {
+		int n = ioctl(file, SCAN_CALL, &scan);
+
+		if (n < 0)
+			return -errno;
+		for (int i = 0; i < n; i++)
+			count += (regions[i].end - regions[i].start) / HUGE;
+		scan.start = scan.walk_end;
+	}
+	*ret_count = count;
+	return 0;
+}
+
+static uint64_t word_of(int file, uint64_t index)
+{
+	uint64_t word = 0;
+
+	return pread(file, &word, sizeof word, (off_t)(index * sizeof word)) == sizeof word ? word
+											    : 0;
+}
+
+// By what lies there: 512 pages in a row that belong to one huge page. A huge page that is mapped
+// by 512 small entries looks the same.
+static uint64_t guess_huge(int pagemap, int flags, uint64_t start, uint64_t end)
+{
+	const uint64_t pfn_mask = (UINT64_C(1) << 55) - 1, present = UINT64_C(1) << 63;
+	const uint64_t huge = UINT64_C(1) << 17 | UINT64_C(1) << 22; // hugetlb, THP
+	uint64_t count = 0;
+
+	for (uint64_t at = start; at + HUGE <= end; at += HUGE) {
+		uint64_t first = word_of(pagemap, at / STORY_PAGE_SIZE);
+		uint64_t last = word_of(pagemap, at / STORY_PAGE_SIZE + 511);
+
+		count += (first & present) && (first & pfn_mask) % 512 == 0 &&
+			 (last & pfn_mask) == (first & pfn_mask) + 511 &&
+			 (word_of(flags, first & pfn_mask) & huge);
+	}
+	return count;
+}
+
+static int count_by_entry(struct host_machine *m, const struct story_range *range, uint64_t start,
+	uint64_t end, uint64_t *ret_count)
+{
+	char path[300], name[40];
+	int pagemap, flags, err;
+
+	snprintf(name, sizeof name, "proc/%d/pagemap", (int)task_here(m, range->map->task)->pid);
+	err = host_real_path(&m->host, name, path, sizeof path);
+	pagemap = err ? err : open(path, O_RDONLY | O_CLOEXEC);
+	if (pagemap < 0)
+		return -errno;
+	err = scan_huge(pagemap, start, end, ret_count);
+	if (err) {
+		flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+		err = flags < 0 ? -errno : 0;
+		if (!err) {
+			*ret_count = guess_huge(pagemap, flags, start, end);
+			close(flags);
+		}
+	}
+	close(pagemap);
+	return err;
+}
+
+static int count_in_mapping(struct host_machine *m, const struct story_range *range,
+	const struct host_mapping *mapping, uint64_t *count)
+{
+	uint64_t start = range->address, end = range->address + range->length, some = 0;
+	int err;
+
+	start = ALIGN_UP(start > mapping->start ? start : mapping->start, HUGE);
+	end = end < mapping->end ? end : mapping->end;
+	if (start >= end || !mapping->huge || mapping->page_bytes > HUGE)
+		return 0;
+	if (start <= ALIGN_UP(mapping->start, HUGE) && end + HUGE > mapping->end) {
+		*count += mapping->huge / HUGE;
+		return 0;
+	}
+	// A huge mapping that begins in the range may end beyond it.
+	end = ALIGN_UP(end, HUGE) < mapping->end ? ALIGN_UP(end, HUGE) : end;
+	err = count_by_entry(m, range, start, end, &some);
+	*count += some;
+	return err;
+}
+
+int host_query_huge(
+	struct lab_machine *machine, const struct story_range *range, uint64_t *ret_count)
+{
+	struct host_machine *m = host_of(machine);
+	struct host_mappings mappings;
+	uint64_t count = 0;
+	int err = host_mappings_read(&m->host, task_here(m, range->map->task)->pid, &mappings);
+
+	if (err)
+		return lab_machine_fail(machine, err, "cannot read smaps: %s", strerror(-err));
+	for (size_t i = 0; !err && i < mappings.count; i++)
+		err = count_in_mapping(m, range, &mappings.v[i], &count);
+	host_mappings_release(&mappings);
+	if (err)
+		return lab_machine_fail(
+			machine, err, "cannot look for huge mappings: %s", strerror(-err));
+	*ret_count = count;
+	return 0;
+}

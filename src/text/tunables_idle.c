@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: MIT
+// Tunables of subsystems that may be missing: transparent huge pages, KSM, NUMA balancing, hugetlb,
+// compaction, demotion. A subsystem that is there has registered rows of its own, which are found
+// before these.
+//
+//	switch       has its value for "off" and accepts no other: -EOPNOTSUPP, not in this build
+//	parameter    is kept and shown, though nobody heeds it: a story may set the stage
+//	counter      is 0
+//	action       -EOPNOTSUPP, after the checks that Linux makes
+//
+// A value that Linux would refuse is refused first, with Linux's error. Defaults are Linux's, but
+// for the switches. Values live in the machine's slots; nothing is locked, nothing else can fail.
+#include "base/assert.h"
+#include "base/text_buf.h"
+#include "text/files.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#define THP "sys/kernel/mm/transparent_hugepage/"
+#define KSM "sys/kernel/mm/ksm/"
+#define POOL "sys/kernel/mm/hugepages/hugepages-*kB/"
+#define NODE_POOL "sys/devices/system/node/node*/hugepages/hugepages-*kB/"
+#define BALANCING "sys/kernel/debug/sched/numa_balancing/"
+#define MOST ((unsigned long)INT_MAX)
+#define UMOST ((unsigned long)UINT_MAX)
+
+// X(slot, path, default, least, most, set)
+#define PARAMETERS(X)                                                                              \
+	X(USE_ZERO_PAGE, THP "use_zero_page", 1, 0, 1, sysfs)                                      \
+	X(SHRINK_UNDERUSED, THP "shrink_underused", 1, 0, 1, flag)                                 \
+	X(ALLOC_SLEEP, THP "khugepaged/alloc_sleep_millisecs", 60000, 0, UMOST, sysfs)             \
+	X(KHUGEPAGED_DEFRAG, THP "khugepaged/defrag", 1, 0, 1, sysfs)                              \
+	X(MAX_PTES_NONE, THP "khugepaged/max_ptes_none", 511, 0, 511, sysfs)                       \
+	X(MAX_PTES_SHARED, THP "khugepaged/max_ptes_shared", 256, 0, 511, sysfs)                   \
+	X(MAX_PTES_SWAP, THP "khugepaged/max_ptes_swap", 64, 0, 511, sysfs)                        \
+	X(KHUGEPAGED_PAGES, THP "khugepaged/pages_to_scan", 4096, 1, UMOST, sysfs)                 \
+	X(SCAN_SLEEP, THP "khugepaged/scan_sleep_millisecs", 10000, 0, UMOST, sysfs)               \
+	X(KSM_PAGES, KSM "pages_to_scan", 100, 0, UMOST, sysfs)                                    \
+	X(KSM_SLEEP, KSM "sleep_millisecs", 20, 0, UMOST, sysfs)                                   \
+	X(KSM_ACROSS, KSM "merge_across_nodes", 1, 0, 1, sysfs)                                    \
+	X(KSM_SHARING, KSM "max_page_sharing", 256, 2, MOST, sysfs)                                \
+	X(KSM_ZERO, KSM "use_zero_pages", 0, 0, 1, flag)                                           \
+	X(KSM_PRUNE, KSM "stable_node_chains_prune_millisecs", 2000, 0, UMOST, sysfs)              \
+	X(KSM_SMART, KSM "smart_scan", 1, 0, 1, flag)                                              \
+	X(KSM_MAX_CPU, KSM "advisor_max_cpu", 70, 0, UMOST, sysfs)                                 \
+	X(KSM_MIN_PAGES, KSM "advisor_min_pages_to_scan", 500, 0, ~0ul, sysfs)                     \
+	X(KSM_MAX_PAGES, KSM "advisor_max_pages_to_scan", 30000, 0, ~0ul, sysfs)                   \
+	X(KSM_TARGET, KSM "advisor_target_scan_time", 200, 1, ~0ul, sysfs)                         \
+	X(SCAN_DELAY, BALANCING "scan_delay_ms", 1000, 0, UMOST, sysctl)                           \
+	X(SCAN_MIN, BALANCING "scan_period_min_ms", 1000, 0, UMOST, sysctl)                        \
+	X(SCAN_MAX, BALANCING "scan_period_max_ms", 60000, 0, UMOST, sysctl)                       \
+	X(SCAN_SIZE, BALANCING "scan_size_mb", 256, 0, UMOST, sysctl)                              \
+	X(HOT_THRESHOLD, BALANCING "hot_threshold_ms", 1000, 0, UMOST, sysctl)                     \
+	X(PROMOTE_RATE, "proc/sys/kernel/numa_balancing_promote_rate_limit_MBps", 65536, 0, MOST,  \
+		sysctl)                                                                            \
+	X(UNEVICTABLE, "proc/sys/vm/compact_unevictable_allowed", 1, 0, 1, sysctl)                 \
+	X(EXTFRAG, "proc/sys/vm/extfrag_threshold", 500, 0, 1000, sysctl)                          \
+	X(SOFT_OFFLINE, "proc/sys/vm/enable_soft_offline", 1, 0, 1, sysctl)                        \
+	X(SWAPPINESS, "proc/sys/vm/swappiness", 60, 0, 200, sysctl)                                \
+	X(STAT_INTERVAL, "proc/sys/vm/stat_interval", 1, 0, MOST, sysctl)
+
+#define SIZES 8 // of transparent huge pages: 16 kB to 2048 kB
+
+enum slot {
+#define X(name, path, standard, least, most, set) SLOT_##name,
+	PARAMETERS(X)
+#undef X
+	SLOT_THP_DEFRAG,
+	SLOT_SIZE_ENABLED,
+	SLOT_SIZE_SHMEM = SLOT_SIZE_ENABLED + SIZES,
+	SLOTS = SLOT_SIZE_SHMEM + SIZES,
+};
+build_assert(SLOTS <= TUNABLE_SLOTS, "TUNABLE_SLOTS is too small");
+
+// ---- Files in a folder for each size of transparent huge pages
+
+// 16, 32 ... 2048 as 0, 1 ... 7; -ENOENT.
+static int size_index(unsigned kbytes, unsigned *ret_size)
+{
+	if (kbytes < 16 || kbytes > PMD_SIZE >> 10 || kbytes & (kbytes - 1))
+		return -ENOENT;
+	*ret_size = (unsigned)__builtin_ctz(kbytes) - 4;
+	return 0;
+}
+
+// The row as it is for this size: its own slot, and the whole PMD size inherits by default.
+static int size_row(const struct tunable *t, unsigned kbytes, struct tunable *ret_row)
+{
+	unsigned size;
+	int err = size_index(kbytes, &size);
+
+	if (err)
+		return err;
+	*ret_row = *t;
+	ret_row->slot += size;
+	if (size == SIZES - 1)
+		ret_row->standard = 1;
+	return 0;
+}
+
+static int get_of_size(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
+	struct text_buf *text)
+{
+	struct tunable row;
+	int err = size_row(t, index[0], &row);
+
+	return err ? err : tunable_get_words(machine, &row, index, text);
+}
+
+// "inherit" of what is off, and "never", are off.
+static int set_of_size(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
+	const char *value)
+{
+	struct tunable row;
+	unsigned nth;
+	int err = size_row(t, index[0], &row);
+
+	if (!err)
+		err = tunable_word(t->words, value, &nth);
+	if (err)
+		return err;
+	if (nth != 1 && nth != t->standard)
+		return -EOPNOTSUPP;
+	tunable_set_slot(machine, &row, nth);
+	return 0;
+}
+
+static int get_zero_of_size(struct gw_machine *machine, const struct tunable *t,
+	const unsigned *index, struct text_buf *text)
+{
+	unsigned size;
+	int err = size_index(index[0], &size);
+
+	return err ? err : tunable_get_standard(machine, t, index, text);
+}
+
+// ---- Pools
+
+static bool is_pool(unsigned kbytes)
+{
+	return kbytes == PMD_SIZE >> 10 || kbytes == PUD_SIZE >> 10;
+}
+
+static int get_pool(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
+	struct text_buf *text)
+{
+	return is_pool(index[0]) ? tunable_get_standard(machine, t, index, text) : -ENOENT;
+}
+
+static int set_pool(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
+	const char *value)
+{
+	return is_pool(index[0]) ? tunable_refuse_number(machine, t, index, value) : -ENOENT;
+}
+
+static int get_node_pool(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
+	struct text_buf *text)
+{
+	if (!index_is_node(machine, index[0]))
+		return -ENOENT;
+	return get_pool(machine, t, index + 1, text);
+}
+
+static int set_node_pool(struct gw_machine *machine, const struct tunable *t,
+	const unsigned *index, const char *value)
+{
+	if (!index_is_node(machine, index[0]))
+		return -ENOENT;
+	return set_pool(machine, t, index + 1, value);
+}
+
+// ---- Single files
+
+// Off or deny.
+static int set_shmem_enabled(struct gw_machine *machine maybe_unused, const struct tunable *t,
+	const unsigned *index maybe_unused, const char *value)
+{
+	unsigned nth;
+	int err = tunable_word(t->words, value, &nth);
+
+	if (err)
+		return err;
+	return nth == t->standard || nth == t->standard + 1 ? 0 : -EOPNOTSUPP;
+}
+
+static int get_false(struct gw_machine *machine maybe_unused, const struct tunable *t maybe_unused,
+	const unsigned *index maybe_unused, struct text_buf *text)
+{
+	text_puts(text, "false\n");
+	return 0;
+}
+
+static int set_false(struct gw_machine *machine maybe_unused, const struct tunable *t maybe_unused,
+	const unsigned *index maybe_unused, const char *value)
+{
+	bool on;
+	int err = tunable_bool(value, &on);
+
+	if (err)
+		return err;
+	return on ? -EOPNOTSUPP : 0;
+}
+
+// The LRU has one generation of lists: no bit of the other kind is on.
+static int get_lru_gen(struct gw_machine *machine maybe_unused,
+	const struct tunable *t maybe_unused, const unsigned *index maybe_unused,
+	struct text_buf *text)
+{
+	text_puts(text, "0x0000\n");
+	return 0;
+}
+
+static int set_lru_gen(struct gw_machine *machine maybe_unused,
+	const struct tunable *t maybe_unused, const unsigned *index maybe_unused,
+	const char *value)
+{
+	unsigned long bits;
+
+	if (*value == 'n' || *value == 'N')
+		return 0;
+	if (*value == 'y' || *value == 'Y')
+		return -EOPNOTSUPP;
+	if (tunable_number(value, 0, 0, UMOST, &bits))
+		return -EINVAL;
+	return bits ? -EOPNOTSUPP : 0;
+}
+
+static int compact_memory(struct gw_machine *machine maybe_unused, const struct tunable *t,
+	const unsigned *index maybe_unused, const char *value)
+{
+	unsigned long one;
+
+	return tunable_number(value, 0, t->least, t->most, &one) ? -EINVAL : -EOPNOTSUPP;
+}
+
+static int compact_node(struct gw_machine *machine, const struct tunable *t maybe_unused,
+	const unsigned *index, const char *value maybe_unused)
+{
+	return index_is_node(machine, index[0]) ? -EOPNOTSUPP : -ENOENT;
+}
+
+static int split_huge_pages(struct gw_machine *machine maybe_unused,
+	const struct tunable *t maybe_unused, const unsigned *index maybe_unused,
+	const char *value maybe_unused)
+{
+	return -EOPNOTSUPP;
+}
+
+// ---- The table
+
+#define ZERO(path) TUNABLE(path, tunable_get_standard, NULL),
+#define ZERO_OF_SIZE(name) TUNABLE(THP "hugepages-*kB/stats/" name, get_zero_of_size, NULL),
+#define POOLS(name, setter, node_setter)                                                           \
+	{POOL name, get_pool, setter, .most = ~0ul},                                               \
+		{NODE_POOL name, get_node_pool, node_setter, .most = ~0ul},
+#define SWITCH(path, off, most_)                                                                   \
+	{path, tunable_get_standard, tunable_refuse_number, .standard = off, .most = most_},
+#define WORDS(path, words_, off)                                                                   \
+	{path, tunable_get_standard, tunable_refuse_words, .standard = off, .words = words_},
+
+static const struct tunable rows[] = {
+#define X(name, path, standard_, least_, most_, set)                                               \
+	{path, tunable_get_number, tunable_set_##set, .slot = SLOT_##name, .standard = standard_,  \
+		.least = least_, .most = most_},
+	PARAMETERS(X)
+#undef X
+	// clang-format off
+	WORDS(THP "enabled", "always madvise never", 2)
+	{THP "defrag", tunable_get_words, tunable_set_words, .slot = SLOT_THP_DEFRAG, .standard = 3,
+		.words = "always defer defer+madvise madvise never"},
+	{THP "shmem_enabled", tunable_get_standard, set_shmem_enabled, .standard = 3,
+		.words = "always within_size advise never deny force"},
+	{THP "hpage_pmd_size", .get = tunable_get_standard, .standard = PMD_SIZE},
+	ZERO(THP "khugepaged/full_scans")
+	ZERO(THP "khugepaged/pages_collapsed")
+	{THP "hugepages-*kB/enabled", get_of_size, set_of_size, .slot = SLOT_SIZE_ENABLED,
+		.standard = 3, .words = "always inherit madvise never"},
+	{THP "hugepages-*kB/shmem_enabled", get_of_size, set_of_size, .slot = SLOT_SIZE_SHMEM,
+		.standard = 4, .words = "always inherit within_size advise never"},
+	ZERO_OF_SIZE("anon_fault_alloc")
+	ZERO_OF_SIZE("anon_fault_fallback")
+	ZERO_OF_SIZE("anon_fault_fallback_charge")
+	ZERO_OF_SIZE("nr_anon")
+	ZERO_OF_SIZE("nr_anon_partially_mapped")
+	ZERO_OF_SIZE("shmem_alloc")
+	ZERO_OF_SIZE("shmem_fallback")
+	ZERO_OF_SIZE("shmem_fallback_charge")
+	ZERO_OF_SIZE("split")
+	ZERO_OF_SIZE("split_deferred")
+	ZERO_OF_SIZE("split_failed")
+	ZERO_OF_SIZE("swpout")
+	ZERO_OF_SIZE("swpout_fallback")
+	TUNABLE("sys/kernel/debug/split_huge_pages", NULL, split_huge_pages),
+	SWITCH(KSM "run", 0, 2)
+	WORDS(KSM "advisor_mode", "none scan-time", 0)
+	ZERO(KSM "full_scans")
+	ZERO(KSM "general_profit")
+	ZERO(KSM "ksm_zero_pages")
+	ZERO(KSM "pages_scanned")
+	ZERO(KSM "pages_shared")
+	ZERO(KSM "pages_sharing")
+	ZERO(KSM "pages_skipped")
+	ZERO(KSM "pages_unshared")
+	ZERO(KSM "pages_volatile")
+	ZERO(KSM "stable_node_chains")
+	ZERO(KSM "stable_node_dups")
+	SWITCH("proc/sys/kernel/numa_balancing", 0, 4)
+	TUNABLE("sys/kernel/mm/numa/demotion_enabled", get_false, set_false),
+	TUNABLE("sys/kernel/mm/lru_gen/enabled", get_lru_gen, set_lru_gen),
+	SWITCH("proc/sys/vm/zone_reclaim_mode", 0, MOST)
+	SWITCH("proc/sys/vm/numa_stat", 1, 1)
+	SWITCH("proc/sys/vm/compaction_proactiveness", 0, 100)
+	{"proc/sys/vm/compact_memory", NULL, compact_memory, .least = 1, .most = 1},
+	TUNABLE("sys/devices/system/node/node*/compact", NULL, compact_node),
+	SWITCH("proc/sys/vm/nr_hugepages", 0, ~0ul)
+	SWITCH("proc/sys/vm/nr_hugepages_mempolicy", 0, ~0ul)
+	SWITCH("proc/sys/vm/nr_overcommit_hugepages", 0, ~0ul)
+	POOLS("nr_hugepages", set_pool, set_node_pool)
+	POOLS("free_hugepages", NULL, NULL)
+	POOLS("surplus_hugepages", NULL, NULL)
+	{POOL "nr_hugepages_mempolicy", get_pool, set_pool, .most = ~0ul},
+	{POOL "nr_overcommit_hugepages", get_pool, set_pool, .most = ~0ul},
+	TUNABLE(POOL "resv_hugepages", get_pool, NULL),
+	// clang-format on
+};
+
+const struct tunable_table tunables_idle = {rows, ARRAY_SIZE(rows)};

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""godwit bench migrate --quick --json: valid JSON of schema 1, and figures that can be.
+
+Usage: bench_quick.py GODWIT. Nothing here depends on how fast the host is.
+"""
+import json
+import subprocess
+import sys
+
+CASES = {"single", "scattered-512", "contiguous-512", "large", "shared-512", "huge-2m", "mmu-2m",
+         "writer-512", "writer-large", "budget-50", "budget-100", "budget-500", "first-touch",
+         "query", "protect", "mmu-clear"}
+SKIPPED = 77
+
+
+def check_spread(spread):
+    assert 0 < spread["min"] <= spread["median"] <= spread["max"], spread
+
+
+def check_row(row):
+    assert row["name"] == "{case}/{blocker}/{arena}/{copy_threads}".format(**row), row
+    assert row["blocker"] in ("signal", "userfaultfd"), row
+    if "skipped" in row:
+        assert row["skipped"] and "ratio" not in row, row
+        return False
+    check_spread(row["ratio"])
+    check_spread(row["page_ns"])
+    assert row["rounds"] >= 1 and row["pages"] >= 1 and row["pages_per_s"] > 0, row
+    assert row["not_moved"] == 0 or row["writer"], row
+    assert ("overruns" in row) == ("pause_budget_us" in row), row
+    assert ("stalls" in row) == row["writer"], row
+    if row["writer"]:
+        stalls = row["stalls"]
+        assert 0 <= stalls["p50_us"] <= stalls["p99_us"] <= stalls["max_us"], row
+    return True
+
+
+def run(godwit, *options):
+    return subprocess.run([godwit, "bench", "migrate", *options], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True)
+
+
+def check_usage(godwit):
+    for bad in (["--rounds", "0"], ["--rounds", "x"], ["--nonsense"], ["word"]):
+        done = run(godwit, *bad)
+        assert done.returncode == 2 and done.stderr and not done.stdout, (bad, done)
+
+
+def check_table(godwit):
+    done = run(godwit, "--quick", "--rounds", "1", "--filter", "query/signal")
+    assert done.returncode == 0, done
+    assert any(line.startswith("query") for line in done.stdout.splitlines()), done.stdout
+    assert "\033" not in done.stdout + done.stderr, "colour or progress without a terminal"
+
+
+def main():
+    godwit = sys.argv[1]
+    check_usage(godwit)
+    done = run(godwit, "--quick", "--json")
+    if done.returncode == SKIPPED:
+        print("nothing can be measured on this host")
+        return SKIPPED
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    report = json.loads(done.stdout)
+    assert report["schema"] == 1 and report["command"] == "bench migrate", report
+    assert isinstance(report["debug_build"], bool) and report["host"]["kernel"], report
+    assert {row["case"] for row in report["rows"]} == CASES, report["rows"]
+    measured = sum(check_row(row) for row in report["rows"])
+    assert measured, "no row has figures"
+    check_table(godwit)
+    print(f"{measured} of {len(report['rows'])} rows measured")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

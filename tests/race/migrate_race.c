@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: MIT
+// Migration against everything else, in seeded interleavings (base/sched.h) on the model mmu: one
+// thread moves pages from node to node while others write and read them, unmap, protect, fork, or
+// move them, too. No write may be lost, nobody may see an old value, and the books balance.
+//
+//   GODWIT_SEED=N      the first seed; a failing run prints its own
+//   GODWIT_ROUNDS=N    seeds for each race (60)
+#include "../support/machine_fixture.h"
+
+#include "base/sched.h"
+
+#include <errno.h>
+
+#define PAGES 6
+#define STEPS 12
+
+struct race {
+	struct fx fx;
+	struct task *task;
+	struct object *shm;
+	uint64_t buf;
+	_Atomic uint64_t written[PAGES]; // by the one writer
+	bool protects;		 // a refused write is no failure
+	bool unmaps;		 // pages come and go
+	uint64_t seed;
+};
+
+typedef void actor(struct race *, unsigned thread);
+
+static uint64_t pick(uint64_t *state, uint64_t n)
+{
+	return test_random(state) % n;
+}
+
+// In threads, where cmocka's own cannot be used.
+#define hold(cond) must_hold(cond, "seed %lu", r->seed)
+#define ok(call)                                                                                   \
+	do {                                                                                       \
+		long ok_ret = (call);                                                              \
+		must_hold(!ok_ret, "seed %lu: %ld", r->seed, ok_ret);                              \
+	} while (0)
+
+static struct folio *folio_at(struct race *r, uint64_t addr)
+{
+	struct folio *folio;
+	unsigned page;
+
+	ok(follow_page(r->task->space, addr, &folio, &page));
+	folio_put(folio);
+	return folio;
+}
+
+// ---- Actors
+
+static void mover_of(struct race *r, uint64_t seed, unsigned flags)
+{
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t first = pick(&seed, PAGES), n = 1 + pick(&seed, PAGES - first);
+		struct fx_move mv;
+
+		fx_move_alloc(&mv, r->buf + first * PAGE_SIZE, n, (int)pick(&seed, 3));
+		fx_move_run(&mv, r->task, 0, flags);
+		hold(mv.ret >= 0);
+		for (uint64_t i = 0; mv.ret == 0 && i < n; i++)
+			hold(mv.status[i] >= 0 || mv.status[i] == -EBUSY ||
+				    mv.status[i] == -EACCES || mv.status[i] == -ENOENT ||
+				    mv.status[i] == -EFAULT);
+		fx_move_free(&mv);
+	}
+}
+
+static void mover(struct race *r, unsigned thread)
+{
+	mover_of(r, r->seed * 31 + thread, MBIND_MOVE_ALL);
+}
+
+static void writer(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 37 + thread;
+
+	for (unsigned step = 0; step < STEPS * PAGES; step++) {
+		uint64_t i = pick(&seed, PAGES), at = r->buf + i * PAGE_SIZE, old, next;
+		int err = fx_access(&r->fx, r->task, at, &old, sizeof(old), false);
+
+		if (err && r->unmaps)
+			continue;
+		ok(err);
+		if (!r->unmaps)
+			hold(old == r->written[i]);
+		next = r->written[i] + 1;
+		err = fx_access(&r->fx, r->task, at, &next, sizeof(next), true);
+		if (err && (r->protects || r->unmaps))
+			continue;
+		ok(err);
+		r->written[i] = next;
+	}
+}
+
+static void reader(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 41 + thread, seen[PAGES] = {0};
+
+	for (unsigned step = 0; step < STEPS * PAGES; step++) {
+		uint64_t i = pick(&seed, PAGES), now;
+
+		ok(fx_access(&r->fx, r->task, r->buf + i * PAGE_SIZE, &now, sizeof(now), false));
+		hold(now >= seen[i]);
+		seen[i] = now;
+	}
+}
+
+static void protector(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 43 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t i = pick(&seed, PAGES);
+
+		ok(space_protect(r->task->space, r->buf + i * PAGE_SIZE, PAGE_SIZE,
+			step % 2 ? VM_READ : VM_READ | VM_WRITE));
+	}
+	ok(space_protect(r->task->space, r->buf, PAGES * PAGE_SIZE, VM_READ | VM_WRITE));
+}
+
+static void forker(struct race *r, unsigned thread)
+{
+	(void)thread;
+	for (unsigned step = 0; step < STEPS / 3; step++) {
+		struct task *child;
+		uint64_t x;
+
+		ok(task_fork(r->task, 0, &child));
+		for (unsigned i = 0; i < PAGES; i++) {
+			uint64_t at = r->buf + i * PAGE_SIZE, mine = 1ull << 60;
+
+			ok(fx_access(&r->fx, child, at, &x, sizeof(x), false));
+			hold(x <= r->written[i] + 1);
+			if (i % 2 && !r->shm)
+				ok(fx_access(&r->fx, child, at, &mine, sizeof(mine), true));
+		}
+		task_exit(child);
+	}
+}
+
+static void zapper(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 47 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t at = r->buf + pick(&seed, PAGES) * PAGE_SIZE;
+
+		ok(space_advise(r->task->space, r->task, at, PAGE_SIZE, 4)); // MADV_DONTNEED
+	}
+}
+
+static void unmapper(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 53 + thread;
+
+	for (unsigned step = 0; step < STEPS / 2; step++)
+		ok(space_unmap(r->task->space, r->buf + pick(&seed, PAGES) * PAGE_SIZE,
+			PAGE_SIZE));
+}
+
+static void pinner(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 59 + thread;
+
+	for (unsigned step = 0; step < STEPS / 2; step++) {
+		struct pin *pin;
+		uint64_t at = r->buf + pick(&seed, PAGES) * PAGE_SIZE;
+		struct folio *folio;
+
+		ok(pin_pages(r->task->space, r->task, at, PAGE_SIZE, "race", &pin));
+		folio = folio_at(r, at);
+		sched_point();
+		hold(folio_at(r, at) == folio); // it has not moved
+		unpin_pages(pin);
+	}
+}
+
+static void binder(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 61 + thread;
+
+	for (unsigned step = 0; step < STEPS / 2; step++) {
+		unsigned long nodes = 1ul << pick(&seed, 3);
+		long err = mbind_range(r->task, r->buf, PAGES * PAGE_SIZE, 2, &nodes, 65,
+			MBIND_MOVE);
+
+		hold(!err || err == -EFAULT);
+	}
+}
+
+static void task_mover(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 67 + thread;
+
+	for (unsigned step = 0; step < STEPS / 2; step++) {
+		unsigned long from = 7, to = 1ul << pick(&seed, 3);
+
+		hold(migrate_range(r->task, 0, 65, &from, &to) >= 0);
+	}
+}
+
+// ---- Races
+
+struct race_spec {
+	const char *name;
+	actor *actors[5];
+	bool shared, protects, unmaps;
+};
+
+static const struct race_spec races[] = {
+	{"write", {mover, writer, reader}, 0, 0, 0},
+	{"two_movers", {mover, mover, writer, reader}, 0, 0, 0},
+	{"shared_memory", {mover, writer, reader, mover}, 1, 0, 0},
+	{"fork", {mover, writer, forker}, 0, 0, 0},
+	{"fork_shared", {mover, forker, mover}, 1, 0, 0},
+	{"protect", {mover, protector, writer}, 0, 1, 0},
+	{"unmap", {mover, unmapper, writer}, 0, 0, 1},
+	{"dontneed", {mover, zapper, writer, mover}, 0, 0, 1},
+	{"pin", {mover, pinner, writer}, 0, 0, 0},
+	{"mbind", {mover, binder, writer}, 0, 0, 0},
+	{"migrate_pages", {mover, task_mover, writer, forker}, 0, 0, 0},
+	{"everything", {mover, writer, forker, zapper, task_mover}, 0, 0, 1},
+};
+
+struct run {
+	struct race *race;
+	const struct race_spec *spec;
+};
+
+static void act(void *arg, unsigned thread)
+{
+	struct run *run = arg;
+	struct race *r = run->race;
+
+	ok(task_attach(r->task));
+	run->spec->actors[thread](r, thread);
+	ok(task_attach(NULL));
+}
+
+static void begin(struct race *r, const struct race_spec *spec)
+{
+	uint64_t zero = 0;
+
+	fx_open(&r->fx, 3, 16);
+	r->task = fx_task(&r->fx, 0);
+	r->protects = spec->protects;
+	r->unmaps = spec->unmaps;
+	if (spec->shared) {
+		fx_ok(object_create_shmem(&r->fx.mm, "shm", PAGES * PAGE_SIZE, &r->shm));
+		r->buf = fx_map_shared(r->task, PAGES, r->shm);
+	} else {
+		r->buf = fx_map(r->task, PAGES);
+	}
+	for (unsigned i = 0; i < PAGES; i++)
+		fx_ok(fx_access(&r->fx, r->task, r->buf + i * PAGE_SIZE, &zero, 8, true));
+}
+
+static void finish(struct race *r)
+{
+	fx_check(&r->fx);
+	for (unsigned i = 0; !r->unmaps && i < PAGES; i++) {
+		uint64_t x;
+
+		fx_ok(fx_access(&r->fx, r->task, r->buf + i * PAGE_SIZE, &x, 8, false));
+		if (!r->shm || r->written[i])
+			assert_int_equal(x, r->written[i]);
+	}
+	task_exit(r->task);
+	if (r->shm)
+		object_put(r->shm);
+	fx_close(&r->fx);
+}
+
+static void race_once(const struct race_spec *spec, uint64_t seed)
+{
+	struct race r = {.seed = seed};
+	struct run run = {&r, spec};
+	unsigned n = 0;
+
+	while (n < ARRAY_SIZE(spec->actors) && spec->actors[n])
+		n++;
+	begin(&r, spec);
+	sched_run(seed, n, act, &run);
+	finish(&r);
+}
+
+static uint64_t first_seed;
+
+static void race_many(void **state)
+{
+	const struct race_spec *spec = *state;
+	const char *text = getenv("GODWIT_ROUNDS");
+	unsigned rounds = text ? (unsigned)atoi(text) : 60;
+
+	for (unsigned i = 0; i < rounds; i++) {
+		fprintf(stderr, "\r%s seed %lu   ", spec->name, first_seed + i);
+		race_once(spec, first_seed + i);
+	}
+	fprintf(stderr, "\n");
+}
+
+int main(int argc, char **argv)
+{
+	struct CMUnitTest tests[ARRAY_SIZE(races)];
+
+	first_seed = test_seed();
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	for (unsigned i = 0; i < ARRAY_SIZE(races); i++)
+		tests[i] = (struct CMUnitTest){.name = races[i].name,
+			.test_func = race_many,
+			.initial_state = (void *)&races[i]};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

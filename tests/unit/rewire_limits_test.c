@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: MIT
+// Both blockers of the rewire backend when something runs out or fails: addresses, host mappings,
+// each host call in turn.
+#include "mini_run.h"
+
+#include "base/meta.h"
+
+#include <fcntl.h>
+
+static void windows_do_not_nest(void)
+{
+	const struct mmu_ops *ops = mini.mmu->ops;
+	struct mmu_window *w = NULL;
+	void *hint = (void *)mini_at(&mini, 16);
+
+	assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE, 0, hint, &mini, &w), -EEXIST);
+	hint = (void *)(mini_at(&mini, 0) - PAGE_SIZE);
+	assert_int_equal(ops->window_open(mini.mmu, 2 * PAGE_SIZE, 0, hint, &mini, &w), -EEXIST);
+	assert_null(w);
+	assert_int_equal(ops->window_open(mini.mmu, 0, 0, NULL, &mini, &w), -EINVAL);
+	assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE + 1, 0, NULL, &mini, &w), -EINVAL);
+	assert_int_equal(
+		ops->map(mini.mmu, mini_at(&mini, PAGES), pfn_of(1), 1, MMU_WRITE), -EFAULT);
+	assert_int_equal(ops->map(mini.mmu, mini_at(&mini, 0), pfn_of(1), 1, MMU_WRITE), -EINVAL);
+	*mini_byte(&mini, 16) = 3;
+	assert_int_equal(*mini_byte(&mini, 16), 3);
+	for (int round = 0; round < 2; round++) { // at an address that has just been given back
+		assert_int_equal(ops->window_open(mini.mmu, PMD_SIZE, PMD_SIZE, round ? hint : NULL,
+					 &mini, &w),
+			0);
+		hint = (void *)w->start;
+		assert_int_equal(w->start % PMD_SIZE, 0);
+		ops->window_close(mini.mmu, w);
+	}
+}
+
+static size_t host_vmas(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	uintptr_t start, end;
+	char line[512];
+	size_t n = 0;
+
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2)
+			n += start < mini_at(&mini, PAGES) && end > mini_at(&mini, 0);
+	fclose(f);
+	return n;
+}
+
+static void mappings_are_counted(void)
+{
+	uint64_t seed = 88172645463325252ull;
+
+	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
+	mini_fill(&mini, 512, 512, 1, MMU_WRITE);
+	for (int step = 0; step < 300; step++) {
+		size_t page, nr;
+
+		seed ^= seed << 13;
+		seed ^= seed >> 7;
+		seed ^= seed << 17;
+		page = seed % 1024;
+		nr = 1 + (seed >> 20) % 4;
+		if (page + nr > 1024 || page / 512 != (page + nr - 1) / 512)
+			continue;
+		switch ((seed >> 40) % 5) {
+		case 0:
+			mini_fill(&mini, page, (unsigned)nr, seed >> 50 & 1, MMU_WRITE);
+			break;
+		case 1:
+			mini_fill(&mini, page, (unsigned)nr, seed >> 50 & 1, MMU_READ);
+			break;
+		case 2:
+			assert_int_equal(
+				mini_move(&mini, page, 1, seed >> 50 & 1, seed >> 51 & 1), 0);
+			break;
+		case 3:
+			assert_int_equal(mini_protect(&mini, page, 1,
+						 (enum mmu_prot)((seed >> 50) % 3), false),
+				0);
+			break;
+		default:
+			mini_clear(&mini, page, (unsigned)nr);
+			mini_fill(&mini, page, (unsigned)nr, 0, MMU_WRITE);
+		}
+		assert_in_range(vma_budget_used(), host_vmas(), host_vmas() + 1);
+	}
+	mini_clear(&mini, 0, 512);
+	mini_clear(&mini, 512, 512);
+	assert_in_range(host_vmas(), 1, 6); // leftovers are put together again
+}
+
+static void moves_stop_at_the_budget(void)
+{
+	struct mmu_stats stats;
+	unsigned moved = 0;
+	int err = 0;
+
+	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
+	vma_budget_set_limit(20);
+	for (size_t page = 1; page < 511 && !err; page += 2) {
+		err = mini_move(&mini, page, 1, 1, false);
+		moved += !err;
+	}
+	assert_int_equal(err, -ENOMEM);
+	assert_in_range(moved, 5, 9);
+	assert_true(vma_budget_used() <= 18);
+	assert_int_equal(mini_move(&mini, 1, 1, 0, false), 0); // needs no mapping more
+	*mini_byte(&mini, 700) = 1;			       // a fault may use the rest
+	for (size_t page = 0; page < 512; page++) {
+		assert_int_equal(*mini_byte(&mini, page), page & 0xff);
+		*mini_byte(&mini, page) = (uint8_t)page;
+	}
+	mmu_stats(mini.mmu, &stats);
+	assert_int_equal(stats.moves_refused, 1);
+	assert_int_equal(stats.vma_limit, 20);
+}
+
+static void check_pages(size_t first, size_t nr)
+{
+	for (size_t page = first; page < first + nr; page++) {
+		assert_int_equal(mini_byte(&mini, page)[9], page & 0xff);
+		mini_byte(&mini, page)[8] = 1;
+	}
+}
+
+static int inject_move(unsigned nr)
+{
+	return mini_move(&mini, 512, nr, 1, true);
+}
+
+static int inject_protect(unsigned nr)
+{
+	int err = mini_protect(&mini, 512, nr, MMU_READ, true);
+
+	return err ? err : mini_protect(&mini, 512, nr, MMU_WRITE, false);
+}
+
+static int inject_map_read(unsigned nr)
+{
+	int err;
+
+	mutex_lock(&mini.lock);
+	err = mini.mmu->ops->map(mini.mmu, mini_at(&mini, 512), mini.page[512].pfn, nr, MMU_READ);
+	mutex_unlock(&mini.lock);
+	return err ? err : mini_protect(&mini, 512, nr, MMU_WRITE, false);
+}
+
+static int inject_block_unblock(unsigned nr)
+{
+	int err = mini_block(&mini, 512, nr, false);
+
+	if (err)
+		return err;
+	mutex_lock(&mini.lock);
+	mini.mmu->ops->unblock(mini.mmu, mini_at(&mini, 512), mini.page[512].pfn, nr, MMU_WRITE);
+	mini_moved(&mini, 512, nr);
+	mutex_unlock(&mini.lock);
+	return 0;
+}
+
+static int inject_clear(unsigned nr)
+{
+	struct pfn first = mini_pfn(&mini, 512);
+	int err;
+
+	mini_clear(&mini, 512, nr);
+	mutex_lock(&mini.lock);
+	for (unsigned i = 0; i < nr; i++)
+		mini.page[512 + i].pfn = pfn_add(first, i);
+	err = mini.mmu->ops->map(mini.mmu, mini_at(&mini, 512), first, nr, MMU_WRITE);
+	mutex_unlock(&mini.lock);
+	return err;
+}
+
+static int inject_window(unsigned nr)
+{
+	struct mmu_window *w;
+	int err = mini.mmu->ops->window_open(mini.mmu, nr * PAGE_SIZE, PMD_SIZE, NULL, &mini, &w);
+
+	if (!err)
+		mini.mmu->ops->window_close(mini.mmu, w);
+	return err;
+}
+
+// Host call 0, 1, 2... of an operation fails; whatever it says, every page is what it was, and
+// reachable, after it.
+static void failures_leave_everything(void)
+{
+	static int (*const op[])(unsigned) = {inject_move, inject_protect, inject_map_read,
+		inject_block_unblock, inject_clear, inject_window};
+	static const unsigned sizes[] = {1, 16, 512};
+
+	if (!GODWIT_DEBUG)
+		return;
+	for (unsigned o = 0; o < ARRAY_SIZE(op); o++)
+		for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++) {
+			uint64_t n = 0;
+			bool hit = true;
+
+			mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+			for (; hit; n++) {
+				fault_arm(FI_SYSCALL, FI_THREAD, n, 1);
+				int err = op[o](sizes[s]);
+
+				hit = fault_disarm(FI_SYSCALL);
+				assert_true(!err || hit);
+				if (err)
+					assert_int_equal(err, -ENOMEM);
+				check_pages(512, 512);
+			}
+			assert_in_range(n, 2, 12);
+		}
+}
+
+static void failures_of_many(void)
+{
+	if (!GODWIT_DEBUG)
+		return;
+	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+	for (uint64_t n = 0; n < 8; n++) {
+		struct mmu_stats stats;
+
+		fault_arm(FI_SYSCALL, FI_THREAD, n, 3);
+		(void)!inject_clear(16);
+		(void)!inject_move(16);
+		(void)!inject_block_unblock(16);
+		fault_disarm(FI_SYSCALL);
+		check_pages(512, 512);
+		mmu_stats(mini.mmu, &stats);
+	}
+}
+
+static unsigned open_files(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void opening_once(enum fault_kind kind, uint64_t n, bool *ret_hit)
+{
+	struct mmu *mmu;
+	int err;
+
+	fault_arm(kind, FI_THREAD, n, 1);
+	err = mmu_open(&config, mini_fault, &mmu);
+	*ret_hit = fault_disarm(kind);
+	assert_true(!err || *ret_hit);
+	if (!err)
+		mmu->ops->close(mmu);
+}
+
+// Each host call and allocation of mmu_open() fails in turn: nothing stays behind. (It may succeed
+// all the same: by another way to a userfaultfd, or without the newest flag.)
+static void opening_fails_cleanly(void)
+{
+	static const enum fault_kind kinds[] = {FI_SYSCALL, FI_META};
+	unsigned files = open_files();
+	size_t objects = meta_in_use();
+
+	if (!GODWIT_DEBUG)
+		return;
+	for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++) {
+		bool hit = true;
+		uint64_t n = 0;
+
+		for (; hit; n++) {
+			opening_once(kinds[k], n, &hit);
+			assert_int_equal(open_files(), files);
+			assert_int_equal(meta_in_use(), objects);
+		}
+		assert_in_range(n, 2, 12);
+	}
+}
+
+// The host itself has no mapping left: nothing new can be mapped, but what is cleared is gone, what
+// was there is there, and all is well once there are mappings again.
+static void host_has_no_mapping_left(void)
+{
+	const struct mmu_ops *ops = mini.mmu->ops;
+	size_t limit = vma_budget_limit(), page = 0;
+	struct mmu_window *w;
+	struct mmu_stats stats;
+	int err = 0;
+
+	if (strstr(blocker_name, "nobody"))
+		return; // slow, and no different
+	if (limit > 100000) {
+		print_message("vm.max_map_count is %zu, too many to use up\n", limit);
+		return;
+	}
+	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
+	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+	assert_int_equal(ops->window_open(mini.mmu, limit << PAGE_SHIFT, 0, NULL, &mini, &w), 0);
+	for (; page < limit && !err; page++)
+		err = ops->map(mini.mmu, w->start + (page << PAGE_SHIFT),
+			pfn_of(mini.arena[1]->first + page * 2 % 512), 1, MMU_WRITE);
+	assert_int_equal(err, -ENOMEM);
+	assert_true(page > limit - 1000);
+	assert_int_equal(mini_move(&mini, 100, 1, 1, false), -ENOMEM);
+	assert_int_equal(*mini_byte(&mini, 100), 100);
+	mini_clear(&mini, 100, 1);
+	mmu_stats(mini.mmu, &stats);
+	assert_int_equal(stats.widened, 1);
+	assert_int_equal(signal_of(100, false), SIGBUS);
+	ops->window_close(mini.mmu, w);
+	assert_int_equal(*mini_byte(&mini, 100), 0); // a new page
+	check_pages(0, 100);
+	check_pages(101, 411);
+	check_pages(512, 512);
+}
+
+#define ALL_TESTS(X)                                                                               \
+	X(windows_do_not_nest)                                                                     \
+	X(mappings_are_counted)                                                                    \
+	X(moves_stop_at_the_budget)                                                                \
+	X(failures_leave_everything)                                                               \
+	X(failures_of_many)                                                                        \
+	X(opening_fails_cleanly)                                                                   \
+	X(host_has_no_mapping_left)
+
+MINI_MAIN(ALL_TESTS)
