@@ -276,9 +276,11 @@ static void counts_destroy(uint32_t *counts)
 
 #define folio_holds(cond, folio)                                                                   \
 	do {                                                                                       \
-		char dump_here[DUMP_MAX];                                                          \
-		frame_dump(&(folio)->page, dump_here, sizeof dump_here);                           \
-		must_hold(cond, "%s", dump_here);                                                  \
+		char dump_here[DUMP_MAX] = "";                                                     \
+		bool holds_here = (cond);                                                          \
+		if (!holds_here)                                                                   \
+			frame_dump(&(folio)->page, dump_here, sizeof dump_here);                   \
+		must_hold(holds_here, #cond ": %s", dump_here);                                    \
 	} while (0)
 
 struct node_sums {
