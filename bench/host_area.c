@@ -22,7 +22,7 @@
 #define PAGE 4096ul
 #define HUGE (2ul << 20)
 
-int host_two_nodes(int ret_node[2], char *why, size_t size)
+int host_two_nodes(int ret_node[2])
 {
 	FILE *f = fopen("/sys/devices/system/node/has_memory", "re");
 	char line[256] = "0";
@@ -45,10 +45,7 @@ int host_two_nodes(int ret_node[2], char *why, size_t size)
 		if (*end != ',')
 			break;
 	}
-	if (found == 2)
-		return 0;
-	snprintf(why, size, "this host has one node with memory; the kernel moves pages between two");
-	return -ENODEV;
+	return found == 2 ? 0 : -ENODEV;
 }
 
 static int map_area(struct host_area *a, enum host_pages pages)
@@ -105,9 +102,11 @@ static int fill(struct host_area *a, enum host_pages pages, char *why, size_t si
 {
 	int err = map_area(a, pages);
 
-	if (err == -ENOMEM && pages == HOST_PAGES_HUGETLB)
+	if (err && pages == HOST_PAGES_HUGETLB) {
 		snprintf(why, size, "the pool has no %zu free huge pages (vm.nr_hugepages)",
 			a->bytes / HUGE);
+		return -EOPNOTSUPP;
+	}
 	if (err)
 		return err;
 	touch(a);

@@ -19,8 +19,8 @@ struct host_area {
 	int *to, *status;
 };
 
-// The first two nodes of this host that have memory. -ENODEV with the reason.
-int host_two_nodes(int ret_node[2], char *why, size_t size);
+// The first two nodes of this host that have memory. -ENODEV: there are not two.
+int host_two_nodes(int ret_node[2]);
 // Touched, all on node[0]. On failure `why` says what this host does not give.
 int host_area_open(struct host_area *, const int node[2], size_t bytes, enum host_pages, char *why,
 	size_t size);

@@ -11,6 +11,8 @@ set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 failed=0
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
 
 # Stories for more nodes than four, or for the host only, are skipped by the command.
 # shellcheck disable=SC2016 # the guest's shell expands
@@ -41,11 +43,10 @@ for series in "${kernels[@]}"; do
         echo "skipped: real-kernel cannot get QEMU or a kernel $series"
         exit 77
     }
-    out=$(scripts/real-kernel --kernel "$series" --timeout 1800 -- sh -c "$in_guest" </dev/null)
-    status=$?
     echo "-- $series"
-    echo "$out"
-    if ((status)) || grep -q '^FAILED' <<<"$out"; then
+    scripts/real-kernel --kernel "$series" --timeout 1800 -- sh -c "$in_guest" </dev/null |
+        tee "$out"
+    if ((PIPESTATUS[0])) || grep -q '^FAILED' "$out"; then
         failed=1
     fi
 done
