@@ -19,6 +19,7 @@
 	X(NOTIFIER, 0)	    /* who is told of translations that go */                              \
 	X(PAGE_TABLE, 1)    /* one page table page */                                              \
 	X(I_PAGES, 0)	    /* struct object: page index */                                        \
+	X(SCAN_SLOTS, 0)    /* which spaces a scanner visits */                                    \
 	X(POLICY, 0)	    /* which policy a task has, and its interleave counter */              \
 	X(HUGETLB, 0)	    /* hugetlb pools */                                                    \
 	X(DEFERRED_SPLIT, 0)                                                                       \

@@ -201,10 +201,15 @@ static int results_of_host(const struct stories *s, const struct run_options *o,
 {
 	char failure[256] = "";
 	bool here = !strcmp(o->kernel, "here") || (!strcmp(o->kernel, "auto") && all_fit_here(s));
+	bool series = strcmp(o->kernel, "auto") && strcmp(o->kernel, "vm");
+	char topology[4096];
 	if (here)
 		return results_here(s, "host", o, ret_results) ? CLI_OK : CLI_USAGE;
-	fprintf(stderr, "godwit: this host lacks the nodes, booting a kernel that has them\n");
-	int err = play_on_real_kernel(s->files, s->count, ret_results, failure, sizeof(failure));
+	real_kernel_topology(s->v[0], topology, sizeof(topology));
+	fprintf(stderr, "godwit: booting a kernel in a machine with %.60s, for %zu %s\n", topology,
+		s->count, s->count == 1 ? "story" : "stories");
+	int err = play_on_real_kernel(series ? o->kernel : NULL, topology, s->files, s->count,
+		ret_results, failure, sizeof(failure));
 	if (err)
 		fprintf(stderr, "godwit: %s\n", failure);
 	return !err ? CLI_OK : err > 0 ? CLI_SKIPPED : CLI_USAGE;
@@ -249,10 +254,10 @@ static int compare_reports(int argc, char **argv, bool json)
 	return status;
 }
 
-static int compare_stories(const struct stories *s, const struct run_options *o)
+// All of one shape of machine: one boot.
+static int compare_group(const struct stories *s, const struct run_options *o)
 {
 	struct results left = {0}, right = {0};
-	watch_block_signals();
 	if (!results_here(s, "engine", o, &left))
 		return CLI_USAGE;
 	int status = results_of_host(s, o, &right);
@@ -260,6 +265,44 @@ static int compare_stories(const struct stories *s, const struct run_options *o)
 		status = print_comparisons(&left, &right, s, o->json);
 	results_release(&left);
 	results_release(&right);
+	return status;
+}
+
+// Moves the stories that need the same machine as the first one to the front; how many there are.
+static size_t gather_group(struct story **v, const char **files, size_t count)
+{
+	char first[4096], other[4096];
+	size_t n = 1;
+	real_kernel_topology(v[0], first, sizeof(first));
+	for (size_t i = 1; i < count; i++) {
+		struct story *story = v[i];
+		const char *file = files[i];
+		if (strcmp(first, real_kernel_topology(story, other, sizeof(other))))
+			continue;
+		memmove(&v[n + 1], &v[n], (i - n) * sizeof(*v));
+		memmove(&files[n + 1], &files[n], (i - n) * sizeof(*files));
+		v[n] = story;
+		files[n++] = file;
+	}
+	return n;
+}
+
+static int compare_stories(const struct stories *s, const struct run_options *o)
+{
+	const char **files = malloc(s->count * sizeof(*files));
+	int status = CLI_SKIPPED;
+	if (!files) {
+		fprintf(stderr, "godwit: no memory to compare\n");
+		return CLI_FAILED;
+	}
+	memcpy(files, s->files, s->count * sizeof(*files));
+	watch_block_signals();
+	for (size_t at = 0, n; at < s->count; at += n) {
+		n = gather_group(s->v + at, files + at, s->count - at);
+		const struct stories group = {.v = s->v + at, .files = files + at, .count = n};
+		status = gravest(status, compare_group(&group, o));
+	}
+	free(files);
 	return status;
 }
 
@@ -314,9 +357,11 @@ static bool apply_option(struct run_options *o, int option, const char *prefix)
 		return true;
 	case OPT_KERNEL:
 		o->kernel = optarg;
-		if (!strcmp(optarg, "auto") || !strcmp(optarg, "here") || !strcmp(optarg, "vm"))
+		if (!strcmp(optarg, "auto") || !strcmp(optarg, "here") || !strcmp(optarg, "vm") ||
+			!strcmp(optarg, "6.1") || !strcmp(optarg, "6.12"))
 			return true;
-		return !cli_usage_error(prefix, "--kernel is auto, here or vm, not '%s'", optarg);
+		return !cli_usage_error(prefix, "--kernel is auto, here, vm, 6.1 or 6.12, not '%s'",
+			optarg);
 	}
 	return false;
 }
@@ -421,7 +466,7 @@ static int cmd_compare(int argc, char **argv)
 	int status;
 	if (read_options(argc, argv, "godwit lab compare", known,
 		    "godwit lab compare [--backend NAME] [--seed N] [--json] [--timeout SECONDS]\n"
-		    "                   [--kernel auto|here|vm] FILE...\n"
+		    "                   [--kernel auto|here|vm|6.1|6.12] FILE...\n"
 		    "godwit lab compare --results [--json] REPORT REPORT\n",
 		    &o, &status))
 		return status;

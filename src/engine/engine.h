@@ -17,6 +17,7 @@
 #include "machine/copier.h"
 #include "machine/topology.h"
 #include "phys/zone.h"
+#include "thp/thp.h"
 #include "virt/mm.h"
 #include "virt/task.h"
 
@@ -33,6 +34,7 @@ struct gw_machine {
 	struct mutex fill_lock;	   // rank SUBSYSTEM
 	struct folio_list filled[GW_MAX_NODES]; // gw_node_fill(): pages taken
 	struct list_head drivers;  // struct gw_driver.node, fill_lock
+	struct thp thp;
 	struct tunables tunables;  // rows and values of src/text/ and of subsystems
 	unsigned built;		   // how far machine.c got: what to undo
 };

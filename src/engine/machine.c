@@ -181,7 +181,13 @@ static int build_phys(struct gw_machine *m, const struct gw_machine_config *conf
 static unsigned long reclaim(void *mm, gfp_t gfp, unsigned order, int nid,
 	const struct nodemask *allowed)
 {
-	return reclaim_direct(mm, gfp, order, nid, allowed);
+	struct mm_core *core = mm;
+	unsigned long freed = reclaim_direct(mm, gfp, order, nid, allowed);
+
+	// Huge pages that are only partly mapped have memory to give.
+	if (!freed && core->thp && nid >= 0)
+		freed = thp_shrink_deferred(core->thp, (unsigned)nid, 1);
+	return freed;
 }
 
 static int build_mm(struct gw_machine *m)
@@ -197,6 +203,8 @@ static int build_mm(struct gw_machine *m)
 	err = mm_core_init(&m->mm);
 	if (err)
 		return refuse(err, "no memory for the zero page");
+	thp_init(&m->thp, &m->mm);
+	tunables_register(m, &tunables_thp);
 	m->phys.up.arg = &m->mm;
 	m->phys.up.reclaim = reclaim;
 	return 0;
@@ -253,6 +261,7 @@ static void take_down(struct gw_machine *m)
 	if (m->built >= BUILT_MM) {
 		for (unsigned i = 0; i < m->topology.nr_nodes; i++)
 			(void)gw_node_unfill(m, i);
+		thp_destroy(&m->thp);
 		mm_core_release(&m->mm);
 	}
 	if (m->built >= BUILT_PHYS)

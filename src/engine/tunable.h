@@ -60,6 +60,9 @@ struct tunables {
 // The table lives as long as the machine. At most TUNABLE_TABLES; before anybody reads or writes.
 void tunables_register(struct gw_machine *machine, const struct tunable_table *table);
 
+// Tables of subsystems that are part of every machine.
+extern const struct tunable_table tunables_thp; // thp_files.c
+
 // ---- For rows
 
 // One number and nothing else, in the base (0: as C writes it). -EINVAL: no number, or outside of

@@ -92,6 +92,17 @@ static int copy_below(struct host *host, const char *from, const char *to, const
 	return err;
 }
 
+static int enable(struct host_journal *journal, const char *mount)
+{
+	char path[PATH_MAX];
+	int err;
+
+	if (snprintf(path, sizeof path, "%s/cgroup.subtree_control", mount) >= (int)sizeof path)
+		return -ENAMETOOLONG;
+	err = host_journal_undo(journal, path, "-cpuset");
+	return err ? err : host_write(journal->host, path, "+cpuset");
+}
+
 int host_cpuset_make(struct host_journal *journal, enum cgroup_version version, const char *name,
 	pid_t pid, char *path, size_t size)
 {
@@ -104,7 +115,7 @@ int host_cpuset_make(struct host_journal *journal, enum cgroup_version version, 
 	if (snprintf(path, size, "%s/%s", mount, name) >= (int)size)
 		return -ENAMETOOLONG;
 	if (version == CGROUP_V2 && !host_cpuset_is_enabled(host, mount))
-		err = write_below(host, mount, "cgroup.subtree_control", "+cpuset");
+		err = enable(journal, mount);
 	if (!err)
 		err = host_journal_made(journal, path);
 	if (!err)

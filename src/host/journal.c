@@ -4,7 +4,7 @@
 // A file in /run (root) or $XDG_RUNTIME_DIR, locked with flock(2) as long as this process or its
 // guardian lives. A line is an entry:
 //
-//   set PATH VALUE     what PATH held before it was first changed
+//   set PATH VALUE     what PATH held before it was first changed, or what undoes a change
 //   rmdir PATH         a folder that was made
 //
 // An entry is written before the change it is about; a line that ends without a newline was being
@@ -193,6 +193,15 @@ int host_journal_set(struct host_journal *journal, const char *path, const char 
 	int err = save(journal, path);
 
 	return err ? err : host_write(journal->host, path, value);
+}
+
+int host_journal_undo(struct host_journal *journal, const char *path, const char *value)
+{
+	char line[LINE_MAX_BYTES];
+
+	if (snprintf(line, sizeof line, "set %s %s\n", path, value) >= (int)sizeof line)
+		return -ENAMETOOLONG;
+	return add_line(journal, line);
 }
 
 int host_journal_made(struct host_journal *journal, const char *path)

@@ -30,6 +30,8 @@ must_check int host_journal_guard(struct host_journal *journal);
 // Writes a tunable; what it was before goes to the journal first, unless it is there already or
 // the file cannot be read (an action, no state). The kernel's answer.
 must_check int host_journal_set(struct host_journal *journal, const char *path, const char *value);
+// What is to be written there at the end, where reading does not tell it.
+must_check int host_journal_undo(struct host_journal *journal, const char *path, const char *value);
 // A folder that was, or will be, made and has to go (a cgroup).
 must_check int host_journal_made(struct host_journal *journal, const char *path);
 

@@ -142,6 +142,8 @@ int story_node(const struct host_map *map, int node)
 		return node;
 	if (map->story_node[node] >= 0)
 		return map->story_node[node];
+	if ((unsigned)node >= map->beyond)
+		return (int)(map->count + ((unsigned)node - map->beyond)); // as real_node()
 	return (int)map->count + node; // a node outside of the story
 }
 

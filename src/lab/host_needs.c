@@ -23,6 +23,7 @@
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE 101
 #endif
+#define F_MOVE_ALL 4u
 #define OVERLAYFS_MAGIC 0x794c7630
 #define SPLIT_FILE "sys/kernel/debug/split_huge_pages"
 
@@ -98,6 +99,16 @@ static int needs_io_uring(struct host_machine *m, const struct command *c)
 	return 0;
 }
 
+// A task without uid= may move what others share, which the kernel allows to root.
+static int needs_move_all(struct host_machine *m, const struct command *c)
+{
+	unsigned flags = c->kind == CMD_MBIND ? c->policy.flags : c->move.flags;
+
+	if (!(flags & F_MOVE_ALL) || c->task->uid >= 0 || geteuid() == 0)
+		return 0;
+	return skip(m, c, "needs root, to move what others share");
+}
+
 static int needs_split(struct host_machine *m, const struct command *c)
 {
 	if (host_has(&m->host, SPLIT_FILE) && geteuid() == 0)
@@ -124,6 +135,8 @@ static int check_command(struct host_machine *m, const struct command *c)
 		[CMD_MAP] = needs_disk,
 		[CMD_ADVISE] = needs_advice,
 		[CMD_PIN] = needs_io_uring,
+		[CMD_MOVE] = needs_move_all,
+		[CMD_MBIND] = needs_move_all,
 		[CMD_MEMS] = needs_cpuset,
 		[CMD_MEMS_V1] = needs_cpuset,
 		[CMD_SPLIT] = needs_split,
@@ -199,7 +212,9 @@ static int check_words(struct host_machine *m, const struct story_machine *want)
 				   : needs[i].path && host_has(&m->host, needs[i].path))
 			continue;
 		return lab_machine_fail(&m->base, LAB_SKIP, "needs %s: %s", needs[i].word,
-			i == NEED_ROOT ? "you are not" : "this kernel has none");
+			i == NEED_ROOT	? "you are not"
+			: needs[i].path ? "this kernel has none"
+					: "this kernel cannot be asked for contiguous memory");
 	}
 	return 0;
 }

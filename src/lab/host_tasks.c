@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -155,21 +156,25 @@ int host_task_start(struct host_machine *m, struct host_task *from, struct host_
 	return err;
 }
 
-static void await_end(struct host_task *task, int timeout_ms)
+// False: it lives on. What it still says is thrown away.
+static bool await_end(struct host_task *task, int timeout_ms)
 {
 	struct pollfd file = {task->socket, POLLIN, 0};
-	char byte;
+	char bytes[4096];
 
-	while (poll(&file, 1, timeout_ms) > 0 && recv(task->socket, &byte, 1, 0) > 0)
-		;
+	while (poll(&file, 1, timeout_ms) > 0)
+		if (recv(task->socket, bytes, sizeof bytes, 0) <= 0)
+			return true;
+	return false;
 }
 
 void host_task_abandon(struct host_task *task)
 {
 	if (task->socket < 0)
 		return;
-	kill(task->pid, SIGKILL);
-	await_end(task, 5000);
+	// One that has ended is reaped; its number may be another's already.
+	if (!await_end(task, 0) && !kill(task->pid, SIGKILL))
+		await_end(task, 5000);
 	close(task->socket);
 	task->socket = -1;
 }
@@ -179,10 +184,10 @@ void host_task_end(struct host_machine *m, struct host_task *task)
 	struct agent_request r = {.op = AGENT_EXIT};
 	bool is_child = task == &m->maker && task->pid > 0;
 
-	if (task->socket >= 0 && wire_send(task->socket, &r, sizeof r, -1)) {
-		await_end(task, 5000);
-		if (!kill(task->pid, 0))
-			await_end(task, 0);
+	if (task->socket >= 0 && wire_send(task->socket, &r, sizeof r, -1) &&
+		await_end(task, 5000)) {
+		close(task->socket);
+		task->socket = -1;
 	}
 	host_task_abandon(task);
 	while (is_child && waitpid(task->pid, NULL, 0) < 0 && errno == EINTR)
@@ -201,6 +206,22 @@ static int set_cpu(struct host_machine *m, struct host_task *task, unsigned cpu)
 		err = lab_machine_fail(&m->base, -reply.error, "cannot run on cpu %u: %s",
 			m->map.cpu[cpu], strerror(reply.error));
 	return err;
+}
+
+// What ps(1) and traces call it.
+static int set_name(struct host_machine *m, struct host_task *task, const char *name)
+{
+	char text[16] = "";
+	struct agent_request r = {.op = AGENT_SYSCALL,
+		.call = SYS_prctl,
+		.file_arg = -1,
+		.pointers = 1u << 1,
+		.arg = {PR_SET_NAME},
+		.bytes = sizeof text};
+	struct agent_reply reply;
+
+	snprintf(text, sizeof text, "%s", name);
+	return host_ask(m, task, &r, text, -1, &reply, NULL);
 }
 
 static int become(struct host_machine *m, struct host_task *task, long uid)
@@ -225,6 +246,8 @@ int host_act_task(struct lab_machine *machine, const struct command *c, struct l
 	(void)result;
 	if (!err && new->uid >= 0 && (uid_t) new->uid != geteuid())
 		err = become(m, task, new->uid);
+	if (!err)
+		err = set_name(m, task, new->name);
 	return err ? err : set_cpu(m, task, new->cpu);
 }
 
@@ -241,6 +264,8 @@ int host_act_fork(struct lab_machine *machine, const struct command *c, struct l
 	}
 	if (!err)
 		err = host_follow_groups(m, parent, task, new->name);
+	if (!err)
+		err = set_name(m, task, new->name);
 	return err ? err : set_cpu(m, task, new->cpu);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Plays stories on a real kernel that boots in a virtual machine.
 //
-//   real-kernel -- godwit lab run --on host --json --keep-going FILE...
+//   real-kernel --topology WORDS -- godwit lab run --on host --json --keep-going FILE...
 //
 // The script finds or fetches a kernel, boots it with several nodes, runs the command inside, and
 // passes its output through, the console's noise included; results.c picks out what it knows. All
@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,40 @@ bool host_has_nodes(const struct story *story)
 	return m->more_nodes ? found >= wanted : found == wanted;
 }
 
+// Nodes may be larger than the story asks: a kernel needs some memory for itself.
+#define NODE_BYTES_MIN (768ull << 20)
+
+__attribute__((format(printf, 4, 5))) static void add(char *buf, size_t size, size_t *at,
+	const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	int n = vsnprintf(buf + *at, size - *at, format, args);
+	va_end(args);
+	*at = n < 0 || (size_t)n >= size - *at ? size - 1 : *at + (size_t)n;
+}
+
+const char *real_kernel_topology(const struct story *story, char *buf, size_t size)
+{
+	const struct story_machine *m = &story->machine;
+	size_t at = 0;
+
+	add(buf, size, &at, "nodes=%u memory=", m->nodes);
+	for (unsigned n = 0; n < m->nodes; n++) {
+		uint64_t bytes = m->memory[n];
+
+		if (bytes && bytes < NODE_BYTES_MIN)
+			bytes = NODE_BYTES_MIN;
+		add(buf, size, &at, "%s%lluM", n ? "," : "", (unsigned long long)bytes >> 20);
+	}
+	for (unsigned cpu = 0; cpu < m->cpus; cpu++)
+		add(buf, size, &at, "%s%u@%u", cpu ? "," : " cpus=", cpu, m->cpu_node[cpu]);
+	for (unsigned i = 0; m->distance && i < m->nodes * m->nodes; i++)
+		add(buf, size, &at, "%s%u", i ? "," : " distance=", m->distance[i]);
+	return buf;
+}
+
 // ---- The script ---------------------------------------------------------------------------------
 
 // From the folder of the program upwards: a build folder lies below the sources.
@@ -83,23 +118,30 @@ static const char *find_script(char *path, size_t size)
 	return script_above_program(path, size) ? path : "real-kernel";
 }
 
-static int start_script(const char *script, const char *const *files, size_t count, int out,
-	pid_t *ret_pid)
+static int start_script(const char *script, const char *kernel, const char *topology,
+	const char *const *files, size_t count, int out, pid_t *ret_pid)
 {
 	static const char *const fixed[] = {
 		"--", "godwit", "lab", "run", "--on", "host", "--json", "--keep-going"};
 	const size_t n = sizeof(fixed) / sizeof(fixed[0]);
-	char **argv = calloc(count + n + 2, sizeof(*argv));
+	char **argv = calloc(count + n + 6, sizeof(*argv));
+	size_t argc = 0;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t none;
 	if (!argv)
 		return -ENOMEM;
-	argv[0] = (char *)script;
+	argv[argc++] = (char *)script;
+	if (kernel) {
+		argv[argc++] = (char *)"--kernel";
+		argv[argc++] = (char *)kernel;
+	}
+	argv[argc++] = (char *)"--topology";
+	argv[argc++] = (char *)topology;
 	for (size_t i = 0; i < n; i++)
-		argv[i + 1] = (char *)fixed[i];
+		argv[argc++] = (char *)fixed[i];
 	for (size_t i = 0; i < count; i++)
-		argv[i + n + 1] = (char *)files[i];
+		argv[argc++] = (char *)files[i];
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
 	posix_spawnattr_init(&attributes);
@@ -129,8 +171,8 @@ static int read_script(int fd, pid_t pid, struct results *ret_results, int *ret_
 	return err;
 }
 
-int play_on_real_kernel(const char *const *files, size_t count, struct results *ret_results,
-	char *failure, size_t failure_size)
+int play_on_real_kernel(const char *kernel, const char *topology, const char *const *files,
+	size_t count, struct results *ret_results, char *failure, size_t failure_size)
 {
 	char path[4096];
 	const char *script = find_script(path, sizeof(path));
@@ -138,7 +180,7 @@ int play_on_real_kernel(const char *const *files, size_t count, struct results *
 	pid_t pid;
 	if (pipe2(fds, O_CLOEXEC))
 		return -errno;
-	int err = start_script(script, files, count, fds[1], &pid);
+	int err = start_script(script, kernel, topology, files, count, fds[1], &pid);
 	close(fds[1]);
 	if (err) {
 		close(fds[0]);

@@ -201,6 +201,23 @@ static bool any_refused(const struct rewire_call *c)
 	return false;
 }
 
+// Absent pages stay so: nobody gets at them, and readable they would be zeros.
+static int block_shown(struct rewire_call *c, struct pfn first, bool readers)
+{
+	struct rewire_call part;
+	int err = 0;
+
+	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
+		i = (unsigned)(part.page - c->page) + part.nr) {
+		err = host_protect(part.at, part.size, readers ? PROT_NONE : PROT_READ);
+		if (!err)
+			window_state_change(part.window, part.page, part.nr,
+				readers ? PAGE_PROT : 0,
+				PAGE_OFF | (readers ? PAGE_PROT_NONE : PAGE_PROT_READ));
+	}
+	return err;
+}
+
 static int signal_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, bool readers)
 {
 	struct rewire_call c;
@@ -215,11 +232,8 @@ static int signal_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigne
 	readers |= any_refused(&c);
 	if (!err) {
 		rewire_park(&c, first); // what faults back in before the next line loses it there
-		err = host_protect(at, c.size, readers ? PROT_NONE : PROT_READ);
+		err = block_shown(&c, first, readers);
 	}
-	if (!err)
-		window_state_change(c.window, c.page, nr, readers ? PAGE_PROT : 0,
-			PAGE_OFF | (readers ? PAGE_PROT_NONE : PAGE_PROT_READ));
 	rewire_unlock(&c);
 	rewire_leave(&c);
 	return err;

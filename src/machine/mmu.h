@@ -90,8 +90,9 @@ struct mmu_ops {
 	// retries. Never fails: the caller gives up the frames.
 	void (*clear)(struct mmu *, uintptr_t at, unsigned nr);
 	// Stop writers, and readers too when `readers`; on return no store is in flight and none
-	// can begin until map() or unblock(). Reads may go on when !readers. -ENOMEM leaves it
-	// unblocked.
+	// can begin until map() or unblock(). Reads may go on when !readers. A page without
+	// translation stays so. -ENOMEM leaves it unblocked, though the next access may ask the
+	// engine.
 	int (*block)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, bool readers);
 	// Back-out of block(): the old frames with `prot` again, and wake. A page that was cleared
 	// meanwhile stays without translation.

@@ -237,8 +237,9 @@ static inline void folio_set_index(struct folio *folio, uint64_t index);
 // the statistics.
 unsigned folio_map_pages(struct folio *folio, unsigned long first, unsigned long nr);
 unsigned folio_unmap_pages(struct folio *folio, unsigned long first, unsigned long nr);
-unsigned folio_map_entire(struct folio *folio);
-unsigned folio_unmap_entire(struct folio *folio);
+// *ret_first, *ret_last: whether it was the first (last) such mapping; NULL: nobody asks.
+unsigned folio_map_entire(struct folio *folio, bool *ret_first);
+unsigned folio_unmap_entire(struct folio *folio, bool *ret_last);
 
 // All mappings of any page, and of the whole.
 static inline int folio_mapcount(const struct folio *folio)

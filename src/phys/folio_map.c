@@ -67,7 +67,7 @@ static int32_t pair_mapped(const struct folio *folio)
 	return (load(&folio->page.mapcount) > 0) + (load(&(&folio->page)[1].mapcount) > 0);
 }
 
-unsigned folio_map_entire(struct folio *folio)
+unsigned folio_map_entire(struct folio *folio, bool *ret_first)
 {
 	assert_that(
 		folio_large(folio), "pfn %#lx is a small folio", (unsigned long)folio_pfn(folio).n);
@@ -75,6 +75,8 @@ unsigned folio_map_entire(struct folio *folio)
 	int32_t old = 0;
 
 	add(&folio_frame(folio, 1)->large_mapcount, 1);
+	if (ret_first)
+		*ret_first = first;
 	if (!first)
 		return 0;
 	if (folio_order(folio) == 1)
@@ -84,7 +86,7 @@ unsigned folio_map_entire(struct folio *folio)
 	return old >= ENTIRELY_MAPPED ? 0 : (unsigned)folio_nr(folio) - (unsigned)old;
 }
 
-unsigned folio_unmap_entire(struct folio *folio)
+unsigned folio_unmap_entire(struct folio *folio, bool *ret_last)
 {
 	int32_t count = add(&folio_frame(folio, 1)->tail.entire_mapcount, -1);
 	int32_t left = 0;
@@ -92,6 +94,8 @@ unsigned folio_unmap_entire(struct folio *folio)
 	assert_that(
 		count > 0, "pfn %#lx is not mapped as a whole", (unsigned long)folio_pfn(folio).n);
 	add(&folio_frame(folio, 1)->large_mapcount, -1);
+	if (ret_last)
+		*ret_last = count == 1;
 	if (count != 1)
 		return 0;
 	if (folio_order(folio) == 1)

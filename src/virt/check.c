@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The books of the virt layer: everything that is counted or linked twice must agree.
 //
-//	space_check()	trees, regions, links of rmap, tables' nr_used, each entry against its vma and
-//			folio, rss and locked_vm
-//	mm_check()	all spaces, and then each frame: its mapcount is the number of entries that map
-//			it, statistics are the sums over folios; phys_check()
+//	space_check()	trees, regions, links of rmap, tables' nr_used, each entry against its
+//			vma and folio, rss and locked_vm
+//	mm_check()	all spaces, and then each frame: its mapcount is the number of entries
+//			that map it, statistics are the sums over folios; phys_check()
 //
 // For tests and debug commands, when nothing runs: nothing may change meanwhile.
 // A difference is a bug: it is printed with the entry, the vma and the frame, and the process
@@ -139,6 +139,9 @@ static void check_table(struct check *c, const struct page_table *table, unsigne
 {
 	unsigned used = 0;
 
+	// Changes made for an access that waited in the host are ordered by this lock alone.
+	mutex_lock((struct mutex *)&table->lock);
+	mutex_unlock((struct mutex *)&table->lock);
 	must_hold(table->level == level && table->base == base,
 		"table of level %u at %#lx found as level %u at %#lx", table->level,
 		(unsigned long)table->base, level, (unsigned long)base);
@@ -153,8 +156,8 @@ static void check_table(struct check *c, const struct page_table *table, unsigne
 		else if (!pte_none(e))
 			check_entry(c, addr, e);
 	}
-	must_hold(used == table->nr_used, "table of level %u at %#lx: %u entries, counted %u", level,
-		(unsigned long)base, used, table->nr_used);
+	must_hold(used == table->nr_used, "table of level %u at %#lx: %u entries, counted %u",
+		level, (unsigned long)base, used, table->nr_used);
 }
 
 // ---- Vmas

@@ -66,6 +66,11 @@ int fault_anonymous(struct fault *f)
 	err = anon_vma_prepare(f->vma);
 	if (err)
 		return err;
+	if (f->mm->up.large_fault) {
+		err = f->mm->up.large_fault(f->vma, f->task, f->addr);
+		if (err)
+			return err > 0 ? 0 : err;
+	}
 	in.folio = fault_alloc(f, true);
 	if (!in.folio)
 		return -ENOMEM;

@@ -2,14 +2,14 @@
 // A gather: the host calls that one table's changes need, as few as possible.
 //
 // Interface: virt/gather.h. It remembers one open stretch (operation, host address, frames). A
-// change that continues it makes it longer; any other change, a flush or the end of the table pushes
-// it out as one call. A stretch ends at every 2 MiB boundary, because another table with another
-// lock begins there, and the mmu promises that no two calls meet on one page.
+// change that continues it makes it longer; any other change, a flush or the end of the table
+// pushes it out as one call. A stretch ends at every 2 MiB boundary, because another table with
+// another lock begins there, and the mmu promises that no two calls meet on one page.
 //
-// Folios handed to gather_put() wait until the stretches queued before them are issued: a frame must
-// not be free, let alone used again, while the host still reaches it at the old address. They are
-// put after the table's lock is dropped, or under it when there are more than 64 of them (the locks
-// a put may need all rank above a table's).
+// Folios handed to gather_put() wait until the stretches queued before them are issued: a frame
+// must not be free, let alone used again, while the host still reaches it at the old address. They
+// are put after the table's lock is dropped, or under it when there are more than 64 of them (the
+// locks a put may need all rank above a table's).
 //
 // What can fail: map and block, -ENOMEM. A refused protect becomes a clear, which cannot fail.
 #include "virt/gather.h"

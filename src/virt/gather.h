@@ -56,7 +56,7 @@ struct gather {
 };
 
 void gather_init(struct gather *, struct mm_core *);
-// Hold the PTE-level table of addr: NULL when there is none. Keeps the lock when it is the one held.
+// Hold the PTE-level table of addr; NULL when there is none. Keeps the lock if it is held already.
 struct page_table *gather_table(struct gather *, struct space *, struct vaddr addr);
 // The same for the PMD level.
 struct page_table *gather_pmd_table(struct gather *, struct space *, struct vaddr addr);

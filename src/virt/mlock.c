@@ -12,8 +12,8 @@
 //
 // Locks: mmap_lock for write for flags; marking needs the page-table lock of the entry; unmarking
 // takes rmap locks, so pages are collected under the one and looked at without it.
-// What can fail: -EINVAL, -ENOMEM (a hole, a split), -EAGAIN (some pages could not be faulted in; the
-// range is locked nevertheless, as in Linux).
+// What can fail: -EINVAL, -ENOMEM (a hole, a split), -EAGAIN (some pages could not be faulted in;
+// the range is locked nevertheless, as in Linux).
 #include "virt/vma.h"
 
 #include "phys/lru.h"

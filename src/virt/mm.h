@@ -25,6 +25,7 @@ struct task;
 struct gather;
 struct page_table;
 struct mempolicy;
+struct thp;
 
 enum mm_invalidate_reason {
 	MM_INVALIDATE_UNMAP,
@@ -53,6 +54,9 @@ struct mm_upcalls {
 	// A fault in an empty PMD range; >0 it mapped a huge page, 0 fall back to small pages,
 	// <0 errno.
 	int (*huge_fault)(struct vma *, struct task *, uint64_t addr, bool write);
+	// First write to anonymous memory where there is a table already or no PMD leaf could be had:
+	// >0 a large folio was mapped around addr by small entries, 0 a single page, <0 errno.
+	int (*large_fault)(struct vma *, struct task *, uint64_t addr);
 	// A write to a read-only huge page; 0 served, 1 split, retry as small pages, <0 errno.
 	int (*huge_wp_fault)(struct vma *, struct task *, uint64_t addr);
 	// A fault in a hugetlb vma; 0 or <0 (-EFAULT: SIGBUS).
@@ -119,6 +123,7 @@ struct mm_core {
 	struct vmstat *stat;
 	struct trace_ring *trace;
 	struct mm_upcalls up;
+	struct thp *thp; // of src/thp; NULL: there is none
 	struct mm_tunables tunables;
 	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
 	struct mutex tasks_lock; // rank TASKS: tasks, spaces lists

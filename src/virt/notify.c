@@ -52,7 +52,8 @@ static void notify(struct space *space, bool start, uint64_t from, uint64_t to,
 	read_unlock(&notifiers_lock);
 }
 
-void mm_notify_start(struct space *space, uint64_t start, uint64_t end, enum mm_invalidate_reason why)
+void mm_notify_start(struct space *space, uint64_t start, uint64_t end,
+	enum mm_invalidate_reason why)
 {
 	notify(space, true, start, end, why);
 }

@@ -195,6 +195,24 @@ void object_remove_folio(struct folio *folio)
 	folio_put_many(folio, nr);
 }
 
+// The flags that belong to each page's contents went to the pieces already.
+void object_split_folio(struct object *object, struct folio *head, unsigned old_order,
+	unsigned new_order)
+{
+	uint64_t index = folio_index(head), step = 1ull << new_order;
+
+	mutex_assert_held(&object->i_pages_lock);
+	for (uint64_t i = step; i < 1ull << old_order; i += step) {
+		struct folio *piece = (struct folio *)folio_frame(head, i);
+
+		folio_set_index(piece, index + i);
+		folio_set_mapping(piece, object, MAPPING_OBJECT);
+		page_index_replace(object->pages, index + i, step, piece);
+	}
+	if (folio_test_swapbacked(head) && old_order == PMD_ORDER)
+		vmstat_add(object->mm->stat, folio_nid(head), VM_NR_SHMEM_HUGEPAGES, -1);
+}
+
 void object_replace_folio(struct object *object, struct folio *dst, struct folio *src)
 {
 	uint64_t index = folio_index(src);

@@ -5,8 +5,8 @@
 // 4, 3 and 2 are only ever added while the space lives. A table of level 1 may go away (its range
 // was unmapped, or a huge page takes its place), so whoever took its lock looks again whether the
 // PMD entry still leads to it; whoever takes it away holds both its lock and that of the PMD
-// table. A table that went away is a table of the same space for ever (free_tables), so the lock
-// that a late walker takes is always the lock of a table.
+// table. A table that went away is a table of the PTE level of the same space for ever
+// (free_tables), so the lock that a late walker takes is always the lock of such a table.
 //
 // States of a PMD entry: none -> table -> none, none -> leaf -> none, leaf <-> table (split and
 // collapse, by pmd_install_table and under the PMD table's lock), leaf <-> PMD migration entry.
@@ -75,7 +75,7 @@ static struct page_table *free_table_take(struct space *space)
 
 struct page_table *page_table_alloc(struct space *space, unsigned level, struct vaddr base)
 {
-	struct page_table *table = free_table_take(space);
+	struct page_table *table = level == 1 ? free_table_take(space) : NULL;
 
 	if (!table) {
 		table = meta_new(struct page_table);
@@ -89,10 +89,20 @@ struct page_table *page_table_alloc(struct space *space, unsigned level, struct 
 	return table;
 }
 
+static void release(struct page_table *table)
+{
+	mutex_destroy(&table->lock);
+	meta_delete(table);
+}
+
 void page_table_free(struct space *space, struct page_table *table)
 {
 	assert_that(table->nr_used == 0, "table of %#lx has %u entries",
 		(unsigned long)table->base, table->nr_used);
+	if (table->level > 1) { // nobody has ever seen it
+		release(table);
+		return;
+	}
 	mutex_lock_nested(&space->tables_lock);
 	table->next_free = space->free_tables;
 	space->free_tables = table;
@@ -302,7 +312,8 @@ void page_tables_free_range(struct space *space, struct vaddr start, struct vadd
 			free_if_empty(space, pmd_table, pmd_index(vaddr_of(a)));
 			a += PMD_SIZE;
 		} else {
-			a = ALIGN_DOWN(a, 1ull << level_shift(level)) + (1ull << level_shift(level));
+			uint64_t size = 1ull << level_shift(level); // of the empty entry
+			a = ALIGN_DOWN(a, size) + size;
 		}
 	}
 }
@@ -314,8 +325,7 @@ static void destroy_table(struct page_table *table)
 		if (below)
 			destroy_table(below);
 	}
-	mutex_destroy(&table->lock);
-	meta_delete(table);
+	release(table);
 }
 
 void page_tables_destroy(struct space *space)
@@ -327,7 +337,6 @@ void page_tables_destroy(struct space *space)
 	space->pgd = NULL;
 	while ((table = space->free_tables)) {
 		space->free_tables = table->next_free;
-		mutex_destroy(&table->lock);
-		meta_delete(table);
+		release(table);
 	}
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The four-level page table of a space: 512 entries a table, a lock a table.
 //
-// The upper levels only grow. Tables are type-stable within their space: a freed one goes to the
-// space's own list and is used again as a table of that space, so a walker that read a pointer
-// to it may still take its lock, and then must look whether it is still the table it wanted. The
-// lock functions below do that.
+// The upper levels only grow. Tables of the PTE level are type-stable within their space: a freed
+// one goes to the space's own list and is used again as such a table, so a walker that read a
+// pointer to it may still take its lock, and then must look whether it is still the table it
+// wanted. The lock functions below do that.
 #ifndef GODWIT_VIRT_PAGE_TABLE_H
 #define GODWIT_VIRT_PAGE_TABLE_H
 

@@ -18,7 +18,8 @@
 // access restores.
 //
 // Locks: mmap_lock for write; one page-table lock at a time.
-// What can fail: -EINVAL, -ENOMEM (a hole, or no memory for a split), -EACCES; with nothing changed.
+// What can fail: -EINVAL, -ENOMEM (a hole, or no memory for a split), -EACCES; with nothing
+// changed.
 #include "virt/vma.h"
 
 #include "virt/object.h"

@@ -153,9 +153,9 @@ struct region *region_of_host(struct space *space, uintptr_t host)
 	return node ? container_of(node, struct region, by_host) : NULL;
 }
 
-// ---- Refusals: what a backend made true for an access that the engine refused stays so, until the
-// page is mapped or cleared. Present pages get that when their entries change; the others here, also
-// those that are just being moved.
+// ---- Refusals: what a backend made true for an access that the engine refused stays so, until
+// the page is mapped or cleared. Present pages get that when their entries change; the others
+// here, also those that are just being moved.
 
 void space_note_refusal(struct space *space, uintptr_t host)
 {

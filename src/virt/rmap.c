@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Mapcounts and walks: what maps a folio, counted and found.
 //
-// Counting. Each entry that comes or goes is counted in the folio (phys/folio.h) and, when it makes
-// a page mapped or unmapped at all, in the statistics: nr_anon_pages for anonymous folios (KSM's
-// too), nr_mapped for those of objects; a first mapping by a huge entry counts in
+// Counting. Each entry that comes or goes is counted in the folio (phys/folio.h) and, when it
+// makes a page mapped or unmapped at all, in the statistics: nr_anon_pages for anonymous folios
+// (KSM's too), nr_mapped for those of objects; a first mapping by a huge entry counts in
 // nr_anon_transparent_hugepages, nr_shmem_pmdmapped or nr_file_pmdmapped (in huge pages, as
 // /proc/vmstat prints them). hugetlb folios count in none. An anonymous large folio of which some
-// pages are mapped no more while others are becomes PARTIALLY_MAPPED and waits to be split.
-// A page that gets its first mapping as a new anonymous one is exclusive: its task may write to it
-// without a copy. Whoever makes it shared clears that (folio_try_share_anon()), unless it is pinned.
+// pages are mapped no more while others are becomes PARTIALLY_MAPPED and waits to be split. A page
+// that gets its first mapping as a new anonymous one is exclusive: its task may write to it
+// without a copy. Whoever makes it shared clears that (folio_try_share_anon()), unless it is
+// pinned.
 //
 // Finding. A walk calls back for every vma that could map some of the folio's pages, by the
 // interval tree of page offsets of its anon_vma or object. It may call for places where nothing is
-// mapped, never the other way round: an entry moves between vmas only under the rmap lock for write.
+// mapped, never the other way round: an entry moves between vmas only under the rmap lock for
+// write.
 //
 // Locks: counting needs the page-table lock of the entry; a walk takes the rmap lock for read (the
 // anon_vma root's, or the object's i_mmap_lock) and no page-table lock.
@@ -62,9 +64,10 @@ static void map_pages(struct folio *folio, unsigned first, unsigned nr)
 
 static void map_entire(struct folio *folio)
 {
-	unsigned fresh = folio_map_entire(folio);
+	bool first;
+	unsigned fresh = folio_map_entire(folio, &first);
 
-	if (folio_entire_mapcount(folio) == 1)
+	if (first)
 		count_pmd_mapped(folio, 1);
 	rmap_count_mapped(folio, fresh);
 }
@@ -138,9 +141,10 @@ void folio_remove_rmap(struct folio *folio, unsigned first, unsigned nr)
 
 void folio_remove_rmap_pmd(struct folio *folio)
 {
-	unsigned gone = folio_unmap_entire(folio);
+	bool last;
+	unsigned gone = folio_unmap_entire(folio, &last);
 
-	if (!folio_entire_mapcount(folio))
+	if (last)
 		count_pmd_mapped(folio, -1);
 	note_unmapped(folio, gone);
 }

@@ -51,9 +51,10 @@ void vma_rmap_remove(struct vma *);
 void vma_rmap_insert(struct vma *);
 
 // Mapcounts. nr pages from page index `first` of the folio are mapped by PTEs, or the whole folio
-// by a PMD leaf, whose exclusive mark is that of the folio's first page alone. Page-table lock held.
-// References are the caller's.
-void folio_add_new_anon_rmap(struct folio *, struct vma *, uint64_t addr); // sets mapping, index, exclusive
+// by a PMD leaf, whose exclusive mark is that of the folio's first page alone. Page-table lock
+// held. References are the caller's.
+// The first mapping of a new folio: sets mapping, index, swapbacked, exclusive.
+void folio_add_new_anon_rmap(struct folio *, struct vma *, uint64_t addr);
 void folio_add_anon_rmap(struct folio *, unsigned first, unsigned nr, bool exclusive);
 void folio_add_file_rmap(struct folio *, unsigned first, unsigned nr);
 void folio_remove_rmap(struct folio *, unsigned first, unsigned nr);

@@ -91,7 +91,8 @@ static void space_destroy(struct space *space)
 	write_lock(&space->mmap_lock);
 	space_remove_range(space, 0, SPACE_END);
 	space_write_unlock(space);
-	// A thread of the backend may still be on its way out of a fault whose accessor runs already.
+	// A thread of the backend may still be on its way out of a fault whose accessor runs
+	// already.
 	int err = wait_until(&space->host_faults, !atomic_load(&space->host_faults), WAIT_FOREVER);
 	assert_that(!err, "waiting for ever ended with %d", err);
 	(void)err;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Zapping: taking the pages out of a range of addresses.
 //
-// Table by table, under its lock, in three steps: the entries are emptied (and remembered), the host
-// loses its translations in one call, and only then are the pages given up: dirty marks passed on to
-// their objects, mapcounts, resident counts and references dropped. A store that was in flight when
-// the entry went is therefore in the page before its dirty mark is passed on, and no frame is free
-// that the host could still reach.
+// Table by table, under its lock, in three steps: the entries are emptied (and remembered), the
+// host loses its translations in one call, and only then are the pages given up: dirty marks
+// passed on to their objects, mapcounts, resident counts and references dropped. A store that was
+// in flight when the entry went is therefore in the page before its dirty mark is passed on, and
+// no frame is free that the host could still reach.
 //
 //	entry			rss	rmap, reference
 //	page			-	dropped
@@ -17,7 +17,8 @@
 //	huge leaf, huge migration entry: the same for 512 pages (hugetlb: no rss; of a folio that is
 //	larger than a PMD the leaf of its first page has the mapcount and the reference)
 //
-// Locks: mmap_lock in any way, one page-table lock at a time. Subscribers are told before and after.
+// Locks: mmap_lock in any way, one page-table lock at a time. Subscribers are told before and
+// after.
 // What can fail: a huge entry that reaches out of the range and cannot be split stays, -ENOMEM.
 #include "base/assert.h"
 #include "phys/lru.h"

@@ -247,6 +247,8 @@ struct stopped_move {
 	uint64_t at;
 	sem_t unmapped, go_on;
 	pthread_t mover, toucher;
+	struct gw_task *whose, *child;
+	uint64_t seen;
 	long moved;
 	atomic_bool stopped; // once
 };
@@ -274,7 +276,9 @@ static void *mover_main(void *arg)
 	struct stopped_move *m = arg;
 	int status;
 
-	m->moved = move(m->s, m->at, 1, 1, &status);
+	const int node = 1;
+
+	m->moved = gw_move_pages(m->whose, 0, 1, &m->at, &node, &status, GW_MPOL_MF_MOVE);
 	return NULL;
 }
 
@@ -288,12 +292,12 @@ static void *toucher_main(void *arg)
 }
 
 // Returns when the page is unmapped and a store to it waits.
-static void stop_a_move(struct stopped_move *m, struct setup *s, uint64_t at)
+static void stop_a_move(struct stopped_move *m, struct setup *s, struct gw_task *whose, uint64_t at)
 {
 	struct mm_core *mm = &s->machine->mm;
 
-	*m = (struct stopped_move){.s = s, .at = at};
-	m->notifier.space = ((struct task *)s->task)->space;
+	*m = (struct stopped_move){.s = s, .at = at, .whose = whose};
+	m->notifier.space = ((struct task *)whose)->space;
 	m->notifier.start = ignore;
 	m->notifier.end = stop_here;
 	sem_init(&m->unmapped, 0, 0);
@@ -317,6 +321,52 @@ static void let_go_on(struct stopped_move *m)
 	sem_destroy(&m->go_on);
 }
 
+// The first word of a page of a task by its pointer, or by a call.
+static uint64_t first_word(struct gw_task *task, uint64_t at)
+{
+	volatile uint64_t *p = gw_pointer(task, at);
+	uint64_t value = 0;
+
+	if (p)
+		return *p;
+	assert_int_equal(gw_read(task, at, &value, 8), 8);
+	return value;
+}
+
+static void *reader_main(void *arg)
+{
+	struct stopped_move *m = arg;
+
+	if (gw_task_attach(m->s->task))
+		abort();
+	m->seen = first_word(m->child, m->at);
+	return gw_task_attach(NULL) ? arg : NULL;
+}
+
+// What a child was given by a fork and has not touched yet has no translation. It must not get one,
+// of zeros, when its page moves.
+static void test_child_reads_while_moving(struct setup *s)
+{
+	uint64_t at = map_at(s, 4, 0, RW);
+	struct stopped_move m;
+	struct gw_task *child;
+	pthread_t reader;
+
+	assert_int_equal(poke(s, at, 1), 0);
+	assert_int_equal(gw_task_fork(s->task, &child), 0);
+	assert_int_equal(poke(s, at, 2), 0); // the parent's copy: the old page is the child's alone
+	stop_a_move(&m, s, child, at);
+	m.child = child;
+	assert_int_equal(pthread_create(&reader, NULL, reader_main, &m), 0);
+	usleep(20000);
+	let_go_on(&m);
+	pthread_join(reader, NULL);
+	assert_int_equal(m.moved, 0);
+	assert_int_equal(m.seen, 1);
+	assert_holds(s, at, 77);
+	gw_task_exit(child);
+}
+
 static uint64_t map_object(struct setup *s, struct gw_object **ret_object)
 {
 	struct gw_mapping mapping = {.size = sizeof mapping, .length = 4 * PAGE, .prot = RW,
@@ -337,7 +387,7 @@ static void test_taken_away_while_moving(struct setup *s)
 	struct stopped_move m;
 	uint64_t at = map_object(s, &object);
 
-	stop_a_move(&m, s, at);
+	stop_a_move(&m, s, s->task, at);
 	assert_int_equal(gw_advise(s->task, at, PAGE, MADV_DONTNEED), 0);
 	let_go_on(&m);
 	assert_holds(s, at, 77);
@@ -352,7 +402,7 @@ static void test_protected_while_moving(struct setup *s)
 	struct stopped_move m;
 
 	assert_int_equal(poke(s, at, 1), 0);
-	stop_a_move(&m, s, at);
+	stop_a_move(&m, s, s->task, at);
 	assert_int_equal(gw_protect(s->task, at, 4 * PAGE, GW_PROT_READ), 0);
 	assert_int_equal(gw_protect(s->task, at, 4 * PAGE, RW), 0);
 	let_go_on(&m);
@@ -390,6 +440,7 @@ int main(void)
 		ON_ALL(test_sync_of_a_part),
 		ON_ALL(test_taken_away_while_moving),
 		ON_ALL(test_protected_while_moving),
+		ON_ALL(test_child_reads_while_moving),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -157,6 +157,25 @@ void lane_store(struct actor *actor, struct gw_task *task, uint64_t at, const ui
 		fail(actor, "gw_write at %#lx: %ld", at, n);
 }
 
+// For the report of a failure: where the engine has the page, and what is read now.
+static void say_more(struct actor *actor, struct gw_task *task, struct area *area, uint64_t at)
+{
+	for (unsigned v = 0; v <= area->nr_views; v++) {
+		struct gw_task *whose = v ? area->view[v - 1].task : task;
+		uint64_t page = at & ~(PAGE - 1), word[8];
+		int status = 0;
+		long err = gw_move_pages(whose, 0, 1, &page, NULL, &status, 0);
+
+		if (v && area->view[v - 1].address + area->pages * PAGE <= at)
+			continue;
+		lane_load(actor, whose, at, word);
+		fprintf(stderr, "stress: task %d: status %d (%ld), pointer %p, now %#lx\n",
+			gw_task_pid(whose), status, err, gw_pointer(whose, at), word[0]);
+		if (area->object)
+			break; // other views are at other addresses
+	}
+}
+
 void lane_check(struct actor *actor, struct gw_task *task, struct area *area, uint64_t address,
 	unsigned page, unsigned lane, uint32_t least, uint32_t most)
 {
@@ -169,10 +188,11 @@ void lane_check(struct actor *actor, struct gw_task *task, struct area *area, ui
 	for (unsigned i = 0; i < 8; i++) {
 		uint32_t n = stamp_number(actor, lane_key(area, page, lane), i, word[i], at);
 
-		if (n < least || n > most)
-			fail(actor, "%s, page %u, lane %u, word %u at %#lx: number %u, expected "
-				    "%u to %u",
-				area->name, page, lane, i, at, n, least, most);
+		if (n >= least && n <= most)
+			continue;
+		say_more(actor, task, area, at);
+		fail(actor, "%s, page %u, lane %u, word %u at %#lx: number %u, expected %u to %u",
+			area->name, page, lane, i, at, n, least, most);
 	}
 }
 

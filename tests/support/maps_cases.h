@@ -263,7 +263,7 @@ static inline struct folio *case_put_huge(struct gw_task *task, uint64_t addr)
 	folio_set_mapping_raw(folio, MAPPING_ANON);
 	pmd = pmd_table_alloc_lock(space, vaddr_of(addr), &err);
 	assert_non_null(pmd);
-	folio_map_entire(folio);
+	folio_map_entire(folio, NULL);
 	table_set_entry(pmd, pmd_index(vaddr_of(addr)), pte_make(folio_pfn(folio),
 		PTE_PRESENT | PTE_WRITE | PTE_DIRTY | PTE_YOUNG | PTE_HUGE));
 	page_table_unlock(pmd);
@@ -275,7 +275,7 @@ static inline void case_drop_huge(struct gw_task *task, uint64_t addr, struct fo
 	struct page_table *pmd = pmd_table_lock(task_of(task)->space, vaddr_of(addr));
 
 	table_set_entry(pmd, pmd_index(vaddr_of(addr)), (struct pte){0});
-	folio_unmap_entire(folio);
+	folio_unmap_entire(folio, NULL);
 	page_table_unlock(pmd);
 	folio_set_mapping_raw(folio, 0);
 	folio_put(folio);

@@ -179,14 +179,14 @@ static void test_mapcounts_random(void **state)
 				for (unsigned i = 0; i < nr; i++)
 					expect += !pages[i] && !entire;
 				entire++;
-				assert_int_equal(folio_map_entire(folio), expect);
+				assert_int_equal(folio_map_entire(folio, NULL), expect);
 			} else if (whole) {
 				if (!entire)
 					continue;
 				entire--;
 				for (unsigned i = 0; i < nr; i++)
 					expect += !pages[i] && !entire;
-				assert_int_equal(folio_unmap_entire(folio), expect);
+				assert_int_equal(folio_unmap_entire(folio, NULL), expect);
 			} else if (what == 3) {
 				for (unsigned i = first; i < first + n; i++)
 					expect += !pages[i]++ && !entire;
@@ -204,7 +204,7 @@ static void test_mapcounts_random(void **state)
 			check_mapcounts(folio, pages, entire);
 		}
 		while (entire--)
-			folio_unmap_entire(folio);
+			folio_unmap_entire(folio, NULL);
 		for (unsigned i = 0; i < nr; i++)
 			while (pages[i]--)
 				folio_unmap_pages(folio, i, 1);
@@ -242,12 +242,12 @@ static void test_likely_shared(void **state)
 	assert_false(folio_likely_mapped_shared(large));
 	folio_unmap_pages(large, 0, 3);
 	folio_unmap_pages(large, 1, 1);
-	folio_map_entire(large);
+	folio_map_entire(large, NULL);
 	assert_false(folio_likely_mapped_shared(large));
 	folio_map_pages(large, 0, 1);
 	assert_true(folio_likely_mapped_shared(large));
 	folio_unmap_pages(large, 0, 1);
-	folio_unmap_entire(large);
+	folio_unmap_entire(large, NULL);
 	folio_unmap_pages(small, 0, 1);
 	folio_unmap_pages(small, 0, 1);
 	folio_put(small);

@@ -380,6 +380,16 @@ static void *reader_main(void *arg)
 	return NULL;
 }
 
+static bool is_shared(size_t page)
+{
+	bool shared;
+
+	mutex_lock(&mini.lock);
+	shared = mini.page[page].shared;
+	mutex_unlock(&mini.lock);
+	return shared;
+}
+
 // The frame is mapped read-only, watched for 20 us, and must not change: the store has to become a
 // fault, never go through, and never fail with EFAULT.
 static void read_only_has_no_gap(void)
@@ -411,7 +421,9 @@ static void read_only_has_no_gap(void)
 		assert_int_equal(mini_finish(&mini, 40, 1, to), 0);
 		while (spin++ < 30)
 			assert_memory_equal(frame, before, PAGE_SIZE);
-		mutex_lock(&mini.lock); // wait for its copy, or make it writable
+		for (int ms = 0; rounds % 16 == 0 && ms < 5000 && is_shared(40); ms++)
+			sleep_ms(1);	// somebody's store has it copied;
+		mutex_lock(&mini.lock); // or it is made writable
 		if (mini.page[40].shared) {
 			mini.page[40].shared = false;
 			mini.page[40].prot = MMU_WRITE;

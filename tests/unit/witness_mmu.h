@@ -2,7 +2,7 @@
 // An mmu backend that remembers: what the host would translate, page by page, so that a test can
 // ask whether it agrees with the engine's page tables. Windows are the soft backend's. Any call
 // that may fail can be told to: number n from now on (map, protect, block, window_open).
-// One thread, or calls that the test keeps apart.
+// Calls may come from several threads; what a test asks it may not ask meanwhile.
 #ifndef GODWIT_TESTS_WITNESS_MMU_H
 #define GODWIT_TESTS_WITNESS_MMU_H
 
@@ -27,6 +27,7 @@ struct witness_page {
 struct witness {
 	struct mmu mmu; // first
 	struct mmu *soft;
+	pthread_mutex_t lock;
 	struct witness_page page[WITNESS_SLOTS];
 	unsigned nr_slots;
 	// calls so far, since witness_reset()
@@ -72,7 +73,7 @@ static inline void witness_range(uintptr_t at, unsigned nr)
 	assert_true((at & ~PMD_MASK) + nr * PAGE_SIZE <= PMD_SIZE);
 }
 
-static inline int witness_open(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,
+static inline int note_open(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,
 	struct mmu_window **ret)
 {
 	struct witness *w = witness_of(mmu);
@@ -83,7 +84,7 @@ static inline int witness_open(struct mmu *mmu, size_t size, size_t align, void 
 	return w->soft->ops->window_open(w->soft, size, align, hint, owner, ret);
 }
 
-static inline void witness_close(struct mmu *mmu, struct mmu_window *window)
+static inline void note_close(struct mmu *mmu, struct mmu_window *window)
 {
 	struct witness *w = witness_of(mmu);
 
@@ -95,7 +96,7 @@ static inline void witness_close(struct mmu *mmu, struct mmu_window *window)
 	w->soft->ops->window_close(w->soft, window);
 }
 
-static inline int witness_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+static inline int note_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
 	struct witness *w = witness_of(mmu);
@@ -115,7 +116,7 @@ static inline int witness_map(struct mmu *mmu, uintptr_t at, struct pfn first, u
 	return 0;
 }
 
-static inline int witness_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+static inline int note_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
 	struct witness *w = witness_of(mmu);
@@ -137,7 +138,7 @@ static inline int witness_protect(struct mmu *mmu, uintptr_t at, struct pfn firs
 	return 0;
 }
 
-static inline void witness_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
+static inline void note_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 {
 	struct witness *w = witness_of(mmu);
 
@@ -151,7 +152,7 @@ static inline void witness_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 	}
 }
 
-static inline int witness_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+static inline int note_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	bool readers)
 {
 	struct witness *w = witness_of(mmu);
@@ -169,7 +170,7 @@ static inline int witness_block(struct mmu *mmu, uintptr_t at, struct pfn first,
 	return 0;
 }
 
-static inline void witness_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+static inline void note_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
 	enum mmu_prot prot)
 {
 	struct witness *w = witness_of(mmu);
@@ -206,6 +207,66 @@ static inline void witness_end(struct mmu *mmu)
 	free(w);
 }
 
+// ---- The same, one at a time
+
+static inline int witness_open(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,
+	struct mmu_window **ret)
+{
+	pthread_mutex_lock(&witness_of(mmu)->lock);
+	int err = note_open(mmu, size, align, hint, owner, ret);
+	pthread_mutex_unlock(&witness_of(mmu)->lock);
+	return err;
+}
+
+static inline void witness_close(struct mmu *mmu, struct mmu_window *window)
+{
+	pthread_mutex_lock(&witness_of(mmu)->lock);
+	note_close(mmu, window);
+	pthread_mutex_unlock(&witness_of(mmu)->lock);
+}
+
+static inline int witness_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+	enum mmu_prot prot)
+{
+	pthread_mutex_lock(&witness_of(mmu)->lock);
+	int err = note_map(mmu, at, first, nr, prot);
+	pthread_mutex_unlock(&witness_of(mmu)->lock);
+	return err;
+}
+
+static inline int witness_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+	enum mmu_prot prot)
+{
+	pthread_mutex_lock(&witness_of(mmu)->lock);
+	int err = note_protect(mmu, at, first, nr, prot);
+	pthread_mutex_unlock(&witness_of(mmu)->lock);
+	return err;
+}
+
+static inline void witness_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
+{
+	pthread_mutex_lock(&witness_of(mmu)->lock);
+	note_clear(mmu, at, nr);
+	pthread_mutex_unlock(&witness_of(mmu)->lock);
+}
+
+static inline int witness_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+	bool readers)
+{
+	pthread_mutex_lock(&witness_of(mmu)->lock);
+	int err = note_block(mmu, at, first, nr, readers);
+	pthread_mutex_unlock(&witness_of(mmu)->lock);
+	return err;
+}
+
+static inline void witness_unblock(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
+	enum mmu_prot prot)
+{
+	pthread_mutex_lock(&witness_of(mmu)->lock);
+	note_unblock(mmu, at, first, nr, prot);
+	pthread_mutex_unlock(&witness_of(mmu)->lock);
+}
+
 static const struct mmu_ops witness_ops = {
 	.name = "witness",
 	.blocker = "none",
@@ -228,6 +289,7 @@ static inline struct witness *witness_install(struct soft_machine *m)
 
 	assert_non_null(w);
 	w->soft = m->mm.mmu;
+	pthread_mutex_init(&w->lock, NULL);
 	w->mmu.ops = &witness_ops;
 	w->mmu.caps = w->soft->caps;
 	w->mmu.fault = w->soft->fault;

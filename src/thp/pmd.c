@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// A leaf of the PMD level becomes a table of 512 entries; the folio stays whole.
+//
+//	leaf				becomes
+//	anonymous			512 entries with its bits; references and mapcounts go from the
+//					whole to the pages, each of which is exclusive if the whole was
+//	huge zero page			512 entries of the zero page
+//	migration entry			512 migration entries of the same kind
+//	object				nothing: faults bring back what is needed
+//
+// The host keeps its translations: 512 frames in a row are the same to it, however the engine counts
+// them. Only for an object they go.
+//
+// Held: mmap_lock in any way, or the rmap lock of what is mapped there; the PMD table's lock is taken,
+// and within it that of the new table. thp_split_pmd counts as it succeeds.
+// What can fail: no memory for the table, -ENOMEM, with nothing changed.
+#include "thp/thp.h"
+
+#include "base/vmstat.h"
+#include "virt/object.h"
+#include "virt/rmap.h"
+#include "virt/vma.h"
+
+#include <errno.h>
+
+// The counts of one mapping of the whole become those of 512 pages.
+static void spread_counts(struct pte leaf)
+{
+	struct folio *folio = pfn_folio(pte_pfn(leaf));
+
+	folio_ref_add(folio, PTRS_PER_TABLE - 1);
+	folio_add_anon_rmap(folio, 0, PTRS_PER_TABLE, folio_test_anon_exclusive(folio));
+	folio_remove_rmap_pmd(folio);
+}
+
+// Both tables locked, here and below; the new one is not reachable yet.
+static void fill_table(struct page_table *table, struct pte leaf)
+{
+	uint64_t bits = leaf.v & ((1ull << PTE_PFN_SHIFT) - 1) & ~PTE_HUGE;
+
+	for (unsigned i = 0; i < PTRS_PER_TABLE; i++)
+		table_set_entry(table, i, pte_make(pfn_add(pte_pfn(leaf), i), bits));
+}
+
+static void split_leaf(struct page_table *pmd, unsigned index, struct page_table *table,
+	struct pte leaf)
+{
+	mutex_lock_nested(&table->lock);
+	fill_table(table, leaf);
+	if (pte_present(leaf) && !pte_zero_page(leaf))
+		spread_counts(leaf);
+	pmd_install_table(pmd, index, table);
+	mutex_unlock(&table->lock);
+}
+
+// The leaf of an object goes.
+static void unmap_object_leaf(struct vma *vma, struct gather *g, unsigned index, struct pte leaf,
+	uint64_t haddr)
+{
+	struct folio *folio = pfn_folio(pte_pfn(leaf));
+
+	table_set_entry(g->table, index, (struct pte){0});
+	gather_clear(g, vma_host(vma, haddr), PTRS_PER_TABLE);
+	(void)gather_flush(g);
+	space_rss_add(vma->space, folio, -(long)PTRS_PER_TABLE);
+	if (!pte_present(leaf))
+		return;
+	if (leaf.v & PTE_DIRTY)
+		folio_mark_dirty(folio);
+	folio_remove_rmap_pmd(folio);
+	gather_put(g, folio);
+}
+
+static bool of_object(struct pte leaf)
+{
+	return !pte_zero_page(leaf) && !folio_test_anon(pfn_folio(pte_pfn(leaf)));
+}
+
+// true: there was a leaf. *table is used up, or the caller's still.
+static bool split_entry(struct vma *vma, uint64_t haddr, struct page_table **table)
+{
+	unsigned index = pmd_index(vaddr_of(haddr));
+	struct gather g;
+
+	gather_init(&g, vma->space->mm);
+	struct page_table *pmd = gather_pmd_table(&g, vma->space, vaddr_of(haddr));
+	struct pte leaf = pmd ? table_entry(pmd, index) : (struct pte){0};
+	bool huge = pte_huge(leaf);
+	if (huge && of_object(leaf) && pte_present(leaf)) {
+		unmap_object_leaf(vma, &g, index, leaf, haddr);
+	} else if (huge) {
+		split_leaf(pmd, index, *table, leaf);
+		*table = NULL;
+	}
+	(void)gather_finish(&g);
+	return huge;
+}
+
+int thp_split_pmd(struct vma *vma, uint64_t addr)
+{
+	struct space *space = vma->space;
+	uint64_t haddr = addr & PMD_MASK;
+	struct page_table *table = page_table_alloc(space, 1, vaddr_of(haddr));
+
+	if (!table)
+		return -ENOMEM;
+	mm_notify_start(space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_SPLIT);
+	bool huge = split_entry(vma, haddr, &table);
+	mm_notify_end(space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_SPLIT);
+	if (table)
+		page_table_free(space, table);
+	if (huge)
+		vm_event(space->mm->stat, VM_THP_SPLIT_PMD);
+	return 0;
+}

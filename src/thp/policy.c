@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+// Who gets transparent huge pages: the settings, and the questions that all others ask them.
+//
+//	thp_vma_orders()	which orders a vma may have, in this order:
+//		1  NOHUGEPAGE, PR_SET_THP_DISABLE: none
+//		2  device memory and the like: only first touches and smaps pass
+//		3  orders for which no aligned range fits in the vma drop out (first touches look at
+//		   their own range themselves)
+//		4  shared memory: its own setting decides
+//		5  private anonymous memory: enabled, and each size's own file; MADV_COLLAPSE does not ask
+//		   them; then an anon_vma must exist, but for first touches and smaps
+//		6  files: none
+//	thp_fault_gfp()		how hard a first touch tries
+//
+// A size's file says "inherit" when the word of the whole counts. Only the size of a PMD does at
+// first; all others begin as "never". The whole begins as "never" too: a machine has huge pages when
+// somebody asks for them.
+//
+// Locks: none; each setting is one word. mmap_lock of the vma is the caller's.
+#include "thp/thp.h"
+
+#include "virt/object.h"
+#include "virt/vma.h"
+
+static const unsigned long defaults[THP_SETTINGS] = {
+	[SET_ENABLED] = THP_NEVER,
+	[SET_DEFRAG] = DEFRAG_MADVISE,
+	[SET_SHMEM_ENABLED] = SHMEM_NEVER,
+	[SET_USE_ZERO_PAGE] = 1,
+	[SET_SHRINK_UNDERUSED] = 1,
+	[SET_PAGES_TO_SCAN] = 8 * PTRS_PER_TABLE,
+	[SET_SCAN_SLEEP] = 10000,
+	[SET_ALLOC_SLEEP] = 60000,
+	[SET_MAX_PTES_NONE] = PTRS_PER_TABLE - 1,
+	[SET_MAX_PTES_SHARED] = PTRS_PER_TABLE / 2,
+	[SET_MAX_PTES_SWAP] = PTRS_PER_TABLE / 8,
+	[SET_KHUGEPAGED_DEFRAG] = 1,
+};
+
+static void register_upcalls(struct mm_upcalls *up)
+{
+	up->huge_fault = thp_huge_fault;
+	up->large_fault = thp_large_fault;
+	up->huge_wp_fault = thp_huge_wp_fault;
+	up->split_huge_pmd = thp_split_pmd;
+	up->split_folio = thp_split_folio;
+	up->advise = thp_advise;
+	up->thp_eligible = thp_eligible;
+	up->space_forked = thp_space_forked;
+	up->space_exit = thp_space_exit;
+}
+
+void thp_init(struct thp *thp, struct mm_core *mm)
+{
+	thp->mm = mm;
+	for (unsigned i = 0; i < THP_SETTINGS; i++)
+		thp->setting[i] = defaults[i];
+	for (unsigned i = 0; i < THP_SIZES; i++) {
+		bool pmd = i == THP_SIZES - 1;
+		thp->size_enabled[i] = pmd ? SIZE_INHERIT : SIZE_NEVER;
+		thp->size_shmem[i] = pmd ? SIZE_SHMEM_INHERIT : SIZE_SHMEM_NEVER;
+	}
+	mutex_init(&thp->khugepaged.daemon_lock, RANK_MACHINE);
+	mutex_init(&thp->khugepaged.lock, RANK_MACHINE);
+	mutex_init(&thp->khugepaged.slots_lock, RANK_SCAN_SLOTS);
+	list_init(&thp->khugepaged.slots);
+	mm->thp = thp;
+	register_upcalls(&mm->up);
+}
+
+// ---- Sizes
+
+static unsigned long size_enabled(const struct thp *thp, unsigned order)
+{
+	return atomic_load_explicit(&thp->size_enabled[order - THP_LEAST_ORDER],
+		memory_order_relaxed);
+}
+
+static bool size_allows(const struct thp *thp, unsigned order, bool advised)
+{
+	unsigned long global = thp_setting(thp, SET_ENABLED);
+
+	switch (size_enabled(thp, order)) {
+	case SIZE_ALWAYS:
+		return true;
+	case SIZE_MADVISE:
+		return advised;
+	case SIZE_INHERIT:
+		return global == THP_ALWAYS || (global == THP_MADVISE && advised);
+	default:
+		return false;
+	}
+}
+
+static unsigned orders_enabled(const struct thp *thp, unsigned orders, bool advised)
+{
+	unsigned left = 0;
+
+	for (unsigned order = THP_LEAST_ORDER; order <= PMD_ORDER; order++)
+		if (orders >> order & 1 && size_allows(thp, order, advised))
+			left |= 1u << order;
+	return left;
+}
+
+bool thp_any_enabled(const struct thp *thp)
+{
+	return orders_enabled(thp, THP_ORDERS_ALL, true);
+}
+
+bool thp_vma_has_room(const struct vma *vma, unsigned order)
+{
+	uint64_t size = PAGE_SIZE << order;
+
+	if (vma->end - vma->start < size)
+		return false;
+	if (vma->object && ((vma->start >> PAGE_SHIFT) - vma->pgoff) & ((1ul << order) - 1))
+		return false; // folios of the object do not lie on the vma's boundaries
+	return ALIGN_DOWN(vma->end - size, size) >= vma->start;
+}
+
+static unsigned orders_with_room(const struct vma *vma, unsigned orders)
+{
+	for (unsigned order = THP_LEAST_ORDER; order <= PMD_ORDER; order++)
+		if (!thp_vma_has_room(vma, order))
+			orders &= ~(1u << order);
+	return orders;
+}
+
+// ---- Shared memory
+
+static bool within_size(const struct object *object, uint64_t pgoff, unsigned order)
+{
+	uint64_t end = ALIGN_UP(pgoff + 1, 1ull << order);
+
+	return object->size >> PAGE_SHIFT >= end;
+}
+
+static bool shmem_word_allows(enum thp_shmem word, bool advised, const struct object *object,
+	uint64_t pgoff, unsigned order)
+{
+	switch (word) {
+	case SHMEM_FORCE:
+	case SHMEM_ALWAYS:
+		return true;
+	case SHMEM_WITHIN_SIZE:
+		return within_size(object, pgoff, order) || advised;
+	case SHMEM_ADVISE:
+		return advised;
+	default:
+		return false;
+	}
+}
+
+bool thp_shmem_allows(struct thp *thp, const struct vma *vma, const struct object *object,
+	uint64_t pgoff, unsigned order, enum thp_use use)
+{
+	static const enum thp_shmem of_size[] = {
+		[SIZE_SHMEM_ALWAYS] = SHMEM_ALWAYS,
+		[SIZE_SHMEM_WITHIN_SIZE] = SHMEM_WITHIN_SIZE,
+		[SIZE_SHMEM_ADVISE] = SHMEM_ADVISE,
+		[SIZE_SHMEM_NEVER] = SHMEM_NEVER,
+	};
+	enum thp_shmem global = (enum thp_shmem)thp_setting(thp, SET_SHMEM_ENABLED), word = global;
+	unsigned long size = atomic_load(&thp->size_shmem[order - THP_LEAST_ORDER]);
+	bool advised = vma && vma->flags & VM_HUGEPAGE;
+
+	if (vma && vma->flags & VM_NOHUGEPAGE)
+		return false;
+	if (use == THP_COLLAPSE)
+		return global != SHMEM_DENY;
+	if (global != SHMEM_DENY && global != SHMEM_FORCE && size != SIZE_SHMEM_INHERIT)
+		word = of_size[size];
+	return shmem_word_allows(word, advised, object, pgoff, order);
+}
+
+// ---- Vmas
+
+#define VM_SPECIAL (VM_IO | VM_PFNMAP | VM_DONTEXPAND)
+
+unsigned thp_vma_orders(struct thp *thp, const struct vma *vma, enum thp_use use, unsigned orders)
+{
+	bool touch = use == THP_FAULT || use == THP_SMAPS;
+	unsigned flags = vma->flags;
+
+	if (flags & (VM_NOHUGEPAGE | VM_HUGETLB) || atomic_load(&vma->space->thp_disabled))
+		return 0;
+	if (!touch && flags & VM_SPECIAL)
+		return 0;
+	if (use != THP_FAULT)
+		orders = orders_with_room(vma, orders);
+	if (!orders)
+		return 0;
+	if (vma->object) {
+		if (vma->object->ops->kind != OBJECT_SHMEM || !(orders >> PMD_ORDER & 1))
+			return 0;
+		return thp_shmem_allows(thp, vma, vma->object, vma->pgoff, PMD_ORDER, use)
+			       ? 1u << PMD_ORDER : 0;
+	}
+	if (use != THP_COLLAPSE)
+		orders = orders_enabled(thp, orders, flags & VM_HUGEPAGE);
+	return touch || vma->anon_vma ? orders : 0;
+}
+
+bool thp_eligible(const struct vma *vma)
+{
+	return thp_vma_orders(vma->space->mm->thp, vma, THP_SMAPS, THP_ORDERS_ALL);
+}
+
+// ---- Allocation
+
+gfp_t thp_fault_gfp(const struct thp *thp, const struct vma *vma)
+{
+	bool advised = vma->flags & VM_HUGEPAGE;
+
+	switch ((enum thp_defrag)thp_setting(thp, SET_DEFRAG)) {
+	case DEFRAG_ALWAYS:
+		return GFP_TRANSHUGE | (advised ? 0 : GFP_NORETRY);
+	case DEFRAG_DEFER:
+		return GFP_TRANSHUGE_LIGHT | GFP_KSWAPD_RECLAIM;
+	case DEFRAG_DEFER_MADVISE:
+		return GFP_TRANSHUGE_LIGHT | (advised ? GFP_DIRECT_RECLAIM : GFP_KSWAPD_RECLAIM);
+	case DEFRAG_MADVISE:
+		return GFP_TRANSHUGE_LIGHT | (advised ? GFP_DIRECT_RECLAIM : 0);
+	case DEFRAG_NEVER:
+		break;
+	}
+	return GFP_TRANSHUGE_LIGHT;
+}
+
+gfp_t thp_khugepaged_gfp(const struct thp *thp)
+{
+	return thp_setting(thp, SET_KHUGEPAGED_DEFRAG) ? GFP_TRANSHUGE : GFP_TRANSHUGE_LIGHT;
+}

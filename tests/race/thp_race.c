@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+// Huge pages against everything else, in seeded interleavings (base/sched.h) on the model mmu: a range
+// of 2 MiB is collapsed, split, moved, forked, protected and partly given up while others write and
+// read some of its words. No write may be lost, nobody may see an old value, and the books balance.
+//
+//   GODWIT_SEED=N      the first seed; a failing run prints its own
+//   GODWIT_ROUNDS=N    seeds for each race (12)
+#include "../support/machine_fixture.h"
+
+#include "base/sched.h"
+#include "thp/thp.h"
+
+#include <errno.h>
+
+#define WORDS 6
+#define STEPS 8
+
+static const unsigned page_of[WORDS] = {0, 1, 100, 256, 300, 511};
+
+struct race {
+	struct fx fx;
+	struct thp thp;
+	struct task *task;
+	struct object *shm;
+	uint64_t buf;
+	uint64_t written[WORDS]; // by the one writer
+	bool protects;		 // a refused write is no failure
+	bool unmaps;		 // pages come and go
+	uint64_t seed;
+};
+
+typedef void actor(struct race *, unsigned thread);
+
+static uint64_t pick(uint64_t *state, uint64_t n)
+{
+	return test_random(state) % n;
+}
+
+#define hold(cond) must_hold(cond, "seed %lu", r->seed)
+#define ok(call)                                                                                   \
+	do {                                                                                       \
+		long ok_ret = (call);                                                              \
+		must_hold(!ok_ret, "seed %lu: %ld", r->seed, ok_ret);                              \
+	} while (0)
+
+static uint64_t at_word(const struct race *r, uint64_t i)
+{
+	return r->buf + page_of[i] * PAGE_SIZE;
+}
+
+// ---- Actors
+
+static void collapser(struct race *r, unsigned thread)
+{
+	(void)thread;
+	for (unsigned step = 0; step < STEPS; step++) {
+		int err = space_advise(r->task->space, r->task, r->buf, PMD_SIZE, 25);
+
+		hold(!err || err == -EAGAIN || err == -EINVAL || err == -ENOMEM);
+		sched_point();
+	}
+}
+
+static void daemon_of(struct race *r, unsigned thread)
+{
+	(void)thread;
+	khugepaged_enter(&r->thp, r->task->space);
+	for (unsigned step = 0; step < STEPS; step++)
+		khugepaged_scan_full(&r->thp, 1);
+}
+
+static void splitter(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 29 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t at = at_word(r, pick(&seed, WORDS));
+
+		hold(thp_split_range(&r->thp, r->task->pid, at, at + PAGE_SIZE,
+			pick(&seed, 2) ? 0 : 5) >= 0);
+		(void)thp_shrink_deferred(&r->thp, (unsigned)pick(&seed, 2), 4);
+	}
+}
+
+static void mover(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 31 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		struct fx_move mv;
+
+		fx_move_alloc(&mv, at_word(r, pick(&seed, WORDS)), 1, (int)pick(&seed, 2));
+		fx_move_run(&mv, r->task, 0, MBIND_MOVE_ALL);
+		hold(mv.ret >= 0 || mv.ret == -ENOMEM);
+		fx_move_free(&mv);
+	}
+}
+
+static void writer(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 37 + thread;
+
+	for (unsigned step = 0; step < STEPS * WORDS; step++) {
+		uint64_t i = pick(&seed, WORDS), old, next;
+		int err = fx_access(&r->fx, r->task, at_word(r, i), &old, sizeof(old), false);
+
+		ok(err);
+		if (!r->unmaps)
+			hold(old == r->written[i]);
+		next = r->written[i] + 1;
+		err = fx_access(&r->fx, r->task, at_word(r, i), &next, sizeof(next), true);
+		if (err && r->protects)
+			continue;
+		ok(err);
+		r->written[i] = next;
+	}
+}
+
+static void reader(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 41 + thread, seen[WORDS] = {0};
+
+	for (unsigned step = 0; step < STEPS * WORDS; step++) {
+		uint64_t i = pick(&seed, WORDS), now;
+
+		ok(fx_access(&r->fx, r->task, at_word(r, i), &now, sizeof(now), false));
+		hold(now >= seen[i] || r->unmaps);
+		seen[i] = now;
+	}
+}
+
+static void protector(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 43 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++)
+		ok(space_protect(r->task->space, at_word(r, pick(&seed, WORDS)), PAGE_SIZE,
+			step % 2 ? VM_READ : VM_READ | VM_WRITE));
+	ok(space_protect(r->task->space, r->buf, PMD_SIZE, VM_READ | VM_WRITE));
+}
+
+static void forker(struct race *r, unsigned thread)
+{
+	(void)thread;
+	for (unsigned step = 0; step < STEPS / 2; step++) {
+		struct task *child;
+		uint64_t x, mine = 1ull << 60;
+
+		ok(task_fork(r->task, 0, &child));
+		for (unsigned i = 0; i < WORDS; i++) {
+			ok(fx_access(&r->fx, child, at_word(r, i), &x, sizeof(x), false));
+			hold(x <= r->written[i] + 1);
+			if (i % 2 && !r->shm)
+				ok(fx_access(&r->fx, child, at_word(r, i), &mine, sizeof(mine),
+					true));
+		}
+		if (step % 2)
+			(void)!space_advise(child->space, child, r->buf, PMD_SIZE, 25);
+		task_exit(child);
+	}
+}
+
+// Pages go, in pieces of any size; writers find zeros.
+static void zapper(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 47 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t first = pick(&seed, 512), nr = 1 + pick(&seed, 512 - first);
+
+		ok(space_advise(r->task->space, r->task, r->buf + first * PAGE_SIZE, nr * PAGE_SIZE,
+			4));
+	}
+}
+
+// With mmap_lock: a collapse that will turn back may have emptied the entry.
+static uint64_t frame_at(struct race *r, uint64_t addr)
+{
+	struct folio *folio;
+	unsigned page;
+
+	read_lock(&r->task->space->mmap_lock);
+	ok(follow_page(r->task->space, addr, &folio, &page));
+	folio_put(folio);
+	read_unlock(&r->task->space->mmap_lock);
+	return folio_pfn(folio).n + page;
+}
+
+static void pinner(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 59 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t at = at_word(r, pick(&seed, WORDS));
+		struct pin *pin;
+		uint64_t before;
+
+		ok(pin_pages(r->task->space, r->task, at, PAGE_SIZE, "race", &pin));
+		before = frame_at(r, at);
+		sched_point();
+		hold(frame_at(r, at) == before); // neither moved nor collapsed
+		unpin_pages(pin);
+	}
+}
+
+// ---- Races
+
+struct race_spec {
+	const char *name;
+	actor *actors[5];
+	bool shared, protects, unmaps;
+};
+
+static const struct race_spec races[] = {
+	{"collapse", {collapser, writer, reader}, 0, 0, 0},
+	{"collapse_split", {collapser, splitter, writer, reader}, 0, 0, 0},
+	{"collapse_move", {collapser, mover, writer, reader}, 0, 0, 0},
+	{"collapse_fork", {collapser, forker, writer}, 0, 0, 0},
+	{"collapse_zap", {collapser, zapper, writer}, 0, 0, 1},
+	{"collapse_protect", {collapser, protector, writer}, 0, 1, 0},
+	{"collapse_pin", {collapser, pinner, writer, splitter}, 0, 0, 0},
+	{"khugepaged", {daemon_of, splitter, writer, forker}, 0, 0, 0},
+	{"split_move", {splitter, mover, writer, reader}, 0, 0, 0},
+	{"split_fork", {splitter, forker, writer, mover}, 0, 0, 0},
+	{"shared_memory", {splitter, mover, writer, reader}, 1, 0, 0},
+	{"everything", {daemon_of, splitter, mover, writer, zapper}, 0, 0, 1},
+};
+
+struct run {
+	struct race *race;
+	const struct race_spec *spec;
+};
+
+static void act(void *arg, unsigned thread)
+{
+	struct run *run = arg;
+	struct race *r = run->race;
+
+	ok(task_attach(r->task));
+	run->spec->actors[thread](r, thread);
+	ok(task_attach(NULL));
+}
+
+static void begin(struct race *r, const struct race_spec *spec)
+{
+	uint64_t zero = 0;
+
+	fx_open(&r->fx, 2, 32);
+	thp_init(&r->thp, &r->fx.mm);
+	r->thp.setting[SET_ENABLED] = r->seed % 2 ? THP_ALWAYS : THP_MADVISE;
+	r->thp.setting[SET_SHMEM_ENABLED] = SHMEM_ALWAYS;
+	r->task = fx_task(&r->fx, 0);
+	r->protects = spec->protects;
+	r->unmaps = spec->unmaps;
+	if (spec->shared) {
+		fx_ok(object_create_shmem(&r->fx.mm, "shm", PMD_SIZE, &r->shm));
+		r->buf = fx_map_shared(r->task, 512, r->shm);
+	} else {
+		r->buf = fx_map(r->task, 512);
+	}
+	for (unsigned i = 0; i < WORDS; i++)
+		fx_ok(fx_access(&r->fx, r->task, at_word(r, i), &zero, 8, true));
+	r->thp.setting[SET_ENABLED] = THP_ALWAYS;
+}
+
+static void finish(struct race *r)
+{
+	fx_check(&r->fx);
+	for (unsigned i = 0; !r->unmaps && i < WORDS; i++) {
+		uint64_t x;
+
+		fx_ok(fx_access(&r->fx, r->task, at_word(r, i), &x, 8, false));
+		assert_int_equal(x, r->written[i]);
+	}
+	task_exit(r->task);
+	if (r->shm)
+		object_put(r->shm);
+	thp_destroy(&r->thp);
+	fx_close(&r->fx);
+}
+
+static void race_once(const struct race_spec *spec, uint64_t seed)
+{
+	struct race r = {.seed = seed};
+	struct run run = {&r, spec};
+	unsigned n = 0;
+
+	while (n < ARRAY_SIZE(spec->actors) && spec->actors[n])
+		n++;
+	begin(&r, spec);
+	sched_run(seed, n, act, &run);
+	finish(&r);
+}
+
+static uint64_t first_seed;
+
+static void race_many(void **state)
+{
+	const struct race_spec *spec = *state;
+	const char *text = getenv("GODWIT_ROUNDS");
+	unsigned rounds = text ? (unsigned)atoi(text) : 12;
+
+	for (unsigned i = 0; i < rounds; i++) {
+		fprintf(stderr, "\r%s seed %lu   ", spec->name, first_seed + i);
+		race_once(spec, first_seed + i);
+	}
+	fprintf(stderr, "\n");
+}
+
+int main(int argc, char **argv)
+{
+	struct CMUnitTest tests[ARRAY_SIZE(races)];
+
+	first_seed = test_seed();
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	for (unsigned i = 0; i < ARRAY_SIZE(races); i++)
+		tests[i] = (struct CMUnitTest){.name = races[i].name,
+			.test_func = race_many,
+			.initial_state = (void *)&races[i]};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

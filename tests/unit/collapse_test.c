@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+// Collapse: what a scan refuses and why, khugepaged's cursor, MADV_COLLAPSE's errnos, and that a
+// collapse that turns back leaves everything as it was.
+#include "../support/machine_fixture.h"
+
+#include "thp/thp.h"
+#include "virt/vma.h"
+
+#include <errno.h>
+
+static struct fx fx;
+static struct thp thp;
+static struct task *a;
+static uint64_t buf; // 4 MiB, aligned
+
+#define HPAGES 512u
+#define COLLAPSE 25
+
+static int setup(void **state)
+{
+	(void)state;
+	fx_open(&fx, 3, 64);
+	memset(&thp, 0, sizeof thp);
+	thp_init(&thp, &fx.mm);
+	a = fx_task(&fx, 0);
+	buf = fx_map(a, 2 * HPAGES);
+	fx_mark(&fx);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	fx_check(&fx);
+	task_exit(a);
+	thp_destroy(&thp);
+	fx_close(&fx);
+	return 0;
+}
+
+static bool is_leaf(struct task *task, uint64_t addr)
+{
+	struct page_table *pmd = pmd_table_lock(task->space, vaddr_of(addr));
+	bool leaf = pmd && pte_huge(table_entry(pmd, pmd_index(vaddr_of(addr))));
+
+	if (pmd)
+		page_table_unlock(pmd);
+	return leaf;
+}
+
+static int advise(uint64_t addr, uint64_t len)
+{
+	return space_advise(a->space, a, addr, len, COLLAPSE);
+}
+
+static void full_scans(unsigned nr)
+{
+	thp.setting[SET_ENABLED] = THP_ALWAYS;
+	khugepaged_enter(&thp, a->space);
+	khugepaged_scan_full(&thp, nr);
+}
+
+static void sparse_range_is_collapsed_by_advice(void **state)
+{
+	(void)state;
+	fx_fill(&fx, a, buf, 20, 1);
+	fx_fill(&fx, a, buf + 300 * PAGE_SIZE, 7, 1);
+	assert_int_equal(advise(buf, PMD_SIZE), 0);
+	assert_true(is_leaf(a, buf));
+	assert_int_equal(a->space->rss_anon, HPAGES);
+	assert_int_equal(fx_since(&fx, VM_THP_COLLAPSE_ALLOC), 1);
+	fx_verify(&fx, a, buf, 20, 1);
+	fx_verify(&fx, a, buf + 300 * PAGE_SIZE, 7, 1);
+	assert_int_equal(advise(buf, PMD_SIZE), 0); // huge already
+	assert_int_equal(fx_since(&fx, VM_THP_COLLAPSE_ALLOC), 1);
+}
+
+static void khugepaged_collapses_what_is_used(void **state)
+{
+	(void)state;
+	fx_fill(&fx, a, buf, 2 * HPAGES, 2);
+	full_scans(1);
+	assert_true(is_leaf(a, buf) && is_leaf(a, buf + PMD_SIZE));
+	assert_int_equal(thp.khugepaged.pages_collapsed, 2);
+	assert_int_equal(thp.khugepaged.full_scans, 1);
+	fx_verify(&fx, a, buf, 2 * HPAGES, 2);
+	khugepaged_scan_full(&thp, 3);
+	assert_int_equal(thp.khugepaged.full_scans, 4);
+}
+
+static void limits_bind_khugepaged_only(void **state)
+{
+	(void)state;
+	fx_fill(&fx, a, buf, 10, 3);
+	thp.setting[SET_MAX_PTES_NONE] = HPAGES - 11;
+	full_scans(1);
+	assert_false(is_leaf(a, buf));
+	assert_int_equal(fx_since(&fx, VM_THP_SCAN_EXCEED_NONE_PTE), 1);
+	thp.setting[SET_MAX_PTES_NONE] = HPAGES - 10;
+	full_scans(1);
+	assert_true(is_leaf(a, buf));
+	fx_fill(&fx, a, buf + PMD_SIZE, 1, 3);
+	thp.setting[SET_MAX_PTES_NONE] = 0;
+	assert_int_equal(advise(buf + PMD_SIZE, PMD_SIZE), 0);
+}
+
+static void shared_pages(void **state)
+{
+	struct task *b;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 4);
+	fx_ok(task_fork(a, 0, &b));
+	full_scans(1); // all are shared, none is writable
+	assert_false(is_leaf(a, buf));
+	assert_int_equal(fx_since(&fx, VM_THP_SCAN_EXCEED_SHARE_PTE), 1);
+	assert_int_equal(advise(buf, PMD_SIZE), -EINVAL); // no writable page
+	fx_fill(&fx, a, buf, 1, 4); // one is a's own now
+	assert_int_equal(advise(buf, PMD_SIZE), 0);
+	assert_true(is_leaf(a, buf));
+	fx_check(&fx);
+	fx_verify(&fx, a, buf, HPAGES, 4);
+	fx_verify(&fx, b, buf, HPAGES, 4);
+	task_exit(b);
+}
+
+static void the_node_with_most_pages_gets_it(void **state)
+{
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 5);
+	assert_int_equal(fx_move(a, buf, 300, 2), 0);
+	assert_int_equal(advise(buf, PMD_SIZE), 0);
+	assert_int_equal(fx_where(a, buf + 511 * PAGE_SIZE), 2);
+	fx_verify(&fx, a, buf, HPAGES, 5);
+}
+
+static void errnos_of_advice(void **state)
+{
+	struct folio *folio;
+	unsigned page;
+
+	(void)state;
+	assert_int_equal(advise(buf, PMD_SIZE), -EINVAL); // nothing was ever touched
+	assert_int_equal(advise(buf + PAGE_SIZE, PAGE_SIZE), -EINVAL); // no whole range, as backwards
+	fx_fill(&fx, a, buf, HPAGES, 6);
+	fx_ok(follow_page(a->space, buf, &folio, &page));
+	assert_int_equal(advise(buf, PMD_SIZE), -EAGAIN); // somebody holds a page
+	folio_set_locked(folio);
+	assert_int_equal(advise(buf, PMD_SIZE), -EAGAIN); // and its lock
+	folio_clear_locked(folio);
+	folio_put(folio);
+	fault_arm(FI_ALLOC, FI_THREAD, 0, FI_ALWAYS);
+	assert_int_equal(advise(buf, PMD_SIZE), -ENOMEM);
+	fault_disarm_all();
+	assert_int_equal(fx_since(&fx, VM_THP_COLLAPSE_ALLOC_FAILED), 1);
+	fx_ok(space_advise(a->space, a, buf, PMD_SIZE, 15));
+	assert_int_equal(advise(buf, PMD_SIZE), -EINVAL); // NOHUGEPAGE
+	fx_ok(space_advise(a->space, a, buf, PMD_SIZE, 14));
+	assert_int_equal(advise(buf, 2 * PMD_SIZE), -EINVAL); // the second is untouched
+	assert_true(is_leaf(a, buf));
+	assert_int_equal(advise(buf, 100 * PMD_SIZE), -EINVAL);
+	fx_verify(&fx, a, buf, HPAGES, 6);
+}
+
+// Every trylock fails once: the range is as before, and the next try succeeds.
+static void turning_back_at_every_step(void **state)
+{
+	uint64_t n;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 7);
+	for (n = 0; n < 600; n += n < 4 || n > 505 ? 1 : 97) {
+		fault_arm(FI_TRYLOCK, FI_THREAD, n, 1);
+		int err = advise(buf, PMD_SIZE);
+		bool hit = fault_disarm(FI_TRYLOCK);
+		fx_check(&fx);
+		if (!hit || !err)
+			break;
+		assert_int_equal(err, -EAGAIN);
+		assert_false(is_leaf(a, buf));
+		fx_verify(&fx, a, buf, HPAGES, 7);
+	}
+	assert_true(is_leaf(a, buf));
+	fx_verify(&fx, a, buf, HPAGES, 7);
+}
+
+static void small_folios_of_a_split_one(void **state)
+{
+	(void)state;
+	thp.setting[SET_ENABLED] = THP_ALWAYS;
+	fx_fill(&fx, a, buf, HPAGES, 8);
+	assert_true(is_leaf(a, buf));
+	assert_int_equal(thp_split_range(&thp, a->pid, buf, buf + PMD_SIZE, 3), 1);
+	assert_false(is_leaf(a, buf));
+	assert_int_equal(advise(buf, PMD_SIZE), 0); // of order 3
+	assert_true(is_leaf(a, buf));
+	fx_check(&fx);
+	fx_ok(space_protect(a->space, buf, PAGE_SIZE, VM_READ));
+	fx_ok(space_protect(a->space, buf, PAGE_SIZE, VM_READ | VM_WRITE));
+	assert_false(is_leaf(a, buf)); // the folio is whole, its leaf is not
+	assert_int_equal(advise(buf, PMD_SIZE), 0);
+	assert_true(is_leaf(a, buf));
+	fx_verify(&fx, a, buf, HPAGES, 8);
+}
+
+static void locked_memory(void **state)
+{
+	(void)state;
+	fx_ok(space_lock(a->space, a, buf, PMD_SIZE));
+	fx_fill(&fx, a, buf, HPAGES, 9);
+	assert_int_equal(advise(buf, PMD_SIZE), 0);
+	assert_true(is_leaf(a, buf));
+	assert_int_equal(fx_since(&fx, VM_NR_MLOCK), HPAGES);
+	fx_verify(&fx, a, buf, HPAGES, 9);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		CASE(sparse_range_is_collapsed_by_advice),
+		CASE(khugepaged_collapses_what_is_used),
+		CASE(limits_bind_khugepaged_only),
+		CASE(shared_pages),
+		CASE(the_node_with_most_pages_gets_it),
+		CASE(errnos_of_advice),
+		CASE(turning_back_at_every_step),
+		CASE(small_folios_of_a_split_one),
+		CASE(locked_memory),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: MIT
+// What is changed on a machine is put back: at the end, after kill -9, by the next one who comes.
+//
+// Each test works on a copy of a recorded machine.
+#include "unit.h"
+
+#include "host/cgroup.h"
+#include "host/journal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <sys/stat.h>
+
+#define THP "sys/kernel/mm/transparent_hugepage/enabled"
+#define BALANCING "proc/sys/kernel/numa_balancing"
+
+static struct host host;
+static char root[128];
+
+static int copy_machine(void **state)
+{
+	char command[600];
+
+	(void)state;
+	snprintf(root, sizeof root, "/tmp/godwit-journal-XXXXXX");
+	if (!mkdtemp(root))
+		return -1;
+	snprintf(command, sizeof command, "cp -r %s/host/1node/. %s && mkdir -p %s/run", TEST_DATA,
+		root, root);
+	return system(command) || host_init(&host, root) ? -1 : 0;
+}
+
+static int remove_machine(void **state)
+{
+	char command[200];
+
+	(void)state;
+	snprintf(command, sizeof command, "rm -rf %s", root);
+	return system(command);
+}
+
+static void assert_value(const char *path, const char *value)
+{
+	char *text;
+
+	assert_int_equal(host_read(&host, path, &text), 0);
+	assert_string_equal(text, value);
+	free(text);
+}
+
+// The recorded files have what a story had set; this is what a machine looks like before.
+static void set_before(void)
+{
+	assert_int_equal(host_write(&host, THP, "[always] madvise never\n"), 0);
+	assert_int_equal(host_write(&host, BALANCING, "1\n"), 0);
+}
+
+static void no_complaint(void *arg, const char *text)
+{
+	(void)arg;
+	fail_msg("complained: %s", text);
+}
+
+static struct host_journal open_journal(void)
+{
+	struct host_journal journal;
+	pid_t owner;
+
+	assert_int_equal(host_journal_open(&host, &journal, &owner, no_complaint, NULL), 0);
+	return journal;
+}
+
+static void change(struct host_journal *journal)
+{
+	assert_int_equal(host_journal_set(journal, THP, "never"), 0);
+	assert_int_equal(host_journal_set(journal, THP, "madvise"), 0);
+	assert_int_equal(host_journal_set(journal, BALANCING, "0"), 0);
+	assert_value(THP, "madvise");
+	assert_value(BALANCING, "0");
+}
+
+static void test_normal_end(void **state)
+{
+	struct host_journal journal;
+
+	(void)state;
+	set_before();
+	journal = open_journal();
+	change(&journal);
+	assert_int_equal(host_journal_set(&journal, "sys/none", "1"), -ENOENT);
+	host_journal_close(&journal, no_complaint, NULL);
+	assert_value(THP, "always");
+	assert_value(BALANCING, "1");
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
+}
+
+static void test_folder(void **state)
+{
+	struct host_journal journal;
+	char path[200];
+
+	(void)state;
+	journal = open_journal();
+	assert_int_equal(host_journal_made(&journal, "sys/kernel/mm/group"), 0);
+	snprintf(path, sizeof path, "%s/sys/kernel/mm/group", root);
+	assert_int_equal(mkdir(path, 0755), 0);
+	host_journal_close(&journal, no_complaint, NULL);
+	assert_false(host_has(&host, "sys/kernel/mm/group"));
+}
+
+// A child changes the machine and waits; ready is written to when it has.
+static pid_t start_changer(bool guarded)
+{
+	int ready[2];
+	pid_t child;
+	char byte;
+
+	assert_int_equal(pipe(ready), 0);
+	child = fork();
+	if (child == 0) {
+		struct host_journal journal = open_journal();
+
+		close(ready[0]);
+		if (guarded && host_journal_guard(&journal))
+			_exit(1);
+		change(&journal);
+		if (write(ready[1], "", 1) != 1)
+			_exit(1);
+		pause();
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return child;
+}
+
+static void kill_hard(pid_t child)
+{
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+static void test_kill_with_guardian(void **state)
+{
+	pid_t child;
+	char *text = NULL;
+
+	(void)state;
+	set_before();
+	child = start_changer(true);
+	assert_value(THP, "madvise");
+	kill_hard(child);
+	for (int i = 0; i < 500; i++) { // nobody can wait for the guardian but by looking
+		free(text);
+		assert_int_equal(host_read(&host, THP, &text), 0);
+		if (!strcmp(text, "always"))
+			break;
+		usleep(10000);
+	}
+	free(text);
+	assert_value(THP, "always");
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
+	assert_value(BALANCING, "1");
+}
+
+static void test_kill_without_guardian(void **state)
+{
+	(void)state;
+	set_before();
+	kill_hard(start_changer(false));
+	assert_value(THP, "madvise");
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 2);
+	assert_value(THP, "always");
+	assert_value(BALANCING, "1");
+}
+
+static void test_next_one_restores(void **state)
+{
+	struct host_journal journal;
+
+	(void)state;
+	set_before();
+	kill_hard(start_changer(false));
+	journal = open_journal();
+	assert_value(THP, "always");
+	host_journal_close(&journal, no_complaint, NULL);
+}
+
+static void test_one_at_a_time(void **state)
+{
+	struct host_journal journal;
+	pid_t child, owner;
+
+	(void)state;
+	set_before();
+	child = start_changer(false);
+	assert_int_equal(host_journal_open(&host, &journal, &owner, no_complaint, NULL), -EBUSY);
+	assert_int_equal(owner, child);
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), -EBUSY);
+	assert_value(THP, "madvise");
+	kill_hard(child);
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 2);
+}
+
+// A line without its end was being written when the process died: nothing was changed yet.
+static void test_half_a_line(void **state)
+{
+	static const char lines[] = "# pid 1\nset " THP " never\nset " BALANCING " 9";
+	char path[200];
+	FILE *f;
+
+	(void)state;
+	set_before();
+	snprintf(path, sizeof path, "%s/run/godwit.restore", root);
+	f = fopen(path, "w");
+	fputs(lines, f);
+	fclose(f);
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 1);
+	assert_value(THP, "never");
+	assert_value(BALANCING, "1");
+}
+
+static void count_complaints(void *arg, const char *text)
+{
+	(void)text;
+	++*(int *)arg;
+}
+
+static void test_complains(void **state)
+{
+	struct host_journal journal;
+	int complaints = 0;
+	char path[200];
+
+	(void)state;
+	set_before();
+	journal = open_journal();
+	change(&journal);
+	snprintf(path, sizeof path, "%s/" BALANCING, root);
+	assert_int_equal(unlink(path), 0);
+	host_journal_close(&journal, count_complaints, &complaints);
+	assert_int_equal(complaints, 1);
+	assert_value(THP, "always");
+}
+
+static void test_cpuset_mounts(void **state)
+{
+	char mount[200];
+
+	(void)state;
+	assert_int_equal(host_cpuset_mount(&host, CGROUP_V2, mount, sizeof mount), 0);
+	assert_string_equal(mount, "sys/fs/cgroup");
+	assert_true(host_cpuset_is_enabled(&host, mount));
+	assert_int_equal(host_cpuset_mount(&host, CGROUP_V1, mount, sizeof mount), -ENOENT);
+}
+
+#define JOURNAL_TEST(name) cmocka_unit_test_setup_teardown(name, copy_machine, remove_machine)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		JOURNAL_TEST(test_normal_end),
+		JOURNAL_TEST(test_folder),
+		JOURNAL_TEST(test_kill_with_guardian),
+		JOURNAL_TEST(test_kill_without_guardian),
+		JOURNAL_TEST(test_next_one_restores),
+		JOURNAL_TEST(test_one_at_a_time),
+		JOURNAL_TEST(test_half_a_line),
+		JOURNAL_TEST(test_complains),
+		JOURNAL_TEST(test_cpuset_mounts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

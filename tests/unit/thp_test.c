@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: MIT
+// Transparent huge pages: first touches, writes, what splits a leaf and what splits a folio, and that
+// a huge page moves as one.
+#include "../support/machine_fixture.h"
+
+#include "phys/lru.h"
+#include "thp/thp.h"
+#include "virt/vma.h"
+
+#include <errno.h>
+
+static struct fx fx;
+static struct thp thp;
+static struct task *a;
+static uint64_t buf; // 4 MiB, aligned
+
+#define HPAGES 512u
+#define RW (VM_READ | VM_WRITE | VM_MAYWRITE)
+
+static int setup(void **state)
+{
+	(void)state;
+	fx_open(&fx, 2, 64);
+	memset(&thp, 0, sizeof thp);
+	thp_init(&thp, &fx.mm);
+	thp.setting[SET_ENABLED] = THP_ALWAYS;
+	a = fx_task(&fx, 0);
+	buf = fx_map(a, 2 * HPAGES);
+	assert_int_equal(buf & ~PMD_MASK, 0);
+	fx_mark(&fx);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	fx_check(&fx);
+	task_exit(a);
+	thp_destroy(&thp);
+	fx_close(&fx);
+	return 0;
+}
+
+static struct pte pmd_at(struct task *task, uint64_t addr)
+{
+	struct page_table *pmd = pmd_table_lock(task->space, vaddr_of(addr));
+	struct pte e = {0};
+
+	if (pmd) {
+		e = table_entry(pmd, pmd_index(vaddr_of(addr)));
+		page_table_unlock(pmd);
+	}
+	return e;
+}
+
+static bool is_leaf(struct task *task, uint64_t addr)
+{
+	return pte_huge(pmd_at(task, addr)) && pte_present(pmd_at(task, addr));
+}
+
+static void store(struct task *task, uint64_t addr, uint64_t value)
+{
+	fx_ok(fx_access(&fx, task, addr, &value, sizeof value, true));
+}
+
+static uint64_t load(struct task *task, uint64_t addr)
+{
+	uint64_t value = 0;
+
+	fx_ok(fx_access(&fx, task, addr, &value, sizeof value, false));
+	return value;
+}
+
+static struct folio *folio_at(struct task *task, uint64_t addr)
+{
+	struct folio *folio = NULL;
+	unsigned page;
+
+	fx_ok(follow_page(task->space, addr, &folio, &page));
+	folio_put(folio);
+	return folio;
+}
+
+static void first_write_maps_a_huge_page(void **state)
+{
+	(void)state;
+	store(a, buf + 12345 * 8, 7);
+	assert_true(is_leaf(a, buf));
+	assert_true(pte_none(pmd_at(a, buf + PMD_SIZE)));
+	assert_int_equal(fx_since(&fx, VM_THP_FAULT_ALLOC), 1);
+	assert_int_equal(fx_since(&fx, VM_NR_ANON_TRANSPARENT_HUGEPAGES), 1);
+	assert_int_equal(a->space->rss_anon, HPAGES);
+	assert_int_equal(load(a, buf + 12345 * 8), 7);
+	assert_int_equal(load(a, buf), 0);
+}
+
+static void first_read_maps_the_huge_zero_page(void **state)
+{
+	(void)state;
+	assert_int_equal(load(a, buf), 0);
+	assert_true(pte_zero_page(pmd_at(a, buf)));
+	assert_int_equal(fx_since(&fx, VM_THP_ZERO_PAGE_ALLOC), 1);
+	assert_int_equal(fx_since(&fx, VM_THP_FAULT_ALLOC), 0);
+	store(a, buf + 8, 5);
+	assert_true(is_leaf(a, buf) && !pte_zero_page(pmd_at(a, buf)));
+	assert_int_equal(fx_since(&fx, VM_THP_FAULT_ALLOC), 1);
+	assert_int_equal(load(a, buf + 8), 5);
+}
+
+static void who_gets_one(void **state)
+{
+	struct {
+		enum thp_enabled enabled;
+		int advice; // 0: none
+		bool huge;
+	} row[] = {
+		{THP_ALWAYS, 0, true}, {THP_ALWAYS, 14, true}, {THP_ALWAYS, 15, false},
+		{THP_MADVISE, 0, false}, {THP_MADVISE, 14, true}, {THP_MADVISE, 15, false},
+		{THP_NEVER, 0, false}, {THP_NEVER, 14, false}, {THP_NEVER, 15, false},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
+		uint64_t at = fx_map(a, HPAGES);
+
+		thp.setting[SET_ENABLED] = row[i].enabled;
+		if (row[i].advice)
+			fx_ok(space_advise(a->space, a, at, PMD_SIZE, row[i].advice));
+		store(a, at, 1);
+		assert_int_equal(is_leaf(a, at), row[i].huge);
+		fx_ok(space_unmap(a->space, at, PMD_SIZE));
+	}
+}
+
+static void smaller_sizes(void **state)
+{
+	(void)state;
+	thp.setting[SET_ENABLED] = THP_NEVER;
+	thp.size_enabled[4 - THP_LEAST_ORDER] = SIZE_ALWAYS; // 64 kB
+	store(a, buf + 20 * PAGE_SIZE, 9);
+	assert_int_equal(folio_order(folio_at(a, buf + 16 * PAGE_SIZE)), 4);
+	assert_int_equal(a->space->rss_anon, 16);
+	assert_int_equal(thp.stat[4 - THP_LEAST_ORDER][STAT_ANON_FAULT_ALLOC], 1);
+	assert_int_equal(load(a, buf + 20 * PAGE_SIZE), 9);
+}
+
+static void a_full_node_falls_back(void **state)
+{
+	(void)state;
+	thp.setting[SET_DEFRAG] = DEFRAG_NEVER;
+	fault_arm(FI_ALLOC, FI_THREAD, 0, 1);
+	store(a, buf, 3);
+	fault_disarm_all();
+	assert_false(is_leaf(a, buf));
+	assert_int_equal(fx_since(&fx, VM_THP_FAULT_FALLBACK), 1);
+	assert_int_equal(load(a, buf), 3);
+}
+
+static void fork_then_write(void **state)
+{
+	struct task *b;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 1);
+	fx_ok(task_fork(a, 0, &b));
+	assert_true(is_leaf(b, buf));
+	fx_check(&fx);
+	store(b, buf + PAGE_SIZE, 42);
+	assert_false(is_leaf(b, buf)); // split, one page copied
+	assert_true(is_leaf(a, buf));
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PMD), 1);
+	fx_verify(&fx, a, buf, HPAGES, 1);
+	assert_int_equal(load(b, buf + PAGE_SIZE), 42);
+	fx_check(&fx);
+	task_exit(b);
+	store(a, buf, 43); // alone again: the leaf is used on
+	assert_true(is_leaf(a, buf));
+	store(a, buf, fx_stamp(1, buf));
+	fx_verify(&fx, a, buf, HPAGES, 1);
+}
+
+// ........|xxxx....  the second half goes
+static void partial_unmap_queues_for_splitting(void **state)
+{
+	struct folio *folio;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 2);
+	folio = folio_at(a, buf);
+	fx_ok(space_unmap(a->space, buf + PMD_SIZE / 2, PMD_SIZE / 2));
+	assert_false(is_leaf(a, buf));
+	assert_true(folio_test_partially_mapped(folio) && folio_deferred_queued(folio));
+	assert_int_equal(fx_since(&fx, VM_THP_DEFERRED_SPLIT_PAGE), 1);
+	fx_check(&fx);
+	assert_int_equal(thp_shrink_deferred(&thp, 0, 10), 1);
+	assert_false(folio_large(folio_at(a, buf)));
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), 1);
+	fx_verify(&fx, a, buf, HPAGES / 2, 2);
+	assert_int_equal(a->space->rss_anon, HPAGES / 2);
+}
+
+static void protect_remap_and_dontneed(void **state)
+{
+	uint64_t to;
+
+	(void)state;
+	fx_fill(&fx, a, buf, 2 * HPAGES, 3);
+	fx_ok(space_protect(a->space, buf + PAGE_SIZE, PAGE_SIZE, VM_READ));
+	assert_false(is_leaf(a, buf));
+	assert_true(folio_large(folio_at(a, buf)));
+	fx_ok(space_advise(a->space, a, buf + 8 * PAGE_SIZE, PAGE_SIZE, 4));
+	assert_int_equal(load(a, buf + 8 * PAGE_SIZE), 0);
+	store(a, buf + 8 * PAGE_SIZE, fx_stamp(3, buf + 8 * PAGE_SIZE));
+	fx_check(&fx);
+	fx_ok(space_remap(a->space, buf + PMD_SIZE, PMD_SIZE, PMD_SIZE, 0, false, &to));
+	assert_true(is_leaf(a, to)); // moved as a whole
+	assert_int_equal(load(a, to), fx_stamp(3, buf + PMD_SIZE));
+}
+
+static void moved_whole(void **state)
+{
+	struct fx_move mv;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 4);
+	fx_move_alloc(&mv, buf + 77 * PAGE_SIZE, 1, 1); // a tail moves all of it
+	fx_move_run(&mv, a, 0, MBIND_MOVE);
+	assert_int_equal(mv.ret, 0);
+	assert_int_equal(mv.status[0], 1);
+	fx_move_free(&mv);
+	assert_true(is_leaf(a, buf));
+	fx_all_on(a, buf, HPAGES, 1);
+	assert_int_equal(fx_since(&fx, VM_THP_MIGRATION_SUCCESS), 1);
+	assert_int_equal(fx_since(&fx, VM_PGMIGRATE_SUCCESS), HPAGES);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), 0);
+	fx_verify(&fx, a, buf, HPAGES, 4);
+}
+
+// Everything of a node is taken, and 1024 pages given back that are no neighbours.
+static struct folio **leave_single_pages(unsigned nid, unsigned *ret_nr)
+{
+	struct folio **held = calloc(32768, sizeof(*held));
+	unsigned nr = 0;
+
+	while ((held[nr] = folio_alloc(&fx.phys, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 0, (int)nid,
+		NULL, 0)))
+		nr++;
+	for (unsigned i = 0, freed = 0; i < nr && freed < 1024; i++) {
+		if (frame_pfn(&held[i]->page).n % 2)
+			continue;
+		folio_put(held[i]);
+		held[i] = NULL;
+		freed++;
+	}
+	*ret_nr = nr;
+	return held;
+}
+
+static void give_back(struct folio **held, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++)
+		if (held[i])
+			folio_put(held[i]);
+	free(held);
+}
+
+static void split_when_the_target_has_no_room(void **state)
+{
+	struct folio **held;
+	struct fx_move mv;
+	unsigned nr;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 5);
+	held = leave_single_pages(1, &nr);
+	fx_move_alloc(&mv, buf, 1, 1);
+	fx_move_run(&mv, a, 0, MBIND_MOVE);
+	assert_int_equal(mv.totals.nr_thp_split, 1);
+	assert_int_equal(fx_since(&fx, VM_THP_MIGRATION_SPLIT), 1);
+	assert_int_equal(fx_since(&fx, VM_THP_MIGRATION_FAIL), 1);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), 1);
+	assert_int_equal(fx_since(&fx, VM_PGMIGRATE_SUCCESS), HPAGES);
+	fx_move_free(&mv);
+	assert_false(folio_large(folio_at(a, buf)));
+	fx_all_on(a, buf, HPAGES, 1);
+	fx_verify(&fx, a, buf, HPAGES, 5);
+	fx_check(&fx);
+	give_back(held, nr);
+}
+
+static void never_split_when_kept_huge(void **state)
+{
+	struct folio **held;
+	struct fx_move mv;
+	unsigned nr;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 5);
+	held = leave_single_pages(1, &nr);
+	fx_move_alloc(&mv, buf, 1, 1);
+	struct move_request rq = {.caller = a, .count = 1, .pages = mv.pages, .nodes = mv.nodes,
+		.status = mv.status, .flags = MBIND_MOVE, .why = mv.why, .keep_huge = true};
+	assert_int_equal(move_pages(&rq), -ENOMEM);
+	assert_int_equal(mv.why[0], WHY_NO_TARGET);
+	fx_move_free(&mv);
+	assert_true(is_leaf(a, buf));
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), 0);
+	give_back(held, nr);
+}
+
+static int split_at(struct task *task, uint64_t addr, unsigned order)
+{
+	struct folio *folio;
+	unsigned page;
+
+	fx_ok(follow_page(task->space, addr, &folio, &page));
+	folio_lock(folio);
+	int err = thp_split_folio_to(folio, order, NULL);
+	folio_unlock(folio);
+	folio_put(folio);
+	return err;
+}
+
+static void split_and_its_refusals(void **state)
+{
+	struct folio *folio;
+	unsigned page;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 6);
+	assert_int_equal(split_at(a, buf, 1), -EINVAL);
+	assert_int_equal(split_at(a, buf, 9), -EINVAL);
+	fx_ok(follow_page(a->space, buf, &folio, &page)); // somebody else holds it
+	assert_int_equal(split_at(a, buf, 0), -EAGAIN);
+	folio_put(folio);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE_FAILED), 1);
+	fault_arm(FI_FREEZE, FI_THREAD, 0, 1);
+	assert_int_equal(split_at(a, buf, 0), -EAGAIN);
+	fault_disarm_all();
+	fx_check(&fx);
+	fx_verify(&fx, a, buf, HPAGES, 6);
+	fx_ok(split_at(a, buf, 4));
+	assert_int_equal(folio_order(folio_at(a, buf + 16 * PAGE_SIZE)), 4);
+	fx_check(&fx);
+	fx_ok(split_at(a, buf, 0));
+	assert_false(folio_large(folio_at(a, buf)));
+	fx_verify(&fx, a, buf, HPAGES, 6);
+}
+
+static void split_of_what_two_spaces_map(void **state)
+{
+	struct task *b;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 7);
+	fx_ok(task_fork(a, 0, &b));
+	assert_int_equal(thp_split_range(&thp, b->pid, buf, buf + PMD_SIZE, 0), 1);
+	assert_false(is_leaf(a, buf) || is_leaf(b, buf));
+	assert_ptr_equal(folio_at(a, buf + PAGE_SIZE), folio_at(b, buf + PAGE_SIZE));
+	fx_check(&fx);
+	fx_verify(&fx, a, buf, HPAGES, 7);
+	fx_verify(&fx, b, buf, HPAGES, 7);
+	task_exit(b);
+	assert_int_equal(thp_split_range(&thp, 9999, 0, 1, 0), -ESRCH);
+}
+
+static void locked_memory_splits_and_stays_locked(void **state)
+{
+	(void)state;
+	fx_ok(space_lock(a->space, a, buf, PMD_SIZE));
+	assert_true(is_leaf(a, buf));
+	fx_fill(&fx, a, buf, HPAGES, 8);
+	assert_int_equal(fx_since(&fx, VM_NR_MLOCK), HPAGES);
+	fx_ok(split_at(a, buf, 0));
+	assert_int_equal(fx_since(&fx, VM_NR_MLOCK), HPAGES);
+	fx_check(&fx);
+	fx_verify(&fx, a, buf, HPAGES, 8);
+}
+
+static void shared_memory(void **state)
+{
+	struct object *object;
+
+	(void)state;
+	thp.setting[SET_SHMEM_ENABLED] = SHMEM_ADVISE;
+	fx_ok(object_create_shmem(&fx.mm, NULL, 2 * PMD_SIZE, &object));
+	uint64_t at = fx_map_shared(a, 2 * HPAGES, object), again = fx_map_shared(a, 2 * HPAGES, object);
+	fx_ok(space_advise(a->space, a, at, PMD_SIZE, 14));
+	store(a, at + 8, 1);
+	store(a, at + PMD_SIZE, 1); // not advised
+	assert_true(is_leaf(a, at));
+	assert_false(is_leaf(a, at + PMD_SIZE));
+	assert_int_equal(fx_since(&fx, VM_NR_SHMEM_HUGEPAGES), 1);
+	assert_int_equal(load(a, again + 8), 1); // small entries of the same folio
+	fx_check(&fx);
+	fx_fill(&fx, a, at, HPAGES, 9);
+	fx_ok(split_at(a, at, 0));
+	assert_true(pte_none(pmd_at(a, at)));
+	assert_int_equal(fx_since(&fx, VM_NR_SHMEM_HUGEPAGES), 0);
+	fx_check(&fx);
+	fx_verify(&fx, a, at, HPAGES, 9);
+	object_put(object);
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		CASE(first_write_maps_a_huge_page),
+		CASE(first_read_maps_the_huge_zero_page),
+		CASE(who_gets_one),
+		CASE(smaller_sizes),
+		CASE(a_full_node_falls_back),
+		CASE(fork_then_write),
+		CASE(partial_unmap_queues_for_splitting),
+		CASE(protect_remap_and_dontneed),
+		CASE(moved_whole),
+		CASE(split_when_the_target_has_no_room),
+		CASE(never_split_when_kept_huge),
+		CASE(split_and_its_refusals),
+		CASE(split_of_what_two_spaces_map),
+		CASE(locked_memory_splits_and_stays_locked),
+		CASE(shared_memory),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
