@@ -81,7 +81,8 @@ static int switch_anon(struct batch *b, struct slot *s)
 
 	if (!folio_ref_freeze(src, refs))
 		return -EAGAIN;
-	(void)folio_deferred_unqueue(src);
+	if (s->nr_pages > 1)
+		(void)folio_deferred_unqueue(src);
 	// No way back from here.
 	folio_set_index(dst, folio_index(src));
 	folio_set_mapping_raw(dst, folio_mapping_raw(src));
@@ -128,7 +129,9 @@ void folio_migrate_flags(struct folio *dst, struct folio *src)
 
 static void note_deferred(struct slot *s)
 {
-	s->deferred = folio_order(s->src) > 1 && folio_deferred_queued(s->src);
+	if (s->nr_pages <= 2)
+		return;
+	s->deferred = folio_deferred_queued(s->src);
 	s->partially_mapped = s->deferred && folio_test_partially_mapped(s->src);
 }
 

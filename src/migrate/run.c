@@ -126,7 +126,7 @@ static unsigned unmap_row(struct mapper *m, struct vma *vma, uint64_t addr, stru
 			break;
 		new = migration_entry_make(old, frame_test_anon_exclusive(&s[i].src->page));
 		table_set_entry(table, index + i, new);
-		gather_block(&m->now->gather, vma_host(vma, addr), pte_pfn(old), 1, false);
+		gather_block(m->now, vma_host(vma, addr), pte_pfn(old), 1, false);
 		trace_event(trace, set_migration_pte, .addr = addr, .pte = new.v, .order = 0);
 		drop_mapping(&s[i], old.v & PTE_DIRTY);
 		tally_add(&tally, s[i].src, -1);
