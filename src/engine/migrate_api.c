@@ -13,7 +13,7 @@
 #include <string.h>
 
 _Static_assert((int)GW_WHY_COUNT == (int)WHY_COUNT, "the public reasons are the engine's");
-_Static_assert((int)GW_WHY_NO_PERMISSION == (int)WHY_NO_PERMISSION, "in the same order");
+_Static_assert((int)GW_WHY_REFUSED == (int)WHY_REFUSED, "in the same order");
 
 const char *gw_why_text(enum gw_why why)
 {

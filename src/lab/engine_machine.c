@@ -81,20 +81,22 @@ static bool supports_tunable(const struct operand_set *set)
 static bool engine_supports(struct lab_machine *machine, const struct command *c,
 	const char **ret_reason)
 {
-	bool yes = true;
+	const char *missing = NULL;
 
 	(void)machine;
-	if (c->kind == CMD_ADVISE)
-		yes = supports_advice(c->range.advice);
-	else if (c->kind == CMD_MAP)
-		yes = !c->map.hugetlb;
-	else if (c->kind == CMD_SET)
-		yes = supports_tunable(&c->set);
-	else if (c->kind == CMD_EXPECT)
-		yes = c->expect.what != EXPECT_HUGEPAGES && c->expect.what != EXPECT_KSM;
-	if (!yes)
-		*ret_reason = not_yet;
-	return yes;
+	if (c->kind == CMD_ADVISE && !supports_advice(c->range.advice))
+		missing = "this advice";
+	else if (c->kind == CMD_MAP && c->map.hugetlb)
+		missing = "hugetlb";
+	else if (c->kind == CMD_SET && !supports_tunable(&c->set))
+		missing = "this value of the tunable";
+	else if (c->kind == CMD_EXPECT && c->expect.what == EXPECT_HUGEPAGES)
+		missing = "huge-page pools";
+	else if (c->kind == CMD_EXPECT && c->expect.what == EXPECT_KSM)
+		missing = "KSM";
+	if (missing)
+		*ret_reason = missing;
+	return !missing;
 }
 
 // ---- Setup --------------------------------------------------------------------------------------
