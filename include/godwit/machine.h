@@ -39,8 +39,8 @@ enum gw_backend {
 
 // How rewire stops accesses to a page that moves.
 enum gw_blocker {
-	GW_BLOCKER_AUTO,	// userfaultfd where it is safe for system calls, else signal
-	GW_BLOCKER_SIGNAL,	// SIGSEGV; works everywhere; system calls on a moving page see EFAULT
+	GW_BLOCKER_AUTO,   // userfaultfd where it is safe for system calls, else signal
+	GW_BLOCKER_SIGNAL, // SIGSEGV; works everywhere; system calls on a moving page see EFAULT
 	GW_BLOCKER_USERFAULTFD, // system calls wait too
 };
 

@@ -79,8 +79,8 @@ static void put_stalls(struct libscols_line *line, const struct bench_row *r)
 	put_us(line, COL_P99, r->stalls.p99_us);
 	put_us(line, COL_MAX, r->stalls.max_us);
 	put_count(line, COL_ACCESSES, r->stalls.accesses_per_s);
-	put(line, COL_OVERRUNS, r->pause_budget_us ? "%llu" : "",
-		(unsigned long long)r->overruns);
+	if (r->pause_budget_us)
+		put(line, COL_OVERRUNS, "%llu", (unsigned long long)r->overruns);
 }
 
 static void put_row(struct libscols_line *line, const struct bench_row *r)
@@ -140,12 +140,14 @@ static void print_host(const struct bench_report *report)
 		h->cpu, h->memory_gib, h->shmem_huge);
 	if (report->against_host)
 		printf("# %llu MiB moved between nodes %d and %d of this host, by the kernel's "
-		       "move_pages(2) and by the\n# engine in turns; times are medians, RATIO is the "
+		       "move_pages(2) and by the\n# engine in turns; times are medians, RATIO is "
+		       "the "
 		       "kernel's time over ours\n",
 			(unsigned long long)report->bytes >> 20, report->host_node[0],
 			report->host_node[1]);
 	else
-		printf("# %llu MiB moved between two nodes; times are medians, RATIO is memcpy's time "
+		printf("# %llu MiB moved between two nodes; times are medians, RATIO is memcpy's "
+		       "time "
 		       "over ours\n",
 			(unsigned long long)report->bytes >> 20);
 	if (report->debug_build)

@@ -38,8 +38,8 @@ struct vma *lookup_vma(struct lookup *l, uint64_t addr)
 	return l->vma;
 }
 
-// The entry that decides for addr, at whichever level, its table locked. What was a leaf at one look
-// may be a table at the next.
+// The entry that decides for addr, at whichever level, its table locked. What was a leaf at one
+// look may be a table at the next.
 static struct pte entry_at(struct lookup *l, uint64_t addr)
 {
 	struct vaddr v = vaddr_of(addr);

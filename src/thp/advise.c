@@ -61,7 +61,8 @@ static bool may_go_on(enum scan_result result)
 }
 
 // One range; mmap_lock is taken and given up inside.
-static enum scan_result collapse_one(struct collapse *c, struct space *space, uint64_t haddr)
+NO_THREAD_SAFETY_ANALYSIS static enum scan_result collapse_one(
+	struct collapse *c, struct space *space, uint64_t haddr)
 {
 	struct vma *vma = NULL;
 	bool locked = true;

@@ -37,8 +37,9 @@
 
 static enum scan_result collapse(struct collapse *c, struct space *space, uint64_t haddr);
 
-enum scan_result collapse_scan_pmd(struct collapse *c, struct vma *vma, uint64_t haddr,
-	bool *ret_locked)
+// *ret_locked says whether mmap_lock is still held: more than the analysis can follow.
+NO_THREAD_SAFETY_ANALYSIS enum scan_result collapse_scan_pmd(
+	struct collapse *c, struct vma *vma, uint64_t haddr, bool *ret_locked)
 {
 	struct space *space = vma->space;
 	enum scan_result result = collapse_look(c, vma, haddr);

@@ -296,8 +296,8 @@ static enum scan_result collapse_object(struct collapse *c, struct object *objec
 	return result;
 }
 
-enum scan_result collapse_scan_object(struct collapse *c, struct vma *vma, uint64_t haddr,
-	bool *ret_locked)
+NO_THREAD_SAFETY_ANALYSIS enum scan_result collapse_scan_object(
+	struct collapse *c, struct vma *vma, uint64_t haddr, bool *ret_locked)
 {
 	struct space *space = vma->space;
 	struct object *object = vma->object;

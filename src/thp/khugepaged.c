@@ -164,7 +164,7 @@ static bool scan_vma(struct run *run, struct vma *vma)
 }
 
 // true: the space is done with.
-static bool scan_space(struct run *run, struct space *space)
+NO_THREAD_SAFETY_ANALYSIS static bool scan_space(struct run *run, struct space *space)
 {
 	struct khugepaged *kd = run->kd;
 	struct vma *vma;

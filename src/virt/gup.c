@@ -40,8 +40,8 @@ static int take(struct pte e, unsigned subpage, bool own, bool write, struct fol
 
 // Under the lock of the entry, whichever level it is at. A leaf may become a table, and a table a
 // leaf, between the two looks.
-static int follow(struct space *space, uint64_t addr, bool own, bool write, struct folio **ret_folio,
-	unsigned *ret_page)
+static int follow(struct space *space, uint64_t addr, bool own, bool write,
+	struct folio **ret_folio, unsigned *ret_page)
 {
 	struct vaddr v = vaddr_of(addr);
 
@@ -160,7 +160,8 @@ static int store(struct space *space, uint64_t at, const char *from, uint64_t n)
 	int err = -ENOENT;
 
 	if (table) {
-		err = store_through(space->mm, table_entry(table, pte_index(v)), 0, offset, from, n);
+		err = store_through(
+			space->mm, table_entry(table, pte_index(v)), 0, offset, from, n);
 		page_table_unlock(table);
 		return err;
 	}

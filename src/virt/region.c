@@ -155,8 +155,8 @@ struct region *region_of_host(struct space *space, uintptr_t host)
 
 // ---- Refusals: what a backend made true for an access that the engine refused stays so, until
 // the page is mapped or cleared. Entries that become writable get that when they change; the others
-// here: none, those of pages that are just being moved, and those that stay read-only (of a page that
-// is shared since a fork) and whose next store the engine would copy.
+// here: none, those of pages that are just being moved, and those that stay read-only (of a page
+// that is shared since a fork) and whose next store the engine would copy.
 
 void space_note_refusal(struct space *space, uintptr_t host)
 {
@@ -176,7 +176,8 @@ static void clear_empty(struct gather *g, struct vma *vma, uint64_t start, uint6
 
 	if (pte_huge(pmd)) {
 		if (!pte_writable(pmd))
-			gather_clear(g, vma_host(vma, start), (unsigned)((end - start) >> PAGE_SHIFT));
+			gather_clear(
+				g, vma_host(vma, start), (unsigned)((end - start) >> PAGE_SHIFT));
 		return;
 	}
 	table = gather_table(g, vma->space, vaddr_of(start));

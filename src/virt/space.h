@@ -82,7 +82,8 @@ struct space {
 	struct page_table *pgd;
 	struct mutex tables_lock; // guards free_tables, publishing of anon_vmas; rank PAGE_TABLE
 	struct page_table *free_tables;
-	struct task *_Atomic owner; // whose cpu and policy count when the accessing thread is unknown
+	struct task
+		*_Atomic owner; // whose cpu and policy count when the accessing thread is unknown
 	_Atomic long rss_anon, rss_file, rss_shmem, locked_vm, pinned_vm; // pages
 	_Atomic bool has_pins; // ever long-term pinned: fork must look
 	uint64_t mmap_base;    // where map looks for room next            M

@@ -104,7 +104,8 @@ static void do_protect(void)
 	whole = range_is(t, first, n, true);
 	must_be("gw_protect", gw_protect(t->gw, slot_address(first), n * PAGE, prot),
 		whole ? 0 : -ENOMEM);
-	for (unsigned i = first; whole && i < first + n; i++)
+	// What lies before a hole is changed, as in Linux.
+	for (unsigned i = first; i < first + n && t->slot[i].standing != NOT_MAPPED; i++)
 		t->slot[i].prot = prot;
 }
 
