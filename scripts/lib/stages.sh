@@ -184,6 +184,25 @@ manual_pages() {
 	return $missing
 }
 
+# A boot plays many stories; every story counts once for the engine and once for each kernel. Which
+# kernels: GODWIT_KERNELS (6.12 and 6.1).
+stage_kernel() {
+	local result name why series results options=() status
+	build build || return
+	for series in ${GODWIT_KERNELS:-6.12 6.1}; do
+		options+=(--kernel "$series")
+	done
+	results=$(mktemp)
+	scripts/fidelity --tests "${options[@]}" >"$results"
+	status=$?
+	[ $status = 0 ] || [ $status = 1 ] || [ $status = 77 ] ||
+		count failed scripts/fidelity "exit status $status"
+	while IFS=$'\t' read -r result name why; do
+		count "$result" "$name" "$why"
+	done <"$results"
+	rm -f "$results"
+}
+
 summary() {
 	local name
 	echo
