@@ -5,6 +5,10 @@
 
 #include <linux/userfaultfd.h>
 
+struct rewire_call;
+
+// The pages are absent from now on, whatever they were; under the lock.
+void uffd_clear_pages(struct rewire_call *call);
 void uffd_serve(void *rewire, const struct uffd_msg *msg);
 
 #endif
