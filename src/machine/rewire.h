@@ -74,7 +74,7 @@ void *rewire_peek(struct mmu *mmu, struct pfn pfn);
 
 // The engine says that the promise of memory broke: the access at fault->at is SIGBUS, unless the
 // page has come meanwhile.
-void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault);
+void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault, bool catchable);
 
 extern const struct mmu_ops rewire_signal_ops, rewire_uffd_ops;
 must_check int rewire_signal_open(mmu_fault_fn *fault, struct mmu **ret_mmu);
