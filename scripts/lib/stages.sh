@@ -184,6 +184,16 @@ manual_pages() {
 	return $missing
 }
 
+stage_kernel() {
+	build build || return
+	kernel_physical
+}
+
+# The engine's nodes on the nodes of a real machine.
+kernel_physical() {
+	check "kernel: every page is where the engine says" tests/real-kernel/physical.sh
+}
+
 summary() {
 	local name
 	echo
