@@ -89,7 +89,7 @@ static void sum_up(struct view *v)
 
 // ---- Table --------------------------------------------------------------------------------------
 
-static void add_columns(const struct view *v, struct libscols_table *table)
+static void add_columns(const struct view *v, struct libscols_table *table, bool only_total)
 {
 	char title[24];
 	int node;
@@ -110,6 +110,8 @@ static void add_columns(const struct view *v, struct libscols_table *table)
 		table_column(table, "KSM", true);
 	if (v->all.swapped)
 		table_column(table, "SWAPPED", true);
+	if (only_total)
+		return;
 	table_column(table, "POLICY", false);
 	table_column(table, "MAPPING", false);
 }
@@ -175,7 +177,7 @@ static void print_table(const struct view *v, bool only_total)
 		return;
 	}
 	table = table_new(stdout);
-	add_columns(v, table);
+	add_columns(v, table, only_total);
 	for (size_t i = 0; i < v->mappings.count && !only_total; i++)
 		if (v->mappings.v[i].resident || v->mappings.v[i].swapped)
 			add_mapping(v, table, &v->mappings.v[i]);
