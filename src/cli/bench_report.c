@@ -140,13 +140,13 @@ static void print_host(const struct bench_report *report)
 		h->cpu, h->memory_gib, h->shmem_huge);
 	if (report->against_host)
 		printf("# %llu MiB moved between nodes %d and %d of this host, by the kernel's "
-		       "move_pages(2) and by the\n# engine in turns; times are medians, RATIO is the "
-		       "kernel's time over ours\n",
+		       "move_pages(2)\n# and by the engine in turns; times are medians, RATIO is "
+		       "the kernel's time over ours\n",
 			(unsigned long long)report->bytes >> 20, report->host_node[0],
 			report->host_node[1]);
 	else
-		printf("# %llu MiB moved between two nodes; times are medians, RATIO is memcpy's time "
-		       "over ours\n",
+		printf("# %llu MiB moved between two nodes; times are medians, RATIO is memcpy's "
+		       "time over ours\n",
 			(unsigned long long)report->bytes >> 20);
 	if (report->debug_build)
 		printf("# this is a debug build: its checks are in the figures\n");

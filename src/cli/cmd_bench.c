@@ -20,8 +20,8 @@
 #define ROUNDS_MAX 10000
 
 static const char usage[] =
-	"usage: godwit bench migrate [--against memcpy|host] [--quick] [--rounds N] [--filter TEXT]\n"
-	"                            [--json]\n"
+	"usage: godwit bench migrate [--against memcpy|host] [--quick] [--rounds N]\n"
+	"                            [--filter TEXT] [--json]\n"
 	"\n"
 	"  --against host compare with the kernel's move_pages(2), between the same two nodes\n"
 	"  --quick        a few seconds: that it runs, not how fast\n"
@@ -86,11 +86,12 @@ static int run(struct bench_options *options, bool json)
 	options->progress_arg = &progress;
 	err = bench_migrate(options, &report);
 	clear_progress(&progress);
-	status = err == -ENODEV ? CLI_SKIPPED : err ? CLI_FAILED : any_measured(&report) ? CLI_OK : CLI_SKIPPED;
+	status = err && err != -ENODEV ? CLI_FAILED : any_measured(&report) ? CLI_OK : CLI_SKIPPED;
 	if (err == -ENODEV)
-		fprintf(stderr, "godwit: --against host: this host has one node with memory, and the "
-				"kernel moves pages between two; try scripts/real-kernel -- godwit "
-				"bench migrate --against host\n");
+		fprintf(stderr,
+			"godwit: --against host: this host has one node with memory, and the kernel "
+			"moves pages between two; try scripts/real-kernel -- godwit bench migrate "
+			"--against host\n");
 	else if (err == -EIO)
 		fprintf(stderr, "godwit: %s: the bytes of a page are wrong\n",
 			report.row[report.nr - 1].name);
@@ -160,7 +161,8 @@ static int cmd_migrate(int argc, char **argv)
 int cmd_bench(int argc, char **argv)
 {
 	static const struct cli_command commands[] = {
-		{"migrate", "[--against memcpy|host] [--quick] [--rounds N] [--filter TEXT] [--json]",
+		{"migrate",
+			"[--against memcpy|host] [--quick] [--rounds N] [--filter TEXT] [--json]",
 			"moves of pages, against memcpy or against the kernel's", cmd_migrate},
 	};
 

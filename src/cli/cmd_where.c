@@ -168,10 +168,9 @@ static void print_table(const struct view *v, bool only_total)
 	char allowed[NODEMASK_TEXT_MAX];
 
 	nodemask_format(v->process.mems_allowed, allowed, sizeof allowed);
-	printf("process %d, %s, %u thread%s%s%s\n", (int)v->process.pid, v->process.name,
+	printf("process %d, %s, %u thread%s%s%s%s\n", (int)v->process.pid, v->process.name,
 		v->process.threads, v->process.threads == 1 ? "" : "s",
-		!*allowed ? "" : strpbrk(allowed, "-,") ? ", allowed on nodes " : ", allowed on node ",
-		allowed);
+		*allowed ? ", allowed on node" : "", strpbrk(allowed, "-,") ? "s " : " ", allowed);
 	if (!v->mappings.count) { // a kernel thread, or it is about to end
 		printf("it has no memory of its own\n");
 		return;
