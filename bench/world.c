@@ -242,13 +242,13 @@ int world_round(struct world *w, const struct move_plan *p, double *ret_ours_ns,
 		w->node[i] = !w->side;
 	for (unsigned long i = 0, n; i < p->pages; i += n, turns++) {
 		n = p->per_turn < p->pages - i ? p->per_turn : p->pages - i;
-		double start = bench_now_ns();
+		double start = p->now();
 		plain_turn(w, i, n, p->per_call);
-		double middle = bench_now_ns();
+		double middle = p->now();
 		int err = move_turn(w, p, i, n, ret_stayed);
 		if (err)
 			return err;
-		w->ours[turns] = (bench_now_ns() - middle) / (double)n;
+		w->ours[turns] = (p->now() - middle) / (double)n;
 		w->copy[turns] = (middle - start) / (double)n;
 	}
 	w->side = !w->side;

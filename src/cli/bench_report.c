@@ -227,6 +227,7 @@ static struct json_object *stalls(const struct bench_stalls *s)
 
 static void add_figures(struct json_object *o, const struct bench_row *r)
 {
+	add(o, "clock", text(r->cpu_time ? "cpu" : "wall"));
 	add(o, "rounds", count(r->rounds));
 	add(o, "pages", count(r->pages));
 	add(o, "ratio", spread(&r->ratio));
