@@ -10,6 +10,8 @@
 // or mixed up.
 #include "bench/world.h"
 
+#include "engine/engine.h"
+
 #include <godwit/stats.h>
 
 #include <errno.h>
@@ -40,6 +42,10 @@ static int open_machine(struct world *w, char *why, size_t size)
 		snprintf(why, size, "%s", gw_machine_error());
 		return err;
 	}
+	if (w->spec.huge && w->machine->arena[0]->page_shift == PAGE_SHIFT) {
+		snprintf(why, size, "the host gives shared memory no huge pages");
+		return -EOPNOTSUPP;
+	}
 	for (unsigned i = 0; !err && i < w->spec.spaces; i++)
 		err = gw_task_create(w->machine, NULL, &w->task[i]);
 	return err ? err : gw_task_attach(w->task[0]);
@@ -58,15 +64,15 @@ static int map_area(struct world *w, unsigned task, uint64_t *ret_area)
 	return gw_map(w->task[task], &mapping, ret_area);
 }
 
-// The other space touches every page too: then each has two mappings.
+// The other space writes to every page too: then each has two mappings of the same kind.
 static int map_second(struct world *w)
 {
+	const char byte = 1;
 	uint64_t area;
-	char byte;
 	int err = map_area(w, 1, &area);
 
 	for (unsigned long i = 0; !err && i < w->pages; i++)
-		if (gw_read(w->task[1], area + i * GW_PAGE_SIZE, &byte, 1) != 1)
+		if (gw_write(w->task[1], area + i * GW_PAGE_SIZE + 128, &byte, 1) != 1)
 			err = -EFAULT;
 	return err;
 }
@@ -272,14 +278,14 @@ int world_round(struct world *w, const struct move_plan *p, double *ret_ours_ns,
 		w->node[i] = !w->side;
 	for (unsigned long i = 0, n; i < p->entries; i += n, turns++) {
 		n = p->per_turn < p->entries - i ? p->per_turn : p->entries - i;
-		double start = bench_now_ns();
+		double start = p->now();
 		int err = other_turn(w, i, n, p->per_call);
-		double middle = bench_now_ns();
+		double middle = p->now();
 		if (!err)
 			err = move_turn(w, p, i, n, ret_stayed);
 		if (err)
 			return err;
-		w->ours[turns] = (bench_now_ns() - middle) / (double)n;
+		w->ours[turns] = (p->now() - middle) / (double)n;
 		w->copy[turns] = (middle - start) / (double)n;
 	}
 	w->side = !w->side;

@@ -32,15 +32,6 @@
 
 // ---- Finding and filling
 
-struct object *folio_object(const struct folio *folio)
-{
-	uint32_t raw = folio_mapping_raw(folio);
-
-	if ((raw & 3) != MAPPING_OBJECT || !raw)
-		return NULL;
-	return meta_pointer(raw >> 2);
-}
-
 // The index's own reference keeps the folio alive while i_pages is held; a folio frozen by somebody
 // who does not hold i_pages must not be here.
 static struct folio *find_get(struct object *object, uint64_t pgoff)

@@ -116,7 +116,13 @@ uint64_t object_truncate_unmapped(struct object *, uint64_t first, uint64_t nr);
 // One folio, locked, with the caller's reference alone beside the index's: out of the index if it
 // is clean, unmapped and unused. The caller puts its reference.
 bool object_drop_folio(struct object *, struct folio *);
-struct object *folio_object(const struct folio *); // NULL when anonymous, KSM or movable
+// NULL when anonymous, KSM or movable.
+static inline struct object *folio_object(const struct folio *folio)
+{
+	uint32_t raw = folio_mapping_raw(folio);
+
+	return (raw & 3) == MAPPING_OBJECT && raw ? meta_pointer(raw >> 2) : NULL;
+}
 // Pages of a range that are in memory; dirty ones of them.
 uint64_t object_resident(struct object *, uint64_t first, uint64_t nr, uint64_t *ret_dirty);
 

@@ -26,6 +26,7 @@ def check_row(row):
         return False
     check_spread(row["ratio"])
     check_spread(row["page_ns"])
+    assert row["clock"] in ("cpu", "wall"), row
     assert row["rounds"] >= 1 and row["pages"] >= 1 and row["pages_per_s"] > 0, row
     assert row["not_moved"] == 0 or row["writer"], row
     assert ("overruns" in row) == ("pause_budget_us" in row), row
