@@ -41,6 +41,7 @@ struct bench_row {
 	bool under_writer;
 	unsigned pause_budget_us; // 0: none
 	char skipped[160];	  // why there are no figures; "" when there are
+	bool cpu_time; // measured in processor time, not by the clock on the wall
 	unsigned rounds;
 	uint64_t pages; // a round
 	struct bench_spread ratio; // memcpy's (the host's) time over ours: 1 is as fast

@@ -278,14 +278,14 @@ int world_round(struct world *w, const struct move_plan *p, double *ret_ours_ns,
 		w->node[i] = !w->side;
 	for (unsigned long i = 0, n; i < p->entries; i += n, turns++) {
 		n = p->per_turn < p->entries - i ? p->per_turn : p->entries - i;
-		double start = bench_now_ns();
+		double start = p->now();
 		int err = other_turn(w, i, n, p->per_call);
-		double middle = bench_now_ns();
+		double middle = p->now();
 		if (!err)
 			err = move_turn(w, p, i, n, ret_stayed);
 		if (err)
 			return err;
-		w->ours[turns] = (bench_now_ns() - middle) / (double)n;
+		w->ours[turns] = (p->now() - middle) / (double)n;
 		w->copy[turns] = (middle - start) / (double)n;
 	}
 	w->side = !w->side;

@@ -57,6 +57,7 @@ struct move_plan {
 	unsigned long per_turn; // entries until it is memcpy's turn, a multiple of per_call
 	unsigned pause_budget_us;
 	unsigned flags; // GW_MPOL_MF_*
+	bench_clock_fn *now;
 };
 
 // One round: the pages go to the other node, and memcpy takes its turns. The times are those of the

@@ -201,6 +201,12 @@ stage_kernel() {
 		count "$result" "$name" "$why"
 	done <"$results"
 	rm -f "$results"
+	kernel_physical
+}
+
+# The engine's nodes on the nodes of a real machine.
+kernel_physical() {
+	check "kernel: every page is where the engine says" tests/real-kernel/physical.sh
 }
 
 summary() {

@@ -14,6 +14,7 @@
 #include <libsmartcols.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #ifndef GODWIT_VERSION
@@ -132,6 +133,13 @@ static int fill_table(struct libscols_table *table, const struct bench_report *r
 	return 0;
 }
 
+static bool may_colour(void)
+{
+	const char *no = getenv("NO_COLOR");
+
+	return isatty(STDOUT_FILENO) && (!no || !*no);
+}
+
 static void print_host(const struct bench_report *report)
 {
 	const struct bench_host *h = &report->host;
@@ -140,15 +148,13 @@ static void print_host(const struct bench_report *report)
 		h->cpu, h->memory_gib, h->shmem_huge);
 	if (report->against_host)
 		printf("# %llu MiB moved between nodes %d and %d of this host, by the kernel's "
-		       "move_pages(2) and by the\n# engine in turns; times are medians, RATIO is "
-		       "the "
-		       "kernel's time over ours\n",
+		       "move_pages(2)\n# and by the engine in turns; times are medians, RATIO is "
+		       "the kernel's time over ours\n",
 			(unsigned long long)report->bytes >> 20, report->host_node[0],
 			report->host_node[1]);
 	else
 		printf("# %llu MiB moved between two nodes; times are medians, RATIO is memcpy's "
-		       "time "
-		       "over ours\n",
+		       "time over ours\n",
 			(unsigned long long)report->bytes >> 20);
 	if (report->debug_build)
 		printf("# this is a debug build: its checks are in the figures\n");
@@ -177,7 +183,7 @@ int bench_print_table(const struct bench_report *report)
 
 	if (!err) {
 		print_host(report);
-		scols_table_enable_colors(table, isatty(STDOUT_FILENO));
+		scols_table_enable_colors(table, may_colour());
 		if (!scols_table_is_empty(table))
 			err = scols_print_table(table);
 		print_rest(report);
@@ -240,6 +246,7 @@ static struct json_object *stalls(const struct bench_stalls *s)
 
 static void add_figures(struct json_object *o, const struct bench_row *r, bool against_host)
 {
+	add(o, "clock", text(r->cpu_time ? "cpu" : "wall"));
 	add(o, "rounds", count(r->rounds));
 	add(o, "pages", count(r->pages));
 	add(o, "ratio", spread(&r->ratio));

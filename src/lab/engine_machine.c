@@ -38,8 +38,7 @@ static int engine_open(const struct lab_options *options, struct lab_machine **r
 	}
 	if (options->bind_nodes && options->backend && !strcmp(options->backend, "soft")) {
 		snprintf(failure, failure_size,
-			"--bind-nodes asks the kernel about pointers, which the soft backend has "
-			"not");
+			"--bind-nodes asks about pointers, which the soft backend has not");
 		return -EINVAL;
 	}
 	m = calloc(1, sizeof *m);

@@ -2,9 +2,9 @@
 // Physical truth: with --bind-nodes the bytes of the engine's nodes lie on nodes of this host, and
 // the running kernel is asked whether every page is where the engine says.
 //
-//   engine_bind_needs()   has this host the nodes, and the free memory, that the story's machine
-//   has? engine_bind_nodes()   the i-th node of the story that has memory stands for the i-th of
-//   the host engine_verify()       after a command: the engine's page tables against the kernel's
+//   engine_bind_needs()   the i-th node of the story that has memory stands for the i-th of the
+//                         host, if there are as many, with enough free memory
+//   engine_verify()       after a command: the engine's page tables against the kernel's
 //
 // Looking at one page gives two answers, the engine's node and what move_pages(2) says of the
 // pointer behind the address:
@@ -233,8 +233,7 @@ static void judge_page(struct look *look, const struct extent *e, size_t page)
 		look->truth.unmapped++;
 	else if (engine >= 0)
 		differ(look,
-			"%s %#" PRIx64
-			": the engine says node %d (host node %d), the kernel node %d",
+			"%s %#" PRIx64 ": the engine says node %d (host node %d), the kernel %d",
 			e->task->name, address, engine, wanted, kernel);
 	else if (engine == -EFAULT)
 		look->truth.zero += kernel >= 0;
@@ -276,12 +275,16 @@ static void read_counts(const char *line, struct numa_line *l)
 	}
 }
 
+static uintptr_t end_of(const struct extent *e)
+{
+	return e->host + (e->pages << PAGE_SHIFT);
+}
+
 // The part of the extent that lies in [from, to).
 static void count_pages(const struct extent *e, uintptr_t from, uintptr_t to, struct numa_line *l)
 {
 	size_t first = from > e->host ? (from - e->host) >> PAGE_SHIFT : 0;
-	size_t end =
-		to - e->host > e->pages << PAGE_SHIFT ? e->pages : (to - e->host) >> PAGE_SHIFT;
+	size_t room = (to - e->host) >> PAGE_SHIFT, end = room < e->pages ? room : e->pages;
 
 	for (size_t i = first; i < end; i++)
 		if (e->kernel[i] >= 0 && e->kernel[i] < MAX_NODES)
@@ -293,8 +296,7 @@ static void judge_line(struct look *look, const char *line, uintptr_t end, size_
 	struct numa_line l = {.start = start_of(line)};
 	bool ours = false;
 
-	while (*first < look->count &&
-		look->extent[*first].host + (look->extent[*first].pages << PAGE_SHIFT) <= l.start)
+	while (*first < look->count && end_of(&look->extent[*first]) <= l.start)
 		++*first;
 	for (size_t i = *first; i < look->count && look->extent[i].host < end; i++) {
 		ours |= look->extent[i].host <= l.start;
