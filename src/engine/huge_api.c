@@ -96,6 +96,8 @@ long gw_huge_query(struct gw_task *handle, uint64_t address, uint64_t length,
 	uint64_t end = address + length;
 	unsigned long count = 0;
 
+	if (task_is_dead(handle))
+		return -EOWNERDEAD;
 	if (!n || end < address)
 		return -EINVAL;
 	struct space *space = task_space_get(task_of(handle));
@@ -121,11 +123,15 @@ long gw_huge_query(struct gw_task *handle, uint64_t address, uint64_t length,
 
 void gw_khugepaged_scan(struct gw_machine *machine, unsigned full_scans)
 {
+	if (machine_is_dead(machine))
+		return;
 	khugepaged_scan_full(&machine->thp, full_scans);
 }
 
 int gw_thp_disable(struct gw_task *handle, int disable)
 {
+	if (task_is_dead(handle))
+		return -EOWNERDEAD;
 	struct space *space = task_space_get(task_of(handle));
 
 	if (!space)

@@ -75,6 +75,8 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 	struct gw_explanation *explain = NULL;
 	long ret;
 
+	if (task_is_dead(caller))
+		return -EOWNERDEAD;
 	if (options && options->size != sizeof *options)
 		return -EINVAL;
 	request.pause_budget_us = machine_of(task_of(caller))->tunables.pause_budget_us;
@@ -111,6 +113,8 @@ long gw_move_pages(struct gw_task *caller, int pid, unsigned long count, const u
 long gw_migrate_pages(struct gw_task *caller, int pid, unsigned long maxnode,
 	const unsigned long *from, const unsigned long *to)
 {
+	if (task_is_dead(caller))
+		return -EOWNERDEAD;
 	return migrate_range(task_of(caller), pid, maxnode, from, to);
 }
 
@@ -118,6 +122,8 @@ void gw_migration_waits(struct gw_machine *machine, struct gw_waits *ret_waits)
 {
 	const struct histogram *h = migrate_wait_histogram(&machine->mm);
 
+	if (machine_is_dead(machine))
+		return;
 	ret_waits->count = histogram_count(h);
 	ret_waits->p50_ns = histogram_percentile(h, 500);
 	ret_waits->p99_ns = histogram_percentile(h, 990);

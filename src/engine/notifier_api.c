@@ -55,6 +55,8 @@ static void on_end(struct mm_notifier *n, uint64_t start, uint64_t end,
 int gw_notifier_register(struct gw_task *task, const struct gw_notifier_ops *ops, void *arg,
 	struct gw_notifier **ret_notifier)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	struct space *space = task_space_get(task_of(task));
 
 	if (!space)
@@ -74,6 +76,8 @@ int gw_notifier_register(struct gw_task *task, const struct gw_notifier_ops *ops
 
 void gw_notifier_unregister(struct gw_notifier *n)
 {
+	if (!n || mm_is_dead(n->notifier.space->mm))
+		return;
 	struct space *space = n->notifier.space;
 
 	mm_notifier_unregister(space->mm, &n->notifier);
@@ -84,6 +88,8 @@ void gw_notifier_unregister(struct gw_notifier *n)
 int gw_translate(struct gw_task *handle, uint64_t address, int write, void **ret_bytes,
 	uint64_t *ret_length)
 {
+	if (task_is_dead(handle))
+		return -EOWNERDEAD;
 	struct task *task = task_of(handle);
 	struct space *space = task_space_get(task);
 	uint64_t offset = address & (PAGE_SIZE - 1);
