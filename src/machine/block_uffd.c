@@ -296,8 +296,6 @@ static int make(struct rewire_call *c, enum mmu_prot prot)
 	return prot == MMU_READ ? make_readable(c) : make_refused(c);
 }
 
-static void clear_parts(struct rewire_call *c);
-
 // Pages without translation stay so (unwatched, they would be read as zeros), but where an access
 // was refused the engine is asked again: it may permit the next one.
 static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)

@@ -97,6 +97,7 @@ static void space_destroy(struct space *space)
 	(void)err;
 	assert_that(!space->nr_vmas && interval_tree_empty(&space->regions),
 		"space %u still has %u vmas", space->id, space->nr_vmas);
+	space_drop_near_runs(space);
 	page_tables_destroy(space);
 	mutex_destroy(&space->tables_lock);
 	rwlock_destroy(&space->mmap_lock);
