@@ -57,8 +57,8 @@ struct pfn zero_pfn(struct mm_core *, uint64_t addr);
 // A frame for this address by policy, zeroed or not; NULL and the reason counted when there is
 // none.
 struct folio *fault_alloc(struct fault *, bool zeroed);
-// fault_near.c: host mappings run short; a frame next to that of the neighbours, zeroed, whatever the
-// policy; NULL when there is none.
+// fault_near.c: host mappings run short; a frame next to that of the neighbours, zeroed, whatever
+// the policy; NULL when there is none.
 bool fault_near_limit(const struct fault *);
 struct folio *fault_alloc_near(struct fault *);
 // The new folio of this address gets its rmap and its place on the LRU. Page-table lock held.

@@ -12,8 +12,8 @@
 // States: a space has a few runs, for threads that touch several places; a new one pushes the
 // oldest out, whose untouched frames are freed. All go with the space.
 // Locks: tables_lock of the space around its runs; frames are allocated and freed without it.
-// What can fail: no frame on any node of the cpuset: NULL, and the caller goes by policy. Touches in
-// random order, each far from the others, get a mapping each even so.
+// What can fail: no frame on any node of the cpuset: NULL, and the caller goes by policy. Touches
+// in random order, each far from the others, get a mapping each even so.
 #include "virt/fault_internal.h"
 
 #include "machine/vma_budget.h"
