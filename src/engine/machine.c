@@ -205,6 +205,8 @@ static int build_mm(struct gw_machine *m)
 		return refuse(err, "no memory for the zero page");
 	thp_init(&m->thp, &m->mm);
 	tunables_register(m, &tunables_thp);
+	hugetlb_init(&m->hugetlb, &m->mm);
+	tunables_register(m, &tunables_hugetlb);
 	m->phys.up.arg = &m->mm;
 	m->phys.up.reclaim = reclaim;
 	return 0;
@@ -262,6 +264,7 @@ static void take_down(struct gw_machine *m)
 		for (unsigned i = 0; i < m->topology.nr_nodes; i++)
 			(void)gw_node_unfill(m, i);
 		thp_destroy(&m->thp);
+		hugetlb_destroy(&m->hugetlb);
 		mm_core_release(&m->mm);
 	}
 	if (m->built >= BUILT_PHYS)
@@ -310,6 +313,7 @@ unsigned gw_machine_cpus(const struct gw_machine *machine)
 void gw_machine_check(struct gw_machine *machine)
 {
 	mm_check(&machine->mm);
+	hugetlb_check(&machine->hugetlb);
 }
 
 int gw_clock_advance(struct gw_machine *machine, uint64_t ns)
