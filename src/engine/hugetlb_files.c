@@ -1,11 +1,10 @@
-// SPDX-License-Identifier: MIT
-// The files of pools of huge pages: proc/sys/vm/nr_hugepages and its like, a folder for each size in
-// sys/kernel/mm/hugepages/, and the same for each node.
+// SPDX-License-Identifier: MIT The files of pools of huge pages: proc/sys/vm/nr_hugepages and its
+// like, a folder for each size in sys/kernel/mm/hugepages/, and the same for each node.
 //
-// Linux has one number under two names that differ a little: the sysctl says how many pages the pool
-// shall have (persistent ones), the file in sysfs how many there are, surplus included. Writing
-// either resizes the pool, as far as memory allows; a node's file resizes that node's part.
-// nr_hugepages_mempolicy spreads pages over the nodes of the writing task's policy.
+// Linux has one number under two names that differ a little: the sysctl says how many pages the
+// pool shall have (persistent ones), the file in sysfs how many there are, surplus included.
+// Writing either resizes the pool, as far as memory allows; a node's file resizes that node's
+// part. nr_hugepages_mempolicy spreads pages over the nodes of the writing task's policy.
 //
 // godwit/hugepages says why a pool is smaller than it was asked to be.
 // Errors: -EINVAL for what is no number, -ENOENT for a size or node that does not exist.

@@ -6,10 +6,10 @@
 //	else				a copy
 //
 // A copy comes from what the pool can spare, never from a promise: that was made for the mapping's
-// other pages. Where the pool has none to spare, it matters who asks. Who was promised its pages (the
-// mapping that mmap made) keeps the page it has, and all others lose it: their next access ends in
-// SIGBUS, as their copy of the mapping was promised nothing. Who was promised nothing gets the SIGBUS
-// at once. So a program that forks never dies of its child.
+// other pages. Where the pool has none to spare, it matters who asks. Who was promised its pages
+// (the mapping that mmap made) keeps the page it has, and all others lose it: their next access
+// ends in SIGBUS, as their copy of the mapping was promised nothing. Who was promised nothing gets
+// the SIGBUS at once. So a program that forks never dies of its child.
 //
 // A pinned page is not shared by fork: the child gets a copy right away, or the fork fails.
 //

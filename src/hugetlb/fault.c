@@ -17,8 +17,9 @@
 // and die of it. Hence the fault lock, one of 64 by object and offset (private memory: by space and
 // address).
 //
-// Locks: mmap_lock for reading, the caller's; fault lock, folio lock, page-table lock, in this order.
-// What can fail: -EIO (no page, beyond the object's end, poison), -ENOMEM (tables, host mappings).
+// Locks: mmap_lock for reading, the caller's; fault lock, folio lock, page-table lock, in this
+// order. What can fail: -EIO (no page, beyond the object's end, poison), -ENOMEM (tables, host
+// mappings).
 #include "hugetlb/internal.h"
 
 #include "base/assert.h"

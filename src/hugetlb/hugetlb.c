@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // All pools of a machine: set up with their upcalls, found by size, checked and taken down.
 //
-// The layers below call up through mm->up and phys->up, which are filled here. No lock is needed for
-// any of this but the checks' promise that nothing runs. Nothing can fail.
+// The layers below call up through mm->up and phys->up, which are filled here. No lock is needed
+// for any of this but the checks' promise that nothing runs. Nothing can fail.
 #include "hugetlb/internal.h"
 
 #include "base/assert.h"

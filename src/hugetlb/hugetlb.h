@@ -1,6 +1,5 @@
-// SPDX-License-Identifier: MIT
-// Pools of huge pages (hugetlb): 2 MiB and 1 GiB pages that are set aside, promised to mappings, and
-// handed out to them; they are never split.
+// SPDX-License-Identifier: MIT Pools of huge pages (hugetlb): 2 MiB and 1 GiB pages that are set
+// aside, promised to mappings, and handed out to them; they are never split.
 //
 //	hugetlb.c	all pools, set up and taken down
 //	pool.c		pages: free ones by node
@@ -13,8 +12,8 @@
 //	cow.c		writes to shared private pages, and fork of pinned ones
 //	migration.c	isolation, targets, and what becomes of pool counts when a page moves
 //
-// Life of a page: buddy -> free (no reference, on its node's list) -> in use -> free, or back to the
-// buddy when it is surplus (more than the pool shall have) or temporary (made for one move).
+// Life of a page: buddy -> free (no reference, on its node's list) -> in use -> free, or back to
+// the buddy when it is surplus (more than the pool shall have) or temporary (made for one move).
 // Persistent pages are those that are not surplus. HUGETLB is set as long as a page belongs to a
 // pool, HUGETLB_MIGRATABLE while it is mapped and nobody has isolated it.
 //
@@ -90,9 +89,10 @@ static inline unsigned long hugetlb_read(const _Atomic unsigned long *counter)
 
 // ---- Pools
 
-// Persistent pages shall be `count`; nodes in turn give and lose them. With one node in the mask and
-// `of_node` its pages shall be `count`, others stay. Growing may fall short, shrinking leaves what is
-// in use as surplus: pool->max is what there is then. No lock held; may reclaim and compact.
+// Persistent pages shall be `count`; nodes in turn give and lose them. With one node in the mask
+// and `of_node` its pages shall be `count`, others stay. Growing may fall short, shrinking leaves
+// what is in use as surplus: pool->max is what there is then. No lock held; may reclaim and
+// compact.
 void hugetlb_resize(struct hugetlb *, struct hugetlb_pool *, unsigned long count,
 	struct nodemask allowed, bool of_node);
 void hugetlb_set_overcommit(struct hugetlb *, struct hugetlb_pool *, unsigned long count);
@@ -101,7 +101,8 @@ void hugetlb_set_overcommit(struct hugetlb *, struct hugetlb_pool *, unsigned lo
 
 // mmap: the request's length is rounded up to pages of the size; private memory, an object of such
 // pages, or (shared without object) one of its own. -ENOMEM: not enough pages can be promised.
-// -EINVAL: no such size, an object of other pages, offset or address not aligned. Else space_map()'s.
+// -EINVAL: no such size, an object of other pages, offset or address not aligned. Else
+// space_map()'s.
 int hugetlb_map(struct task *, struct map_request *, unsigned shift, uint64_t *ret_addr);
 // An object of such pages, as memfd_create(2) with MFD_HUGETLB makes.
 int hugetlb_object_create(struct hugetlb *, const char *name, uint64_t size, unsigned shift,

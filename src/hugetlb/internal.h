@@ -38,8 +38,8 @@ static inline gfp_t hugetlb_gfp(const struct hugetlb_pool *pool)
 {
 	return pool->order > MAX_PAGE_ORDER ? GFP_HIGHUSER : GFP_HIGHUSER_MOVABLE;
 }
-// A page of the buddy, not counted yet, one reference; and one without references goes back, counted
-// no more.
+// A page of the buddy, not counted yet, one reference; and one without references goes back,
+// counted no more.
 struct folio *hugetlb_alloc_fresh(struct hugetlb *, struct hugetlb_pool *, gfp_t, int nid,
 	struct nodemask allowed);
 void hugetlb_give_to_buddy(struct folio *);

@@ -10,8 +10,8 @@
 //					to the source, which goes to the buddy: the pool moved with the
 //					page, and if the source's node had a surplus page, so did the surplus
 //
-// Gigantic pages are never made for a move. Without any target the whole call ends (-ENOMEM). Off the
-// wanted node a page is looked for only by callers who would rather have it anywhere than not
+// Gigantic pages are never made for a move. Without any target the whole call ends (-ENOMEM). Off
+// the wanted node a page is looked for only by callers who would rather have it anywhere than not
 // moved: offlining, memory failure, system calls.
 //
 // Locks: hugetlb->lock; the callers hold a page-table lock (isolate) or both folios' (moved). What

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Pools: the pages themselves.
 //
-// A pool has pages of one size. Free ones lie on a list for each node, last freed first taken, with
-// no reference. What happens when a page loses its last reference is hugetlb_free_folio(): a
-// temporary page, and one of a node that has surplus pages, go to the buddy, the others to the list.
-// Every page that is not free is counted and nothing more: who maps it knows it.
+// A pool has pages of one size. Free ones lie on a list for each node, last freed first taken,
+// with no reference. What happens when a page loses its last reference is hugetlb_free_folio(): a
+// temporary page, and one of a node that has surplus pages, go to the buddy, the others to the
+// list. Every page that is not free is counted and nothing more: who maps it knows it.
 //
-// Locks: hugetlb->lock for lists and counts. Memory is taken from and given to the buddy without it.
-// What can fail: allocations, by answering NULL.
+// Locks: hugetlb->lock for lists and counts. Memory is taken from and given to the buddy without
+// it. What can fail: allocations, by answering NULL.
 #include "hugetlb/internal.h"
 
 #include "base/assert.h"

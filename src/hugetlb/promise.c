@@ -9,7 +9,8 @@
 //			the mapping has none: it lives on what the pool can spare
 //
 // Whether a page was used is a bit. A private page that is unmapped while its mapping stays
-// (madvise) is promised anew, if it goes back to the pool at once and the pool has no surplus pages.
+// (madvise) is promised anew, if it goes back to the pool at once and the pool has no surplus
+// pages.
 //
 // Locks: hugetlb->lock. What can fail: -ENOMEM, making.
 #include "hugetlb/internal.h"

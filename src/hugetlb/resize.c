@@ -3,11 +3,12 @@
 //
 //	hugetlb_resize()	so many persistent pages, of all nodes in turn or of one
 //
-// Growing first turns surplus pages into persistent ones, then asks the buddy of one node after the
-// other. It may fall short: on a node whose free memory is in pieces no block of the size is found,
-// compaction or not. Then the next node is asked, and when none has any, the pool stays as large as it
-// got; pool->shortfall keeps what memory looked like at that moment. Shrinking frees what is free and
-// not promised; for the rest, pages in use become surplus and go when they are freed.
+// Growing first turns surplus pages into persistent ones, then asks the buddy of one node after
+// the other. It may fall short: on a node whose free memory is in pieces no block of the size is
+// found, compaction or not. Then the next node is asked, and when none has any, the pool stays as
+// large as it got; pool->shortfall keeps what memory looked like at that moment. Shrinking frees
+// what is free and not promised; for the rest, pages in use become surplus and go when they are
+// freed.
 //
 // Locks: hugetlb->lock for moments; counts are looked at again after each step.
 // What can fail: nothing is reported here; pool->max says what there is.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Pages beyond a pool's size, and promises as numbers.
 //
-// pool->reserved counts pages that were promised to mappings and not taken yet; never more than are
-// free. A promise that the free pages do not cover brings surplus pages at once, as many as
-// pool->overcommit allows, and takes back all of it when they cannot be had; they go back to the buddy
-// when the promise ends unused. What the caller's cpuset and its binding policy do not let it reach is
-// not promised either.
+// pool->reserved counts pages that were promised to mappings and not taken yet; never more than
+// are free. A promise that the free pages do not cover brings surplus pages at once, as many as
+// pool->overcommit allows, and takes back all of it when they cannot be had; they go back to the
+// buddy when the promise ends unused. What the caller's cpuset and its binding policy do not let
+// it reach is not promised either.
 //
 // A temporary page is made for one migration. It is of the pool and counted, but not as surplus.
 //

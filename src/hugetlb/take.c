@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A page for an address.
 //
-// What the mapping was promised comes first; who was promised nothing gets what the pool has beyond
-// all promises. The policy of the address says from which node on to look, and where: a page that is
-// free elsewhere does not help a mapping bound to a node, promised or not, and the fault ends in
-// SIGBUS. When no free page fits, a surplus page is made, if there may be one more.
+// What the mapping was promised comes first; who was promised nothing gets what the pool has
+// beyond all promises. The policy of the address says from which node on to look, and where: a
+// page that is free elsewhere does not help a mapping bound to a node, promised or not, and the
+// fault ends in SIGBUS. When no free page fits, a surplus page is made, if there may be one more.
 //
 // A page that was taken is given back whole when it could not be mapped: promise and all.
 //
