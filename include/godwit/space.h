@@ -33,8 +33,8 @@ GW_EXPORT void gw_object_put(struct gw_object *object);
 #define GW_PROT_EXEC 4u
 
 #define GW_MAP_SHARED 1u // with an object: writes are seen by all; else private
-// Pages of the machine's pools of huge pages (sys/kernel/mm/hugepages/...): -ENOMEM when they cannot
-// promise enough. Shared and without object: one that only this mapping has.
+// Pages of the machine's pools of huge pages (sys/kernel/mm/hugepages/...): -ENOMEM when they
+// cannot promise enough. Shared and without object: one that only this mapping has.
 #define GW_MAP_HUGETLB 2u
 #define GW_MAP_STACK 4u
 #define GW_MAP_HEAP 8u

@@ -196,8 +196,10 @@ static int get_explanation(struct gw_machine *m, const struct tunable *t maybe_u
 static const struct tunable rows[] = {
 	// clang-format off
 	{"proc/sys/vm/nr_hugepages", get_sysctl, set_sysctl, .slot = MAX},
-	{"proc/sys/vm/nr_hugepages_mempolicy", get_sysctl, set_sysctl, .slot = MAX, .words = "policy"},
-	{"proc/sys/vm/nr_overcommit_hugepages", get_sysctl, set_overcommit_sysctl, .slot = OVERCOMMIT},
+	{"proc/sys/vm/nr_hugepages_mempolicy", get_sysctl, set_sysctl, .slot = MAX,
+		.words = "policy"},
+	{"proc/sys/vm/nr_overcommit_hugepages", get_sysctl, set_overcommit_sysctl,
+		.slot = OVERCOMMIT},
 	{DIR "nr_hugepages", get_value, set_size, .slot = NR},
 	{DIR "nr_hugepages_mempolicy", get_value, set_size, .slot = NR, .words = "policy"},
 	{DIR "nr_overcommit_hugepages", get_value, set_overcommit, .slot = OVERCOMMIT},

@@ -100,7 +100,8 @@ void hugetlb_check(struct hugetlb *h)
 			nr_free += listed;
 			surplus += hugetlb_read(&pool->surplus_node[nid]);
 		}
-		must_hold(nr == hugetlb_read(&pool->nr) && nr_free == hugetlb_read(&pool->nr_free) &&
+		must_hold(nr == hugetlb_read(&pool->nr) &&
+				  nr_free == hugetlb_read(&pool->nr_free) &&
 				  surplus == hugetlb_read(&pool->surplus) &&
 				  hugetlb_read(&pool->reserved) <= nr_free,
 			"pool of order %u: %lu pages, %lu free, %lu surplus, %lu promised; counted "

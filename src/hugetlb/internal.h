@@ -154,7 +154,8 @@ int hugetlb_fork_copy(struct vma *child, struct vma *parent, struct task *, uint
 
 bool hugetlb_isolate(struct folio *);
 void hugetlb_putback(struct folio *);
-struct folio *hugetlb_target(struct folio *src, int nid, struct nodemask allowed, gfp_t, int reason);
+struct folio *hugetlb_target(struct folio *src, int nid, struct nodemask allowed, gfp_t,
+	int reason);
 void hugetlb_moved(struct folio *dst, struct folio *src, int reason);
 
 #endif

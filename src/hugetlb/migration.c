@@ -4,11 +4,11 @@
 // A page can be isolated while it is mapped and nobody else has isolated it (HUGETLB_MIGRATABLE). A
 // target is, in this order:
 //
-//	a free page of the pool		that nobody was promised; the source then becomes a free page
-//					where it was, and each node has as many pages as before
-//	a temporary page		of the buddy, at the target; when the move succeeds the mark passes
-//					to the source, which goes to the buddy: the pool moved with the
-//					page, and if the source's node had a surplus page, so did the surplus
+//	a free page of the pool	that nobody was promised; the source then becomes a free page where
+//				it was, and each node has as many pages as before
+//	a temporary page	of the buddy, at the target; when the move succeeds the mark passes
+//				to the source, which goes to the buddy: the pool moved with the
+//				page, and so did a surplus page of the source's node
 //
 // Gigantic pages are never made for a move. Without any target the whole call ends (-ENOMEM). Off
 // the wanted node a page is looked for only by callers who would rather have it anywhere than not

@@ -56,12 +56,14 @@ void hugetlb_give_to_buddy(struct folio *folio)
 }
 
 // Not counted yet, one reference.
-struct folio *hugetlb_alloc_fresh(struct hugetlb *h, struct hugetlb_pool *pool, gfp_t gfp, int nid,
-	struct nodemask allowed)
+struct folio *hugetlb_alloc_fresh(struct hugetlb *h, struct hugetlb_pool *pool, gfp_t gfp,
+	int nid, struct nodemask allowed)
 {
 	bool gigantic = pool->order > MAX_PAGE_ORDER;
-	struct folio *folio = folio_alloc(h->mm->phys, gfp | GFP_COMP | GFP_NOWARN | GFP_RETRY_MAYFAIL,
-		pool->order, nid, &allowed, 0);
+	struct folio *folio;
+
+	gfp |= GFP_COMP | GFP_NOWARN | GFP_RETRY_MAYFAIL;
+	folio = folio_alloc(h->mm->phys, gfp, pool->order, nid, &allowed, 0);
 
 	if (!gigantic)
 		vm_event(h->mm->stat, folio ? VM_HTLB_BUDDY_ALLOC_SUCCESS
@@ -110,7 +112,10 @@ struct folio *hugetlb_dequeue(struct hugetlb *h, struct hugetlb_pool *pool, gfp_
 	mutex_assert_held(&h->lock);
 	for (unsigned i = 0; i < list->nr; i++) {
 		unsigned at = list->zone[i]->node->nid;
-		struct folio *folio = nodemask_test(allowed, at) ? hugetlb_take_from_list(pool, at) : NULL;
+		struct folio *folio = NULL;
+
+		if (nodemask_test(allowed, at))
+			folio = hugetlb_take_from_list(pool, at);
 		if (folio) {
 			folio_ref_unfreeze(folio, 1);
 			return folio;

@@ -5,8 +5,8 @@
 //	shared memory	the promise is the object's, page by page, from the first mapping of a page
 //			on; what was not touched is given back when the object goes
 //	private		the mapping's own (vma->promise), shared by the parts of a split; what was
-//			not touched is given back part by part, as they are unmapped. A child's copy of
-//			the mapping has none: it lives on what the pool can spare
+//			not touched is given back part by part, as they are unmapped. A child's
+//			copy of the mapping has none: it lives on what the pool can spare
 //
 // Whether a page was used is a bit. A private page that is unmapped while its mapping stays
 // (madvise) is promised anew, if it goes back to the pool at once and the pool has no surplus
@@ -115,7 +115,8 @@ static int extend(struct hugetlb_object *object, uint64_t end)
 }
 
 // Pages of the range that were never promised; `mark`: they are now. H
-static unsigned long count_new(struct hugetlb_object *object, uint64_t first, uint64_t nr, bool mark)
+static unsigned long count_new(struct hugetlb_object *object, uint64_t first, uint64_t nr,
+	bool mark)
 {
 	unsigned long fresh = nr - bitmap_weight_range(object->promised, first, nr);
 

@@ -144,7 +144,9 @@ void hugetlb_resize(struct hugetlb *h, struct hugetlb_pool *pool, unsigned long 
 	mutex_lock(&h->lock);
 	if (of_node) {
 		unsigned nid = (unsigned)nodemask_first(allowed);
-		unsigned long others = hugetlb_read(&pool->nr) - hugetlb_read(&pool->nr_node[nid]);
+		unsigned long own = hugetlb_read(&pool->nr_node[nid]) -
+				    hugetlb_read(&pool->surplus_node[nid]);
+		unsigned long others = hugetlb_persistent(pool) - own;
 		count = count > ~0ul - others ? ~0ul : count + others;
 	}
 	pool->shortfall = (struct hugetlb_shortfall){.wanted = count, .got = count};

@@ -27,8 +27,8 @@ static bool may_have_surplus(struct hugetlb *h, struct hugetlb_pool *pool)
 	return yes && pool->order <= MAX_PAGE_ORDER;
 }
 
-struct folio *hugetlb_alloc_surplus(struct hugetlb *h, struct hugetlb_pool *pool, gfp_t gfp, int nid,
-	struct nodemask allowed)
+struct folio *hugetlb_alloc_surplus(struct hugetlb *h, struct hugetlb_pool *pool, gfp_t gfp,
+	int nid, struct nodemask allowed)
 {
 	if (!may_have_surplus(h, pool))
 		return NULL;
@@ -90,15 +90,16 @@ static unsigned long free_within(const struct hugetlb_pool *pool, struct nodemas
 }
 
 // Surplus pages until `nr` more can be promised. H, given up meanwhile.
-static int gather_surplus(struct hugetlb *h, struct hugetlb_pool *pool, struct task *task,
-	struct nodemask nodes, unsigned long nr, struct folio_list *got) REQUIRES(&h->lock)
+static int gather_surplus(struct hugetlb *h, struct hugetlb_pool *pool, struct nodemask nodes,
+	unsigned long nr, struct folio_list *got) REQUIRES(&h->lock)
 {
 	unsigned long have = 0;
-	int nid = task ? task_nid(task) : nodemask_first(h->mm->phys->has_memory);
+	// Linux 6.12 begins with the first node that is allowed, not with the task's own.
+	int nid = max(nodemask_first(nodemask_and(nodes, h->mm->phys->has_memory)), 0);
 
 	while (hugetlb_read(&pool->reserved) + nr > hugetlb_read(&pool->nr_free) + have) {
 		mutex_unlock(&h->lock);
-		struct folio *folio = hugetlb_alloc_surplus(h, pool, 0, nid, nodes);
+		struct folio *folio = hugetlb_alloc_surplus(h, pool, 0, nid, NODEMASK_ALL);
 		mutex_lock(&h->lock);
 		if (!folio)
 			return -ENOMEM;
@@ -139,12 +140,12 @@ int hugetlb_reserve(struct hugetlb *h, struct hugetlb_pool *pool, struct task *t
 	if (!nr)
 		return 0;
 	mutex_lock(&h->lock);
-	err = gather_surplus(h, pool, task, nodes, nr, &got);
+	err = gather_surplus(h, pool, nodes, nr, &got);
 	if (!err)
 		hugetlb_add(&pool->reserved, (long)nr);
 	enqueue_surplus(h, pool, &got);
-	bool short_of = !err && (nr > free_within(pool, nodes) ||
-					hugetlb_read(&pool->reserved) > hugetlb_read(&pool->nr_free));
+	bool uncovered = hugetlb_read(&pool->reserved) > hugetlb_read(&pool->nr_free);
+	bool short_of = !err && (uncovered || nr > free_within(pool, nodes));
 	mutex_unlock(&h->lock);
 	if (short_of) {
 		MARK(hugetlb_promise_outside_of_cpuset);

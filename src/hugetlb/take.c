@@ -29,8 +29,8 @@ static struct folio *from_pool(const struct hugetlb_claim *claim, const struct p
 	return folio;
 }
 
-static struct folio *beyond_pool(const struct hugetlb_claim *claim, const struct policy_placement *p,
-	bool many, struct task *task)
+static struct folio *beyond_pool(const struct hugetlb_claim *claim,
+	const struct policy_placement *p, bool many, struct task *task)
 {
 	struct folio *folio =
 		hugetlb_alloc_surplus(claim->h, claim->pool, 0, p->nid, p->allowed);

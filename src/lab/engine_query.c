@@ -108,8 +108,8 @@ int engine_huge(struct lab_machine *machine, const struct story_range *range, ui
 	return 0;
 }
 
-static int pool_number(struct engine_machine *m, unsigned node, uint64_t page_size, const char *file,
-	uint64_t *ret_number)
+static int pool_number(struct engine_machine *m, unsigned node, uint64_t page_size,
+	const char *file, uint64_t *ret_number)
 {
 	char path[128], *text;
 	int err;
