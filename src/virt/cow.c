@@ -104,6 +104,28 @@ static int make_shared_writable(struct fault *f, struct pte seen, struct folio *
 	return err;
 }
 
+static unsigned page_of(struct pte seen, const struct folio *folio)
+{
+	return (unsigned)(pte_pfn(seen).n - folio_pfn(folio).n);
+}
+
+// The entry's reference stays until the host cannot reach the page any more: it keeps the page from
+// being moved.
+static void leave_old(struct fault *f, struct pte seen, struct folio *old)
+{
+	atomic_fetch_sub(space_rss(f->space, old), 1);
+	folio_remove_rmap(old, page_of(seen, old), 1);
+}
+
+static void return_to_old(struct fault *f, struct pte seen, struct folio *old)
+{
+	atomic_fetch_add(space_rss(f->space, old), 1);
+	if (folio_test_anon(old))
+		folio_add_anon_rmap(old, page_of(seen, old), 1, false);
+	else
+		folio_add_file_rmap(old, page_of(seen, old), 1);
+}
+
 // The old translation goes and the new one comes in one host call; who reads meanwhile reads the
 // same bytes from either.
 static int swap_entry(struct fault *f, struct pte seen, struct folio *old, struct folio *new)
@@ -126,15 +148,16 @@ static int swap_entry(struct fault *f, struct pte seen, struct folio *old, struc
 	fault_add_new_anon(f, new);
 	table_set_entry(table, i, entry);
 	atomic_fetch_add(space_rss(f->space, new), 1);
+	if (old)
+		leave_old(f, seen, old);
 	err = mmu->ops->map(mmu, vma_host(f->vma, f->addr), folio_pfn(new), 1,
 		pte_writable(entry) ? MMU_WRITE : MMU_READ);
 	if (err) {
 		table_set_entry(table, i, seen);
 		atomic_fetch_sub(space_rss(f->space, new), 1);
 		folio_remove_rmap(new, 0, 1);
-	} else if (old) {
-		atomic_fetch_sub(space_rss(f->space, old), 1);
-		folio_remove_rmap(old, (unsigned)(pte_pfn(seen).n - folio_pfn(old).n), 1);
+		if (old)
+			return_to_old(f, seen, old);
 	}
 	page_table_unlock(table);
 	if (!err && old)

@@ -68,6 +68,15 @@ static bool vma_permits(const struct vma *vma, unsigned flags)
 	return vma->flags & (VM_READ | VM_WRITE | VM_EXEC);
 }
 
+bool fault_permitted(struct space *space, uint64_t addr, unsigned flags)
+{
+	read_lock(&space->mmap_lock);
+	const struct vma *vma = vma_lookup(space, addr);
+	bool permitted = vma && !(vma->flags & VM_HUGETLB) && vma_permits(vma, flags);
+	read_unlock(&space->mmap_lock);
+	return permitted;
+}
+
 static int fault_once(struct fault *f)
 {
 	int err;

@@ -21,6 +21,9 @@ enum fault_flags {
 // again. -EFAULT: no vma or not permitted. -ENOMEM: no frame (SIGBUS on a host access).
 // -EIO: the file could not be read, or the page is poisoned (SIGBUS). -EAGAIN: see FAULT_NOWAIT.
 int handle_fault(struct space *, struct task *, uint64_t addr, unsigned flags);
+// Whether the access is permitted now. Who chose it by the vma asks after -EFAULT: the vma may have
+// been another at that moment. (hugetlb: never, its -EFAULT means SIGBUS.)
+bool fault_permitted(struct space *, uint64_t addr, unsigned flags);
 
 // mmu->fault of every machine: owner is the struct space of the window.
 enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *);

@@ -67,13 +67,13 @@ static int read_fault(struct fault *f, struct folio *folio, unsigned page)
 		.folio = folio,
 		.page = page,
 	};
-	int err = fault_install(f, &in);
+	int err;
 
+	map_around(f); // first: when the page itself is there, the accessor runs
+	err = fault_install(f, &in);
 	folio_unlock(folio);
 	if (err)
 		folio_put(folio);
-	else
-		map_around(f);
 	return err;
 }
 
@@ -157,6 +157,7 @@ static void map_around(struct fault *f)
 	uint64_t start, end, addr;
 	struct page_table *table;
 	struct gather g;
+	int err = 0;
 
 	if (window <= PAGE_SIZE)
 		return;
@@ -170,8 +171,11 @@ static void map_around(struct fault *f)
 		end = (f->addr & PMD_MASK) + PMD_SIZE;
 	if (start < (f->addr & PMD_MASK))
 		start = f->addr & PMD_MASK;
+	table = pte_table_alloc_lock(f->space, vaddr_of(f->addr), &err);
+	if (!table)
+		return;
 	gather_init(&g, f->mm);
-	table = gather_table(&g, f->space, vaddr_of(f->addr));
+	gather_adopt(&g, f->space, table);
 	for (addr = start; table && addr < end; addr += PAGE_SIZE)
 		if (vma_pgoff(f->vma, addr) << PAGE_SHIFT < end_of_object)
 			map_neighbour(f, &g, table, addr);

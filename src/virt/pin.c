@@ -143,6 +143,8 @@ static int pin_one(struct pin *pin, struct task *task, uint64_t addr)
 		bool pinned, same;
 		int err = get_user_page(space, task, addr, flags, &folio, &page);
 
+		if (err == -EFAULT && fault_permitted(space, addr, 0))
+			continue; // it was protected meanwhile: what is allowed now will do
 		if (err)
 			return err;
 		pinned = folio_try_pin(folio, 1);

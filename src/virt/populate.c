@@ -131,6 +131,8 @@ int space_populate(struct space *space, struct task *task, uint64_t start, uint6
 			continue;
 		}
 		err = handle_fault(space, task, addr, flags);
+		if (err == -EFAULT && fault_permitted(space, addr, 0))
+			continue; // the vma had another permission when the fault came: look again
 		if (err)
 			return err;
 		addr += PAGE_SIZE;
