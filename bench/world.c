@@ -78,7 +78,10 @@ static int map_second(struct world *w)
 
 static int ask_for_thp(struct world *w, char *why, size_t size)
 {
-	if (!w->spec.thp || !gw_advise(w->task[0], w->area, w->spec.bytes, MADV_HUGEPAGE))
+	if (!w->spec.thp ||
+		(!gw_tunable_set(w->machine, "sys/kernel/mm/transparent_hugepage/enabled",
+			 "madvise") &&
+			!gw_advise(w->task[0], w->area, w->spec.bytes, MADV_HUGEPAGE)))
 		return 0;
 	snprintf(why, size, "this build has no transparent huge pages");
 	return -EOPNOTSUPP;
@@ -223,7 +226,8 @@ static int move_turn(struct world *w, const struct move_plan *p, unsigned long f
 
 	for (unsigned long i = first, n; i < first + nr; i += n) {
 		n = p->per_call < first + nr - i ? p->per_call : first + nr - i;
-		long left = gw_move_pages_explained(w->task[0], 0, n, w->address + i, w->node + i,
+		unsigned long asked = w->spec.thp ? 1 : n; // one address names a huge folio
+		long left = gw_move_pages_explained(w->task[0], 0, asked, w->address + i, w->node + i,
 			w->status + i, p->flags, &options);
 
 		if (left < 0)
