@@ -32,7 +32,7 @@ static const struct bench_case cases[] = {
 	{"large", "all pages in one call", bench_moves, .two_threads = true, .huge_too = true},
 	{"shared-512", "512 neighbouring pages that two spaces map, in each call", bench_moves,
 		.per_call = 512, .spaces = 2},
-	{"huge-2m", "one huge folio in each call", bench_moves, .per_call = 1, .thp = true,
+	{"huge-2m", "one huge folio in each call", bench_moves, .per_call = 512, .thp = true,
 		.two_threads = true, .huge_too = true},
 	{"mmu-2m", "below the engine: block, copy and map 2 MiB", bench_mmu_move,
 		.two_threads = true, .huge_too = true},
