@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: MIT The files of pools of huge pages: proc/sys/vm/nr_hugepages and its
-// like, a folder for each size in sys/kernel/mm/hugepages/, and the same for each node.
+// SPDX-License-Identifier: MIT
+// The files of pools of huge pages: proc/sys/vm/nr_hugepages and its like, a folder for each size
+// in sys/kernel/mm/hugepages/, and the same for each node.
 //
 // Linux has one number under two names that differ a little: the sysctl says how many pages the
 // pool shall have (persistent ones), the file in sysfs how many there are, surplus included.

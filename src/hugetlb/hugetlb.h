@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: MIT Pools of huge pages (hugetlb): 2 MiB and 1 GiB pages that are set
-// aside, promised to mappings, and handed out to them; they are never split.
+// SPDX-License-Identifier: MIT
+// Pools of huge pages (hugetlb): 2 MiB and 1 GiB pages that are set aside, promised to mappings,
+// and handed out to them; they are never split.
 //
 //	hugetlb.c	all pools, set up and taken down
 //	pool.c		pages: free ones by node

@@ -25,6 +25,7 @@
 #include "virt/pin.h"
 
 #include <errno.h>
+#include <sched.h>
 
 #define PASSES_ASYNC 10
 #define PASSES_BEFORE_SYNC 3
@@ -304,7 +305,10 @@ static int move_hugetlb(struct migration *mg)
 	for_each_folio_safe(folio, next, mg->from)
 		if (folio_test_hugetlb(folio))
 			folio_list_move_tail(&again, mg->from, folio);
-	for (unsigned pass = 0; pass < PASSES_HUGETLB; pass++)
+	for (unsigned pass = 0; pass < PASSES_HUGETLB; pass++) {
+		// Who holds a page for a moment may let go of it.
+		if (pass && mg->mc->mode != MIGRATE_ASYNC && !folio_list_empty(&again))
+			sched_yield();
 		for_each_folio_safe(folio, next, &again) {
 			folio_list_del(&again, folio);
 			int err = try_hugetlb(mg, folio, pass);
@@ -318,6 +322,7 @@ static int move_hugetlb(struct migration *mg)
 				return -ENOMEM;
 			}
 		}
+	}
 	return failed;
 }
 
