@@ -80,8 +80,8 @@ static void put_stalls(struct libscols_line *line, const struct bench_row *r)
 	put_us(line, COL_P99, r->stalls.p99_us);
 	put_us(line, COL_MAX, r->stalls.max_us);
 	put_count(line, COL_ACCESSES, r->stalls.accesses_per_s);
-	put(line, COL_OVERRUNS, r->pause_budget_us ? "%llu" : "",
-		(unsigned long long)r->overruns);
+	if (r->pause_budget_us)
+		put(line, COL_OVERRUNS, "%llu", (unsigned long long)r->overruns);
 }
 
 static void put_row(struct libscols_line *line, const struct bench_row *r)

@@ -92,8 +92,9 @@ static int run(struct bench_options *options, bool json)
 	if (err == -ENODEV)
 		fprintf(stderr,
 			"godwit: --against host: this host has one node with memory, and the "
-			"kernel moves pages between two; try scripts/real-kernel -- godwit bench "
-			"migrate --against host\n");
+			"kernel "
+			"moves pages between two; try scripts/real-kernel -- godwit bench migrate "
+			"--against host\n");
 	else if (err == -EIO)
 		fprintf(stderr, "godwit: %s: the bytes of a page are wrong\n",
 			report.row[report.nr - 1].name);

@@ -96,27 +96,32 @@ static int pid_of(struct engine_machine *m, const struct operand_move *move)
 	return move->of ? gw_task_pid(engine_task(m, move->of)) : 0;
 }
 
+// How many of the addresses that there are the call reads before it meets the end of the array: it
+// asks for 16 at a time, and moves one by one.
+static uint64_t readable_count(const struct operand_move *move)
+{
+	return move->to ? move->count : move->count & ~UINT64_C(15);
+}
+
 static int call_move(struct engine_machine *m, const struct command *c, struct lab_result *result)
 {
 	const struct operand_move *move = &c->move;
 	uint64_t count = move->have_count ? move->raw_count : move->count;
+	bool beyond = count > move->count;
 	uint64_t *pages = addresses_of(move);
 	int *nodes = move->to ? targets_of(move) : NULL;
-	int err = lab_result_statuses(result, count < move->count ? count : move->count);
+	int err = lab_result_statuses(result, beyond ? move->count : count);
+	const int *to = move->bad == BAD_NODES ? (const int *)8 : nodes;
 
 	if (!pages || (move->to && !nodes) || err) {
 		err = lab_machine_fail(&m->base, -ENOMEM, "out of memory");
-	} else if (count > move->count) {
-		// More than there is: the arrays end where memory does.
-		err = engine_result(result, -EFAULT);
 	} else {
-		const int *to = move->bad == BAD_NODES ? (const int *)8 : nodes;
-
-		err = engine_result(result,
-			gw_move_pages(engine_task(m, c->task), pid_of(m, move), count,
-				move->bad == BAD_PAGES ? NULL : pages,
-				move->bad == BAD_NODES && !move->to ? NULL : to,
-				move->bad == BAD_STATUS ? NULL : result->status, move->flags));
+		long ret = gw_move_pages(engine_task(m, c->task), pid_of(m, move),
+			beyond ? readable_count(move) : count,
+			move->bad == BAD_PAGES ? NULL : pages,
+			move->bad == BAD_NODES && !move->to ? NULL : to,
+			move->bad == BAD_STATUS ? NULL : result->status, move->flags);
+		err = engine_result(result, beyond && ret >= 0 ? -EFAULT : ret);
 	}
 	free(pages);
 	free(nodes);

@@ -17,9 +17,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE 101
 #endif
@@ -59,8 +56,8 @@ static int engine_open(const struct lab_options *options, struct lab_machine **r
 
 static bool supports_advice(int advice)
 {
-	return advice != MADV_COLLAPSE && advice != MADV_SOFT_OFFLINE && advice != MADV_MERGEABLE &&
-	       advice != MADV_UNMERGEABLE && advice != MADV_HUGEPAGE;
+	return advice != MADV_SOFT_OFFLINE && advice != MADV_MERGEABLE &&
+	       advice != MADV_UNMERGEABLE;
 }
 
 static bool supports_tunable(const struct operand_set *set)
@@ -84,20 +81,22 @@ static bool supports_tunable(const struct operand_set *set)
 static bool engine_supports(struct lab_machine *machine, const struct command *c,
 	const char **ret_reason)
 {
-	bool yes = true;
+	const char *missing = NULL;
 
 	(void)machine;
-	if (c->kind == CMD_ADVISE)
-		yes = supports_advice(c->range.advice);
-	else if (c->kind == CMD_MAP)
-		yes = !c->map.hugetlb;
-	else if (c->kind == CMD_SET)
-		yes = supports_tunable(&c->set);
-	else if (c->kind == CMD_EXPECT)
-		yes = c->expect.what != EXPECT_HUGEPAGES && c->expect.what != EXPECT_KSM;
-	if (!yes)
-		*ret_reason = not_yet;
-	return yes;
+	if (c->kind == CMD_ADVISE && !supports_advice(c->range.advice))
+		missing = "this advice";
+	else if (c->kind == CMD_MAP && c->map.hugetlb)
+		missing = "hugetlb";
+	else if (c->kind == CMD_SET && !supports_tunable(&c->set))
+		missing = "this value of the tunable";
+	else if (c->kind == CMD_EXPECT && c->expect.what == EXPECT_HUGEPAGES)
+		missing = "huge-page pools";
+	else if (c->kind == CMD_EXPECT && c->expect.what == EXPECT_KSM)
+		missing = "KSM";
+	if (missing)
+		*ret_reason = missing;
+	return !missing;
 }
 
 // ---- Setup --------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ static int engine_needs(struct lab_machine *machine, const struct story *story)
 	if (want->only_host)
 		return lab_machine_fail(machine, LAB_SKIP, "only host: this is the engine");
 	for (unsigned need = 0; need < NEED_COUNT; need++)
-		if (want->needs & 1u << need && need != NEED_ROOT)
+		if (want->needs & 1u << need && need != NEED_ROOT && need != NEED_THP)
 			return lab_machine_fail(machine, LAB_SKIP, "needs %s: %s", words[need],
 				not_yet);
 	if (want->pool_count)
@@ -164,6 +163,11 @@ static int build(struct engine_machine *m)
 	if (err)
 		return lab_machine_fail(&m->base, err, "%s", gw_machine_error());
 	gw_trace_enable(m->machine, 1);
+	// Stories begin with a daemon that is asleep.
+	err = gw_tunable_set(m->machine,
+		"sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "3600000");
+	if (err)
+		return lab_machine_fail(&m->base, err, "cannot put khugepaged to sleep");
 	m->real = strcmp(gw_machine_backend(m->machine), "soft") != 0;
 	return 0;
 }
@@ -256,6 +260,8 @@ const struct lab_machine_ops engine_machine_ops = {
 		[CMD_LOAD] = engine_load_start,
 		[CMD_STOP] = engine_load_stop,
 		[CMD_SET] = engine_set,
+		[CMD_SPLIT] = engine_split,
+		[CMD_KHUGEPAGED] = engine_khugepaged,
 		[CMD_FILL] = engine_fill,
 		[CMD_UNFILL] = engine_unfill,
 		[CMD_SLEEP] = engine_sleep,

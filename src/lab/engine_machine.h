@@ -94,6 +94,9 @@ int engine_pool(struct lab_machine *, unsigned node, uint64_t page_size, struct 
 int engine_tunable(struct lab_machine *, const char *path, char **ret_value);
 int engine_mark(struct lab_machine *);
 
+// engine_huge.c
+lab_action_fn engine_split, engine_khugepaged;
+
 // engine_truth.c: --bind-nodes.
 int engine_bind_needs(struct engine_machine *, const struct story_machine *);
 int engine_verify(struct lab_machine *);

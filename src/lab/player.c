@@ -43,8 +43,8 @@ static void not_supported(struct story_errors *errors, const struct command *c, 
 	e->line = c->line;
 	e->column = c->column;
 	snprintf(e->text, sizeof(e->text),
-		"'%s' is not in this build%s%s, expected another command", command_word(c->kind),
-		reason ? ": " : "", reason ? reason : "");
+		"'%s' is not yet in this build%s%s, expected another command",
+		command_word(c->kind), reason ? ": " : "", reason ? reason : "");
 }
 
 bool play_skips(const struct story *story, struct lab_machine *machine, char *reason,

@@ -193,6 +193,20 @@ static int place(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bo
 	return err;
 }
 
+static void wake_all_but_served(int fd, uintptr_t at, size_t size)
+{
+	uintptr_t served = uffd_serving;
+
+	if (served < at || served >= at + size) {
+		host_uffd_wake(fd, at, size);
+		return;
+	}
+	if (served > at)
+		host_uffd_wake(fd, at, served - at);
+	if (served + PAGE_SIZE < at + size)
+		host_uffd_wake(fd, served + PAGE_SIZE, at + size - served - PAGE_SIZE);
+}
+
 static int uffd_map(
 	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
@@ -210,7 +224,7 @@ static int uffd_map(
 		else if (prot == MMU_WRITE)
 			atomic_fetch_add_explicit(
 				&c.rw->counters.tables_moved, 1, memory_order_relaxed);
-		host_uffd_wake(c.rw->uffd, at, c.size);
+		wake_all_but_served(c.rw->uffd, at, c.size);
 	}
 	rewire_leave(&c);
 	return err;
@@ -282,10 +296,8 @@ static int make(struct rewire_call *c, enum mmu_prot prot)
 	return prot == MMU_READ ? make_readable(c) : make_refused(c);
 }
 
-static void clear_parts(struct rewire_call *c);
-
-// Pages without translation stay so (unwatched, they would be read as zeros), but where an access was
-// refused the engine is asked again: it may permit the next one.
+// Pages without translation stay so (unwatched, they would be read as zeros), but where an access
+// was refused the engine is asked again: it may permit the next one.
 static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
 {
 	struct rewire_call shown, gap;
@@ -298,7 +310,7 @@ static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot 
 
 		if (from > i) {
 			gap = part(c, c->page + i, from - i);
-			clear_parts(&gap);
+			uffd_clear_pages(&gap);
 		}
 		if (any)
 			err = make(&shown, prot);
@@ -390,7 +402,7 @@ static void clear_part(struct rewire_call *c)
 	}
 }
 
-static void clear_parts(struct rewire_call *c)
+void uffd_clear_pages(struct rewire_call *c)
 {
 	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
 		struct rewire_call p;
@@ -408,7 +420,7 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
-	clear_parts(&c);
+	uffd_clear_pages(&c);
 	for (size_t page = c.page, end = page + nr; page < end; mappings++)
 		page += window_state_mapping(c.window, page, end - page);
 	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && place_void(&c))

@@ -104,9 +104,14 @@ void object_remove_folio(struct folio *);
 // folios locked and of one size, src frozen. The caller gives src its references back less those of
 // the index, and clears its mapping.
 void object_replace_folio(struct object *, struct folio *dst, struct folio *src);
-// A frozen folio of the object was dissolved: its slots hold the pieces, which get mapping and index.
-// i_pages held by the caller; flags and references are the caller's too.
-void object_split_folio(struct object *, struct folio *head, unsigned old_order, unsigned new_order);
+// A frozen folio of the object was dissolved: its slots hold the pieces, which get mapping and
+// index. i_pages held by the caller; flags and references are the caller's too.
+void object_split_folio(struct object *, struct folio *head, unsigned old_order,
+	unsigned new_order);
+// The slots of shared memory from pgoff on, which hold old[i] or (NULL) nothing, hold `new` from
+// now on. All are locked and unmapped; the index's references to the old ones become the caller's.
+// -EEXIST: a hole was filled meanwhile; -ENOMEM.
+int object_collapse_folios(struct object *, uint64_t pgoff, struct folio **old, struct folio *new);
 // Write the dirty pages of the range back and wait for those under way. 0, or the -EIO of any since
 // the last call.
 int object_sync(struct object *, uint64_t first, uint64_t nr);

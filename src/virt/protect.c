@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // mprotect: other permissions for a range of addresses.
 //
-// Everything that can fail comes first: the checks, and the splits at both ends. Then each vma gets
-// its new flags and its entries follow:
+// The range ends where there is a hole, or where a vma may not be written; what lies before it is
+// changed all the same, and the error told after that. Everything that can fail comes first: the
+// checks, and the splits at both ends. Then each vma gets its new flags and its entries follow:
 //
 //	entry			write is taken away	no access left		write is given
 //	page, writable		read-only		read-only, host NONE	as it is
@@ -18,8 +19,8 @@
 // access restores.
 //
 // Locks: mmap_lock for write; one page-table lock at a time.
-// What can fail: -EINVAL, -ENOMEM (a hole, or no memory for a split), -EACCES; with nothing
-// changed.
+// What can fail: -EINVAL and -ENOMEM (no memory for a split), with nothing changed; -ENOMEM (a
+// hole) and -EACCES after the vmas before it.
 #include "virt/vma.h"
 
 #include "virt/object.h"
@@ -113,16 +114,21 @@ static void protect_vma(struct vma *vma, unsigned rwx)
 		vma_forget_refusals(vma, vma->start, vma->end);
 }
 
-// -ENOMEM: a hole; -EACCES: what was mapped read-only from a file opened read-only.
-static int check_range(struct space *space, uint64_t start, uint64_t end, unsigned rwx)
+// How far it can be done, and what is to be told then. -ENOMEM: a hole; -EACCES: what was mapped
+// read-only from a file opened read-only.
+static int check_range(struct space *space, uint64_t start, uint64_t *end, unsigned rwx)
 {
-	if (!space_range_mapped(space, start, end))
-		return -ENOMEM;
-	for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
+	uint64_t hole = space_mapped_until(space, start, *end);
+	int err = hole < *end ? -ENOMEM : 0;
+
+	*end = hole;
+	for (struct vma *vma = vma_find(space, start); vma && vma->start < hole;
 		vma = vma_next(vma))
-		if (rwx & VM_WRITE && !(vma->flags & VM_MAYWRITE))
+		if (rwx & VM_WRITE && !(vma->flags & VM_MAYWRITE)) {
+			*end = max(vma->start, start);
 			return -EACCES;
-	return 0;
+		}
+	return err;
 }
 
 static void protect_range(struct space *space, uint64_t start, uint64_t end, unsigned rwx)
@@ -138,16 +144,16 @@ static void protect_range(struct space *space, uint64_t start, uint64_t end, uns
 int space_protect(struct space *space, uint64_t addr, uint64_t len, unsigned vm_rwx)
 {
 	uint64_t end;
-	int err = vm_rwx & ~(unsigned)VM_RWX ? -EINVAL : space_range(addr, len, &end);
+	int err = vm_rwx & ~(unsigned)VM_RWX ? -EINVAL : space_range(addr, len, &end), split = 0;
 
 	if (err || !len)
 		return err;
 	write_lock(&space->mmap_lock);
-	err = check_range(space, addr, end, vm_rwx);
-	if (!err)
-		err = space_split_range(space, addr, end);
-	if (!err)
+	err = check_range(space, addr, &end, vm_rwx);
+	if (addr < end)
+		split = space_split_range(space, addr, end);
+	if (addr < end && !split)
 		protect_range(space, addr, end, vm_rwx);
 	space_write_unlock(space);
-	return err;
+	return split ? split : err;
 }

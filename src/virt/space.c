@@ -28,7 +28,6 @@ static void list_space(struct space *space)
 	struct mm_core *mm = space->mm;
 
 	mutex_lock(&mm->tasks_lock);
-	mm->phys->mm = mm;
 	list_add_tail(&space->all, &mm->spaces);
 	mutex_unlock(&mm->tasks_lock);
 }
@@ -98,6 +97,7 @@ static void space_destroy(struct space *space)
 	(void)err;
 	assert_that(!space->nr_vmas && interval_tree_empty(&space->regions),
 		"space %u still has %u vmas", space->id, space->nr_vmas);
+	space_drop_near_runs(space);
 	page_tables_destroy(space);
 	mutex_destroy(&space->tables_lock);
 	rwlock_destroy(&space->mmap_lock);
@@ -167,7 +167,7 @@ int space_range(uint64_t addr, uint64_t len, uint64_t *ret_end)
 	return 0;
 }
 
-bool space_range_mapped(struct space *space, uint64_t start, uint64_t end)
+uint64_t space_mapped_until(struct space *space, uint64_t start, uint64_t end)
 {
 	struct vma *vma = vma_lookup(space, start);
 
@@ -175,7 +175,12 @@ bool space_range_mapped(struct space *space, uint64_t start, uint64_t end)
 		start = vma->end;
 		vma = vma_next(vma);
 	}
-	return start >= end;
+	return start < end ? start : end;
+}
+
+bool space_range_mapped(struct space *space, uint64_t start, uint64_t end)
+{
+	return space_mapped_until(space, start, end) == end;
 }
 
 bool space_range_free(struct space *space, uint64_t start, uint64_t end)

@@ -39,6 +39,8 @@ static inline uint64_t vma_pages(const struct vma *vma)
 int space_range(uint64_t addr, uint64_t len, uint64_t *ret_end);
 // Every byte of [start, end) lies in a vma. mmap_lock held.
 bool space_range_mapped(struct space *, uint64_t start, uint64_t end);
+// Where the first hole begins; `end` when there is none.
+uint64_t space_mapped_until(struct space *, uint64_t start, uint64_t end);
 // Nothing lies in [start, end). mmap_lock held.
 bool space_range_free(struct space *, uint64_t start, uint64_t end);
 // Make start and end boundaries of vmas. On failure the vmas are as before.
