@@ -313,6 +313,13 @@ int bench_print_json(const struct bench_report *report)
 	add(o, "debug_build", json_object_new_boolean(report->debug_build));
 	add(o, "bytes", count(report->bytes));
 	add(o, "host", host(&report->host));
+	if (report->against_host) {
+		struct json_object *nodes = json_object_new_array();
+
+		for (int i = 0; i < 2; i++)
+			json_object_array_add(nodes, count((uint64_t)report->host_node[i]));
+		add(o, "host_nodes", nodes);
+	}
 	for (size_t i = 0; i < report->nr; i++)
 		json_object_array_add(rows, row(&report->row[i], report->against_host));
 	add(o, "rows", rows);
