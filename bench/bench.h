@@ -11,6 +11,7 @@
 struct bench_options {
 	unsigned rounds;    // measured ones of each row, after two that are not; 0: the default
 	bool quick;	    // small and few: that it runs, not how fast
+	bool against_host;  // move_pages(2) of this host instead of memcpy
 	const char *filter; // only rows whose "case/blocker/arena/threads" contains it; NULL: all
 	// Called before each row: `done` of `total` are measured, `name` is next.
 	void (*progress)(unsigned done, unsigned total, const char *name, void *arg);
@@ -40,12 +41,14 @@ struct bench_row {
 	bool under_writer;
 	unsigned pause_budget_us; // 0: none
 	char skipped[160];	  // why there are no figures; "" when there are
+	bool cpu_time; // measured in processor time, not by the clock on the wall
 	unsigned rounds;
 	uint64_t pages; // a round
-	struct bench_spread ratio; // memcpy's time over ours: 1 is as fast as memcpy
+	struct bench_spread ratio; // memcpy's (the host's) time over ours: 1 is as fast
 	struct bench_spread page_ns;
-	double memcpy_page_ns; // median
+	double memcpy_page_ns; // median; against the host: that of its move_pages(2)
 	double host_page_ns;   // the host's own call for the same purpose; 0: there is none
+	uint64_t elsewhere;    // pages that the kernel found on another node at the end
 	uint64_t stayed;       // pages that were not moved, all rounds
 	uint64_t overruns;     // blocks that took longer than the budget, all rounds
 	struct bench_stalls stalls; // with under_writer
@@ -61,11 +64,13 @@ struct bench_report {
 	struct bench_host host;
 	bool debug_build; // assertions and lock checks are in: the figures say little
 	uint64_t bytes;	  // moved in a round by most rows
+	bool against_host;
+	int host_node[2]; // then: the nodes of the host that all pages went between
 	struct bench_row *row;
 	size_t nr;
 };
 
-// -ENOMEM; -EIO: the bytes of a page were wrong after a move (a bug, the row says where). Rows that
+// -ENODEV: against_host, and this host has one node with memory. -ENOMEM; -EIO: the bytes of a page were wrong after a move (a bug, the row says where). Rows that
 // this host or build cannot give are there, with the reason. Release it in any case.
 int bench_migrate(const struct bench_options *, struct bench_report *ret_report);
 void bench_report_release(struct bench_report *);

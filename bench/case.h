@@ -29,6 +29,7 @@ struct bench_case {
 	unsigned spaces;	// 0 means 1
 	unsigned pause_budget_us;
 	bool scattered, thp, writer;
+	enum host_pages host_pages; // against_host
 	bool two_threads, huge_too; // variants beside one copy thread on 4 KiB arenas
 };
 

@@ -19,19 +19,19 @@
 // One round of something, over all pages; the time, or a negative errno.
 typedef double once_fn(struct world *);
 
-static double plain_copy_ns(struct world *w)
+static double plain_copy_ns(struct world *w, bench_clock_fn *now)
 {
-	double start = bench_now_ns();
+	double start = now();
 
 	memcpy(w->plain.side[1], w->plain.side[0], w->plain.bytes);
-	return bench_now_ns() - start;
+	return now() - start;
 }
 
-static int compare(struct world *w, once_fn *ours, once_fn *hosts, unsigned n, struct timing *t,
-	double *host_ns)
+static int compare(struct world *w, once_fn *ours, once_fn *hosts, bench_clock_fn *now, unsigned n,
+	struct timing *t, double *host_ns)
 {
 	for (unsigned i = 0; i < n; i++) {
-		double copy_ns = plain_copy_ns(w), ours_ns = ours(w);
+		double copy_ns = plain_copy_ns(w, now), ours_ns = ours(w);
 
 		if (ours_ns < 0)
 			return (int)ours_ns;
@@ -41,7 +41,8 @@ static int compare(struct world *w, once_fn *ours, once_fn *hosts, unsigned n, s
 	return 0;
 }
 
-static int run(const struct bench_setting *s, struct bench_row *row, once_fn *ours, once_fn *hosts)
+static int run(const struct bench_setting *s, struct bench_row *row, once_fn *ours, once_fn *hosts,
+	bench_clock_fn *now)
 {
 	double *host_ns = calloc(s->rounds + BENCH_WARM_UP, sizeof(*host_ns));
 	struct timing t = {0};
@@ -54,10 +55,11 @@ static int run(const struct bench_setting *s, struct bench_row *row, once_fn *ou
 	}
 	err = timing_open(&t, s->rounds);
 	if (!err) {
-		err = compare(&w, ours, hosts, BENCH_WARM_UP, &(struct timing){0}, host_ns);
+		err = compare(&w, ours, hosts, now, BENCH_WARM_UP, &(struct timing){0}, host_ns);
 		if (!err)
-			err = compare(&w, ours, hosts, s->rounds, &t, host_ns);
+			err = compare(&w, ours, hosts, now, s->rounds, &t, host_ns);
 		row->pages = w.pages;
+		row->cpu_time = now == bench_cpu_ns;
 		row->host_page_ns = spread_of(host_ns, s->rounds).median / (double)w.pages;
 		if (err)
 			snprintf(row->skipped, sizeof row->skipped, "%s", strerror(-err));
@@ -108,17 +110,17 @@ static double touch_host(struct world *w)
 
 int bench_first_touch(const struct bench_setting *s, struct bench_row *row)
 {
-	return run(s, row, touch_ours, touch_host);
+	return run(s, row, touch_ours, touch_host, bench_now_ns);
 }
 
 // ---- Query
 
 static double query_ours(struct world *w)
 {
-	double start = bench_now_ns();
+	double start = bench_cpu_ns();
 	long err = gw_move_pages(w->task[0], 0, w->pages, w->address, NULL, w->status, 0);
 
-	return err ? (double)err : bench_now_ns() - start;
+	return err ? (double)err : bench_cpu_ns() - start;
 }
 
 static double query_host(struct world *w)
@@ -127,9 +129,9 @@ static double query_host(struct world *w)
 
 	for (unsigned long i = 0; i < w->pages; i++)
 		w->address[i] = (uint64_t)(uintptr_t)w->plain.side[0] + i * GW_PAGE_SIZE;
-	start = bench_now_ns();
+	start = bench_cpu_ns();
 	long err = syscall(SYS_move_pages, 0, w->pages, w->address, NULL, w->status, 0);
-	start = bench_now_ns() - start;
+	start = bench_cpu_ns() - start;
 	for (unsigned long i = 0; i < w->pages; i++)
 		w->address[i] = w->area + i * GW_PAGE_SIZE;
 	return err ? 0 : start;
@@ -137,32 +139,32 @@ static double query_host(struct world *w)
 
 int bench_query(const struct bench_setting *s, struct bench_row *row)
 {
-	return run(s, row, query_ours, query_host);
+	return run(s, row, query_ours, query_host, bench_cpu_ns);
 }
 
 // ---- Protection
 
 static double protect_ours(struct world *w)
 {
-	double start = bench_now_ns();
+	double start = bench_cpu_ns();
 	int err = gw_protect(w->task[0], w->area, w->spec.bytes, GW_PROT_NONE);
 
 	if (!err)
 		err = gw_protect(w->task[0], w->area, w->spec.bytes, GW_PROT_READ | GW_PROT_WRITE);
-	return err ? err : bench_now_ns() - start;
+	return err ? err : bench_cpu_ns() - start;
 }
 
 static double protect_host(struct world *w)
 {
-	double start = bench_now_ns();
+	double start = bench_cpu_ns();
 
 	if (mprotect(w->plain.side[0], w->plain.bytes, PROT_NONE) ||
 		mprotect(w->plain.side[0], w->plain.bytes, PROT_READ | PROT_WRITE))
 		return 0;
-	return bench_now_ns() - start;
+	return bench_cpu_ns() - start;
 }
 
 int bench_protect(const struct bench_setting *s, struct bench_row *row)
 {
-	return run(s, row, protect_ours, protect_host);
+	return run(s, row, protect_ours, protect_host, bench_cpu_ns);
 }

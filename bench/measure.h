@@ -6,6 +6,10 @@
 #include "bench/bench.h"
 
 double bench_now_ns(void);
+// The processor time of this thread: what a host that runs other things does not lengthen. Only for
+// what no other thread works at.
+double bench_cpu_ns(void);
+typedef double bench_clock_fn(void);
 struct bench_spread spread_of(double *v, unsigned n); // sorts v
 double percentile_of(double *v, size_t n, double part); // sorts v; 0 when empty
 

@@ -53,10 +53,28 @@ static const struct bench_case cases[] = {
 		bench_mmu_clear, .per_call = 512},
 };
 
+// Against move_pages(2) of the host: the same calls to both.
+static const struct bench_case host_cases[] = {
+	{"single", "4 KiB pages one by one: a call each", bench_moves, .per_call = 1,
+		.at_most = 2048},
+	{"scattered-512", "512 pages that are not neighbours in each call", bench_moves,
+		.per_call = 512, .at_most = 8192, .scattered = true},
+	{"contiguous-512", "512 neighbouring pages (2 MiB) in each call", bench_moves,
+		.per_call = 512},
+	{"large", "all pages in one call", bench_moves, .per_call = 0},
+	{"thp", "one transparent huge page in each call", bench_moves, .per_call = 1, .thp = true,
+		.host_pages = HOST_PAGES_THP},
+	{"thp-large", "all transparent huge pages in one call", bench_moves, .thp = true,
+		.host_pages = HOST_PAGES_THP},
+	{"hugetlb", "one huge page of the pool in each call, against a huge folio of the engine",
+		bench_moves, .per_call = 1, .thp = true, .host_pages = HOST_PAGES_HUGETLB},
+};
+
 struct plan {
 	const struct bench_options *options;
 	struct bench_report *report;
 	unsigned done, total;
+	int host_node[2];
 };
 
 // ---- Variants
@@ -105,9 +123,14 @@ static int take_row(struct plan *p, const struct bench_setting *s)
 }
 
 static struct world_spec spec_of(const struct bench_case *c, enum gw_blocker blocker, bool huge,
-	unsigned threads, bool quick)
+	unsigned threads, const struct plan *p)
 {
+	bool quick = p->options->quick;
+
 	return (struct world_spec){
+		.against_host = p->options->against_host,
+		.host_node = {p->host_node[0], p->host_node[1]},
+		.host_pages = c->host_pages,
 		.blocker = blocker,
 		.huge = huge,
 		.copy_threads = threads,
@@ -128,7 +151,7 @@ static int take_case(struct plan *p, const struct bench_case *c)
 			for (int b = GW_BLOCKER_SIGNAL; !err && b <= GW_BLOCKER_USERFAULTFD; b++) {
 				struct bench_setting s = {
 					.what = c,
-					.spec = spec_of(c, (enum gw_blocker)b, huge, threads, quick),
+					.spec = spec_of(c, (enum gw_blocker)b, huge, threads, p),
 					.rounds = rounds,
 					.quick = quick,
 				};
@@ -139,10 +162,13 @@ static int take_case(struct plan *p, const struct bench_case *c)
 
 static int take_all(struct plan *p)
 {
+	bool host = p->options->against_host;
+	size_t nr = host ? sizeof(host_cases) / sizeof(host_cases[0])
+			 : sizeof(cases) / sizeof(cases[0]);
 	int err = 0;
 
-	for (size_t i = 0; !err && i < sizeof(cases) / sizeof(cases[0]); i++)
-		err = take_case(p, &cases[i]);
+	for (size_t i = 0; !err && i < nr; i++)
+		err = take_case(p, host ? &host_cases[i] : &cases[i]);
 	return err;
 }
 
@@ -203,8 +229,16 @@ int bench_migrate(const struct bench_options *options, struct bench_report *ret_
 		.debug_build = true,
 #endif
 		.bytes = options->quick ? AREA_BYTES_QUICK : AREA_BYTES,
+		.against_host = options->against_host,
 	};
 	describe_host(&ret_report->host);
+	if (options->against_host) {
+		int err = host_two_nodes(ret_report->host_node);
+
+		if (err)
+			return err;
+		memcpy(p.host_node, ret_report->host_node, sizeof p.host_node);
+	}
 	(void)take_all(&p);
 	p.report = ret_report;
 	return take_all(&p);

@@ -26,6 +26,7 @@ struct below {
 	struct copier *copier;
 	struct plain plain;
 	size_t bytes;
+	bench_clock_fn *now;
 	double *ours, *copy; // ns of each block
 	unsigned side;
 	bool clear_only;
@@ -137,13 +138,13 @@ static int below_round(struct below *b, double *ret_ours, double *ret_copy)
 	int err = 0;
 
 	for (size_t i = 0; !err && i < blocks; i++) {
-		double start = bench_now_ns(), middle;
+		double start = b->now(), middle;
 
 		memcpy(b->plain.side[!b->side] + i * PMD_SIZE, b->plain.side[b->side] + i * PMD_SIZE,
 			PMD_SIZE);
-		middle = bench_now_ns();
+		middle = b->now();
 		err = b->clear_only ? clear_block(b, i) : move_block(b, i);
-		b->ours[i] = bench_now_ns() - middle;
+		b->ours[i] = b->now() - middle;
 		b->copy[i] = middle - start;
 	}
 	if (!b->clear_only)
@@ -180,6 +181,8 @@ static int run(const struct bench_setting *s, struct bench_row *row, bool clear_
 		return err == -ENOMEM ? err : 0;
 	}
 	b.clear_only = clear_only;
+	b.now = s->spec.copy_threads == 1 ? bench_cpu_ns : bench_now_ns;
+	row->cpu_time = b.now == bench_cpu_ns;
 	row->pages = b.bytes >> PAGE_SHIFT;
 	err = timing_open(&t, s->rounds);
 	if (!err) {

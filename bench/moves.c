@@ -25,13 +25,16 @@ static struct move_plan plan_of(const struct bench_setting *s, const struct worl
 {
 	const struct bench_case *c = s->what;
 	struct move_plan p = {
-		.pages = c->at_most && c->at_most < w->pages ? c->at_most : w->pages,
+		.entries = c->at_most && c->at_most < w->entries ? c->at_most : w->entries,
 		.pause_budget_us = c->pause_budget_us,
 		.flags = w->spec.spaces > 1 ? GW_MPOL_MF_MOVE_ALL : GW_MPOL_MF_MOVE,
 	};
 
-	p.per_call = c->per_call ? c->per_call : p.pages;
-	p.per_turn = p.per_call > TURN_PAGES ? p.per_call : TURN_PAGES;
+	// Part of the kernel's move is done by others (its per-cpu lists are drained everywhere).
+	p.now = !c->writer && s->spec.copy_threads == 1 && !s->spec.against_host ? bench_cpu_ns
+										 : bench_now_ns;
+	p.per_call = c->per_call ? c->per_call : p.entries;
+	p.per_turn = p.per_call * w->unit > TURN_PAGES ? p.per_call : TURN_PAGES / w->unit;
 	return p;
 }
 
@@ -77,7 +80,8 @@ static int measure(const struct bench_setting *s, struct world *w, struct timing
 	uint64_t ignored = 0;
 	int err = rounds(w, &p, BENCH_WARM_UP, NULL, &ignored);
 
-	row->pages = p.pages;
+	row->pages = p.entries * w->unit;
+	row->cpu_time = p.now == bench_cpu_ns;
 	gw_migration_waits(w->machine, &before);
 	if (!err && s->what->writer) {
 		err = writer_start(w, &writer);
@@ -95,6 +99,17 @@ static int measure(const struct bench_setting *s, struct world *w, struct timing
 	return err;
 }
 
+// After an odd number of rounds only some pages of a row with a limit are on the other side.
+static int check_nodes(struct world *w, struct bench_row *row)
+{
+	long elsewhere = row->pages == w->pages ? world_elsewhere(w) : 0;
+
+	if (elsewhere < 0)
+		return (int)elsewhere;
+	row->elsewhere = (uint64_t)elsewhere;
+	return 0;
+}
+
 int bench_moves(const struct bench_setting *s, struct bench_row *row)
 {
 	struct timing t;
@@ -110,8 +125,10 @@ int bench_moves(const struct bench_setting *s, struct bench_row *row)
 		err = measure(s, &w, &t, row);
 		if (!err && !world_check(&w))
 			err = -EIO;
+		if (!err && s->spec.against_host)
+			err = check_nodes(&w, row);
 		if (err)
-			err = fail(row, err == -EIO ? "wrong bytes after a move" : "gw_move_pages",
+			err = fail(row, err == -EIO ? "wrong bytes after a move" : "moving pages",
 				err);
 		else
 			timing_report(&t, row);

@@ -10,6 +10,8 @@
 // or mixed up.
 #include "bench/world.h"
 
+#include "engine/engine.h"
+
 #include <godwit/stats.h>
 
 #include <errno.h>
@@ -31,6 +33,7 @@ static int open_machine(struct world *w, char *why, size_t size)
 		.backend = GW_BACKEND_REWIRE,
 		.blocker = w->spec.blocker,
 		.copy_threads = w->spec.copy_threads,
+		.host_node = w->spec.against_host ? w->spec.host_node : NULL,
 		.flags = w->spec.huge ? GW_MACHINE_HUGE : 0,
 	};
 	int err = gw_machine_create(&config, &w->machine);
@@ -38,6 +41,10 @@ static int open_machine(struct world *w, char *why, size_t size)
 	if (err) {
 		snprintf(why, size, "%s", gw_machine_error());
 		return err;
+	}
+	if (w->spec.huge && w->machine->arena[0]->page_shift == PAGE_SHIFT) {
+		snprintf(why, size, "the host gives shared memory no huge pages");
+		return -EOPNOTSUPP;
 	}
 	for (unsigned i = 0; !err && i < w->spec.spaces; i++)
 		err = gw_task_create(w->machine, NULL, &w->task[i]);
@@ -57,22 +64,25 @@ static int map_area(struct world *w, unsigned task, uint64_t *ret_area)
 	return gw_map(w->task[task], &mapping, ret_area);
 }
 
-// The other space touches every page too: then each has two mappings.
+// The other space writes to every page too: then each has two mappings of the same kind.
 static int map_second(struct world *w)
 {
+	const char byte = 1;
 	uint64_t area;
-	char byte;
 	int err = map_area(w, 1, &area);
 
 	for (unsigned long i = 0; !err && i < w->pages; i++)
-		if (gw_read(w->task[1], area + i * GW_PAGE_SIZE, &byte, 1) != 1)
+		if (gw_write(w->task[1], area + i * GW_PAGE_SIZE + 128, &byte, 1) != 1)
 			err = -EFAULT;
 	return err;
 }
 
 static int ask_for_thp(struct world *w, char *why, size_t size)
 {
-	if (!w->spec.thp || !gw_advise(w->task[0], w->area, w->spec.bytes, MADV_HUGEPAGE))
+	if (!w->spec.thp)
+		return 0;
+	if (!gw_tunable_set(w->machine, "sys/kernel/mm/transparent_hugepage/enabled", "madvise") &&
+		!gw_advise(w->task[0], w->area, w->spec.bytes, MADV_HUGEPAGE))
 		return 0;
 	snprintf(why, size, "this build has no transparent huge pages");
 	return -EOPNOTSUPP;
@@ -113,6 +123,8 @@ static int open_area(struct world *w, char *why, size_t size)
 static int open_lists(struct world *w)
 {
 	w->pages = w->spec.bytes / GW_PAGE_SIZE;
+	w->unit = w->spec.thp ? 512 : 1;
+	w->entries = w->pages / w->unit;
 	w->order = calloc(w->pages, sizeof(*w->order));
 	w->address = calloc(w->pages, sizeof(*w->address));
 	w->node = calloc(w->pages, sizeof(*w->node));
@@ -124,8 +136,17 @@ static int open_lists(struct world *w)
 
 static void list_addresses(struct world *w)
 {
-	for (unsigned long i = 0; i < w->pages; i++)
+	for (unsigned long i = 0; i < w->entries; i++)
 		w->address[i] = w->area + w->order[i] * GW_PAGE_SIZE;
+}
+
+// What the world is measured against.
+static int open_other(struct world *w, char *why, size_t size)
+{
+	if (w->spec.against_host)
+		return host_area_open(&w->host, w->spec.host_node, w->spec.bytes,
+			w->spec.host_pages, why, size);
+	return plain_open(&w->plain, w->spec.bytes, w->spec.huge);
 }
 
 int world_open(struct world *w, const struct world_spec *spec, char *why, size_t size)
@@ -135,12 +156,12 @@ int world_open(struct world *w, const struct world_spec *spec, char *why, size_t
 	*w = (struct world){.spec = *spec, .plain = {.fd = {-1, -1}}};
 	why[0] = '\0';
 	err = open_lists(w);
-	for (unsigned long i = 0; !err && i < w->pages; i++)
-		w->order[i] = (uint32_t)i;
+	for (unsigned long i = 0; !err && i < w->entries; i++)
+		w->order[i] = (uint32_t)(i * w->unit);
 	if (!err)
 		err = open_machine(w, why, size);
 	if (!err)
-		err = plain_open(&w->plain, spec->bytes, spec->huge);
+		err = open_other(w, why, size);
 	if (!err)
 		err = open_area(w, why, size);
 	if (err) {
@@ -164,6 +185,7 @@ void world_close(struct world *w)
 		gw_object_put(w->object);
 	gw_machine_destroy(w->machine);
 	plain_close(&w->plain);
+	host_area_close(&w->host);
 	free(w->order);
 	free(w->address);
 	free(w->node);
@@ -177,7 +199,7 @@ void world_shuffle(struct world *w)
 {
 	uint64_t seed = 88172645463325252ull;
 
-	for (unsigned long i = w->pages - 1; i > 0; i--) {
+	for (unsigned long i = w->entries - 1; i > 0; i--) {
 		seed ^= seed << 13;
 		seed ^= seed >> 7;
 		seed ^= seed << 17;
@@ -201,10 +223,30 @@ static void plain_turn(struct world *w, unsigned long first, unsigned long nr, u
 		size_t at = w->order[i] * GW_PAGE_SIZE;
 
 		for (run = 1; run < most && i + run < end; run++)
-			if (w->order[i + run] != w->order[i] + run)
+			if (w->order[i + run] != w->order[i] + run * w->unit)
 				break;
-		memcpy(to + at, from + at, run * GW_PAGE_SIZE);
+		memcpy(to + at, from + at, run * w->unit * GW_PAGE_SIZE);
 	}
+}
+
+// The same calls to the kernel, for its own pages.
+static int host_turn(struct world *w, unsigned long first, unsigned long nr, unsigned long call)
+{
+	int err = 0;
+
+	for (unsigned long i = first, n; !err && i < first + nr; i += n) {
+		n = call < first + nr - i ? call : first + nr - i;
+		err = host_area_move(&w->host, w->order + i, n, !w->side);
+	}
+	return err;
+}
+
+static int other_turn(struct world *w, unsigned long first, unsigned long nr, unsigned long call)
+{
+	if (w->spec.against_host)
+		return host_turn(w, first, nr, call);
+	plain_turn(w, first, nr, call);
+	return 0;
 }
 
 static int move_turn(struct world *w, const struct move_plan *p, unsigned long first,
@@ -232,23 +274,29 @@ int world_round(struct world *w, const struct move_plan *p, double *ret_ours_ns,
 {
 	unsigned long turns = 0;
 
-	for (unsigned long i = 0; i < p->pages; i++)
+	for (unsigned long i = 0; i < p->entries; i++)
 		w->node[i] = !w->side;
-	for (unsigned long i = 0, n; i < p->pages; i += n, turns++) {
-		n = p->per_turn < p->pages - i ? p->per_turn : p->pages - i;
-		double start = bench_now_ns();
-		plain_turn(w, i, n, p->per_call);
-		double middle = bench_now_ns();
-		int err = move_turn(w, p, i, n, ret_stayed);
+	for (unsigned long i = 0, n; i < p->entries; i += n, turns++) {
+		n = p->per_turn < p->entries - i ? p->per_turn : p->entries - i;
+		double start = p->now();
+		int err = other_turn(w, i, n, p->per_call);
+		double middle = p->now();
+		if (!err)
+			err = move_turn(w, p, i, n, ret_stayed);
 		if (err)
 			return err;
-		w->ours[turns] = (bench_now_ns() - middle) / (double)n;
+		w->ours[turns] = (p->now() - middle) / (double)n;
 		w->copy[turns] = (middle - start) / (double)n;
 	}
 	w->side = !w->side;
-	*ret_ours_ns = percentile_of(w->ours, turns, 0.5) * (double)p->pages;
-	*ret_copy_ns = percentile_of(w->copy, turns, 0.5) * (double)p->pages;
+	*ret_ours_ns = percentile_of(w->ours, turns, 0.5) * (double)p->entries;
+	*ret_copy_ns = percentile_of(w->copy, turns, 0.5) * (double)p->entries;
 	return 0;
+}
+
+long world_elsewhere(const struct world *w)
+{
+	return host_pages_elsewhere(w->bytes, w->pages, w->spec.host_node[w->side]);
 }
 
 // ---- Contents

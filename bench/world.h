@@ -4,6 +4,7 @@
 #ifndef GODWIT_BENCH_WORLD_H
 #define GODWIT_BENCH_WORLD_H
 
+#include "bench/host_area.h"
 #include "bench/measure.h"
 
 #include <godwit/machine.h>
@@ -17,6 +18,11 @@ struct world_spec {
 	unsigned spaces; // that map the area: 1 or 2
 	bool thp;	 // huge folios in the area
 	uint64_t bytes;	 // of the area, a multiple of 2 MiB
+	// Measure against move_pages(2) of the host instead of memcpy: both have their pages on
+	// these two nodes.
+	bool against_host;
+	int host_node[2];
+	enum host_pages host_pages;
 };
 
 struct world {
@@ -29,7 +35,10 @@ struct world {
 	unsigned long pages;
 	unsigned side; // the node where the pages are
 	struct plain plain;
-	// What is moved: pages in the order of the calls.
+	struct host_area host; // against_host
+	// What is moved: the first pages of entries in the order of the calls. An entry is a page,
+	// with huge folios 512.
+	unsigned long unit, entries;
 	uint32_t *order;
 	uint64_t *address;
 	int *node, *status;
@@ -43,11 +52,12 @@ void world_close(struct world *);
 void world_shuffle(struct world *);
 
 struct move_plan {
-	unsigned long pages;	// a round: the first of the order
-	unsigned long per_call; // pages in a gw_move_pages() call
-	unsigned long per_turn; // pages until it is memcpy's turn, a multiple of per_call
+	unsigned long entries;	// a round: the first of the order
+	unsigned long per_call; // entries in a gw_move_pages() call
+	unsigned long per_turn; // entries until it is memcpy's turn, a multiple of per_call
 	unsigned pause_budget_us;
 	unsigned flags; // GW_MPOL_MF_*
+	bench_clock_fn *now;
 };
 
 // One round: the pages go to the other node, and memcpy takes its turns. The times are those of the
@@ -55,6 +65,10 @@ struct move_plan {
 // call. *ret_stayed is increased by pages that did not move.
 int world_round(struct world *, const struct move_plan *, double *ret_ours_ns, double *ret_copy_ns,
 	uint64_t *ret_stayed);
+
+// With against_host: the kernel finds all pages of the area on the host's node of the side where
+// they should be. How many it does not, or errno.
+long world_elsewhere(const struct world *);
 
 // Each page carries its number; false: some page has that of another, or none.
 void world_stamp(struct world *);

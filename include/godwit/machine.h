@@ -6,7 +6,9 @@
 // and addresses are numbers of type uint64_t unless said otherwise. A number is a task's address;
 // gw_pointer() gives the pointer behind it. In the process's own space (gw_map without an address)
 // the number is the pointer. Node, mode and flag numbers are Linux's. Every function may be called
-// from any thread unless said otherwise; none may be called from a signal handler.
+// from any thread unless said otherwise; none may be called from a signal handler. In a child of
+// the host's fork() the machines of the parent are gone: calls return -EOWNERDEAD, or NULL or 0
+// where that is no error, or do nothing. NULL may be released, as with free().
 #ifndef GODWIT_MACHINE_H
 #define GODWIT_MACHINE_H
 
@@ -39,8 +41,8 @@ enum gw_backend {
 
 // How rewire stops accesses to a page that moves.
 enum gw_blocker {
-	GW_BLOCKER_AUTO,	// userfaultfd where it is safe for system calls, else signal
-	GW_BLOCKER_SIGNAL,	// SIGSEGV; works everywhere; system calls on a moving page see EFAULT
+	GW_BLOCKER_AUTO,   // userfaultfd where it is safe for system calls, else signal
+	GW_BLOCKER_SIGNAL, // SIGSEGV; works everywhere; system calls on a moving page see EFAULT
 	GW_BLOCKER_USERFAULTFD, // system calls wait too
 };
 

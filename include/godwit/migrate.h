@@ -40,12 +40,17 @@ enum gw_why {
 	GW_WHY_HOST_MAPPINGS,
 	GW_WHY_ABORTED,
 	GW_WHY_NO_PERMISSION,
+	GW_WHY_NO_SUCH_NODE,
+	GW_WHY_NODE_NOT_ALLOWED,
+	GW_WHY_REFUSED,
 	GW_WHY_COUNT
 };
 
 struct gw_explanation {
 	enum gw_why why;
-	char detail[60]; // who: "mapped by 2 spaces", "pinned by io_uring ring 3"; may be empty
+	unsigned page_size; // bytes of the page that is there after the call: 2 MiB where a huge
+			    // page stayed huge, 4096 where it was split or always small; 0: none
+	char detail[60]; // who: "mapped 2 times", "pinned by io_uring ring 3"; may be empty
 };
 
 GW_EXPORT const char *gw_why_text(enum gw_why why);

@@ -36,7 +36,8 @@ struct gw_driver;
 // A driver of a machine. ops and owner must live until gw_driver_unregister(), by when all its
 // pages are freed.
 GW_EXPORT int gw_driver_register(struct gw_machine *machine, const char *name,
-	const struct gw_movable_operations *ops, void *owner, struct gw_driver **ret_driver) GW_CHECK;
+	const struct gw_movable_operations *ops, void *owner,
+	struct gw_driver **ret_driver) GW_CHECK;
 GW_EXPORT void gw_driver_unregister(struct gw_driver *driver);
 
 // A page of zeros on a node (-1: the first with room), movable from the start. -ENOMEM.

@@ -56,7 +56,8 @@ GW_EXPORT int gw_protect(struct gw_task *task, uint64_t address, uint64_t length
 GW_EXPORT int gw_remap(struct gw_task *task, uint64_t address, uint64_t length, uint64_t new_length,
 	uint64_t new_address, uint64_t *ret_address) GW_CHECK;
 // madvise(2); advice as in <sys/mman.h>. -EOPNOTSUPP: a word this build does not serve.
-GW_EXPORT int gw_advise(struct gw_task *task, uint64_t address, uint64_t length, int advice) GW_CHECK;
+GW_EXPORT int gw_advise(
+	struct gw_task *task, uint64_t address, uint64_t length, int advice) GW_CHECK;
 GW_EXPORT int gw_lock(struct gw_task *task, uint64_t address, uint64_t length) GW_CHECK;
 GW_EXPORT int gw_unlock(struct gw_task *task, uint64_t address, uint64_t length) GW_CHECK;
 // Dirty pages of a file mapping reach the file. -EIO.

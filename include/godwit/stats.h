@@ -16,7 +16,8 @@ extern "C" {
 // tunable. *ret_text is the caller's to free(). -ENOENT: no such file.
 GW_EXPORT int gw_text(struct gw_machine *machine, const char *path, char **ret_text) GW_CHECK;
 // Write a tunable, or a write-only file that makes something happen. The errors are the file's.
-GW_EXPORT int gw_tunable_set(struct gw_machine *machine, const char *path, const char *value) GW_CHECK;
+GW_EXPORT int gw_tunable_set(
+	struct gw_machine *machine, const char *path, const char *value) GW_CHECK;
 
 // One counter of proc/vmstat by name. -ENOENT.
 GW_EXPORT int gw_vmstat(struct gw_machine *machine, const char *name, int64_t *ret_value) GW_CHECK;

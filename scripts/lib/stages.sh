@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Sourced by scripts/test: one function a stage. Each counts what passed, failed and was skipped.
 
-all_stages=(style unit asan tsan user install kernel)
+default_stages=(style unit user install)
+all_stages=(style unit user install race asan tsan kernel)
 passed=0 failed=0 skipped=0
 failures=()
 : "${GODWIT_STRESS_SECONDS:=60}"
@@ -9,11 +10,12 @@ failures=()
 list_stages() {
 	cat <<'TEXT'
 style     layers, licence lines, lengths
-unit      gcc build: unit tests, stories, failure sweeps, seeded races, a short stress
-asan      AddressSanitizer and UndefinedBehaviorSanitizer: the same, and a minute of stress
-tsan      ThreadSanitizer (clang, with its thread-safety analysis): the same, and a minute of stress
+unit      gcc build: unit tests, failure sweeps, stories at the mapping limit, a small benchmark
+asan      AddressSanitizer and UndefinedBehaviorSanitizer: the same, and the races
+tsan      ThreadSanitizer (clang, with its thread-safety analysis): the same, and the races
 user      as an ordinary user: stories on the engine with the signal blocker
 install   meson install into a scratch folder, and a program built against what it installed
+race      stress on real memory, seeded races, random operations against a model
 kernel    the same stories on real Linux kernels in QEMU, compared with the engine
 TEXT
 }
@@ -110,7 +112,11 @@ stage_style() {
 }
 
 stage_unit() {
-	build build && meson_tests build
+	build build && meson_tests build --no-suite race
+}
+
+stage_race() {
+	build build && meson_tests build --suite race
 }
 
 stage_asan() {
@@ -201,6 +207,12 @@ stage_kernel() {
 		count "$result" "$name" "$why"
 	done <"$results"
 	rm -f "$results"
+	kernel_physical
+}
+
+# The engine's nodes on the nodes of a real machine.
+kernel_physical() {
+	check "kernel: every page is where the engine says" tests/real-kernel/physical.sh
 }
 
 summary() {

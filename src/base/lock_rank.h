@@ -23,18 +23,18 @@
 	X(POLICY, 0)	    /* which policy a task has, and its interleave counter */              \
 	X(HUGETLB, 0)	    /* hugetlb pools */                                                    \
 	X(DEFERRED_SPLIT, 0)                                                                       \
-	X(LRU, 0)	    /* a node's LRU lists */                                               \
-	X(PCP, 0)	    /* a cpu's page lists */                                               \
-	X(ZONE, 0)	    /* a zone's free areas */                                              \
-	X(HOST_FORK, 0)	    /* host mappings and descriptors, held still for fork() */              \
-	X(ARENA, 0)	    /* backing of a node's bytes */                                        \
-	X(MMU, 0)	    /* a backend's page states, and the host calls that change them */     \
-	X(WINDOWS, 0)	    /* the table of windows, by address */                                 \
-	X(UFFD, 0)	    /* who reads a userfaultfd */                                          \
-	X(COPIER, 0)	    /* the workers of a copier */                                         \
-	X(WAIT_TABLE, 0)    /* a bucket of the hashed wait queues */                               \
-	X(META, 0)	    /* allocator of the engine's own data */                               \
-	X(TRACE, 0)         /* the trace ring */
+	X(LRU, 0)	 /* a node's LRU lists */                                                  \
+	X(PCP, 0)	 /* a cpu's page lists */                                                  \
+	X(ZONE, 0)	 /* a zone's free areas */                                                 \
+	X(HOST_FORK, 0)	 /* host mappings and descriptors, held still for fork() */                \
+	X(ARENA, 0)	 /* backing of a node's bytes */                                           \
+	X(MMU, 0)	 /* a backend's page states, and the host calls that change them */        \
+	X(WINDOWS, 0)	 /* the table of windows, by address */                                    \
+	X(UFFD, 0)	 /* who reads a userfaultfd */                                             \
+	X(COPIER, 0)	 /* the workers of a copier */                                             \
+	X(WAIT_TABLE, 0) /* a bucket of the hashed wait queues */                                  \
+	X(META, 0)	 /* allocator of the engine's own data */                                  \
+	X(TRACE, 0)	 /* the trace ring */
 
 enum lock_rank {
 #define X(name, nest) RANK_##name,

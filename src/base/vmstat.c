@@ -3,10 +3,12 @@
 //
 // The counters are copied once a shard. A thread gets a shard when it first counts, in turn, and
 // keeps it, so that threads rarely share a cache line; an update is one relaxed addition. Reading
-// adds the shards up, while they may change. Moving a page counts a dozen times, of which most undo
-// each other or repeat for its neighbours: a batch adds them up in the thread first. A shard may well be negative: a page is counted in by
+// adds the shards up, while they may change. A shard may well be negative: a page is counted in by
 // one thread and out by another; and for the same reason a sum may be for a moment, which readers
 // see as 0.
+//
+// Moving a page counts a dozen times, of which most undo each other or repeat for its neighbours: a
+// batch adds them up in the thread first.
 //
 // A shard is nr_nodes rows of the per-node items, followed by one row of the others. The space
 // comes from meta_alloc(), the only thing that can fail. No locks; signal handlers may count.

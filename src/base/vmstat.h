@@ -44,10 +44,10 @@ static inline void vm_event(struct vmstat *vs, enum vmstat_item item)
 	vm_events(vs, item, 1);
 }
 
-// Between begin and end this thread's additions are kept in the batch, and each counter that changed
-// is added to once, at the end: for stretches that count the same few things for many pages. Short,
-// and nothing in between may depend on these counters. One a thread; a second one inside of it does
-// nothing. It lives on the caller's stack.
+// Between begin and end this thread's additions are kept in the batch, and each counter that
+// changed is added to once, at the end: for stretches that count the same few things for many
+// pages. Short, and nothing in between may depend on these counters. One a thread; a second one
+// inside of it does nothing. It lives on the caller's stack.
 #define VMSTAT_BATCH_COUNTERS 16
 
 struct vmstat_batch {

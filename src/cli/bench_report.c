@@ -14,6 +14,7 @@
 #include <libsmartcols.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #ifndef GODWIT_VERSION
@@ -79,8 +80,8 @@ static void put_stalls(struct libscols_line *line, const struct bench_row *r)
 	put_us(line, COL_P99, r->stalls.p99_us);
 	put_us(line, COL_MAX, r->stalls.max_us);
 	put_count(line, COL_ACCESSES, r->stalls.accesses_per_s);
-	put(line, COL_OVERRUNS, r->pause_budget_us ? "%llu" : "",
-		(unsigned long long)r->overruns);
+	if (r->pause_budget_us)
+		put(line, COL_OVERRUNS, "%llu", (unsigned long long)r->overruns);
 }
 
 static void put_row(struct libscols_line *line, const struct bench_row *r)
@@ -101,12 +102,21 @@ static void put_row(struct libscols_line *line, const struct bench_row *r)
 		put_stalls(line, r);
 }
 
+static const char *head_of(const struct bench_report *report, int column)
+{
+	return report->against_host && column == COL_MEMCPY ? "KERNEL" : heads[column];
+}
+
 static int fill_table(struct libscols_table *table, const struct bench_report *report)
 {
-	for (int i = 0; i < COLUMNS; i++)
-		if (!scols_table_new_column(table, heads[i], 0,
-			    i == COL_CASE || i == COL_BLOCKER ? 0 : SCOLS_FL_RIGHT))
+	for (int i = 0; i < COLUMNS; i++) {
+		int flags = i == COL_CASE || i == COL_BLOCKER ? 0 : SCOLS_FL_RIGHT;
+
+		if (report->against_host && i >= COL_HOST)
+			flags |= SCOLS_FL_HIDDEN; // nothing has them
+		if (!scols_table_new_column(table, head_of(report, i), 0, flags))
 			return -ENOMEM;
+	}
 	for (size_t i = 0; i < report->nr; i++) {
 		const struct bench_row *r = &report->row[i];
 		struct libscols_line *line;
@@ -123,15 +133,29 @@ static int fill_table(struct libscols_table *table, const struct bench_report *r
 	return 0;
 }
 
+static bool may_colour(void)
+{
+	const char *no = getenv("NO_COLOR");
+
+	return isatty(STDOUT_FILENO) && (!no || !*no);
+}
+
 static void print_host(const struct bench_report *report)
 {
 	const struct bench_host *h = &report->host;
 
 	printf("# Linux %s, %u cpus (%s), %.0f GiB, shmem huge pages: %s\n", h->kernel, h->cpus,
 		h->cpu, h->memory_gib, h->shmem_huge);
-	printf("# %llu MiB moved between two nodes; times are medians, RATIO is memcpy's time over "
-	       "ours\n",
-		(unsigned long long)report->bytes >> 20);
+	if (report->against_host)
+		printf("# %llu MiB moved between nodes %d and %d of this host, by the kernel's "
+		       "move_pages(2)\n# and by the engine in turns; times are medians, RATIO is "
+		       "the kernel's time over ours\n",
+			(unsigned long long)report->bytes >> 20, report->host_node[0],
+			report->host_node[1]);
+	else
+		printf("# %llu MiB moved between two nodes; times are medians, RATIO is memcpy's "
+		       "time over ours\n",
+			(unsigned long long)report->bytes >> 20);
 	if (report->debug_build)
 		printf("# this is a debug build: its checks are in the figures\n");
 }
@@ -143,6 +167,9 @@ static void print_rest(const struct bench_report *report)
 
 		if (r->skipped[0])
 			printf("# %s: %s\n", r->name, r->skipped);
+		else if (r->elsewhere)
+			printf("# %s: the kernel finds %llu pages on another node\n", r->name,
+				(unsigned long long)r->elsewhere);
 		else if (r->stayed)
 			printf("# %s: %llu pages were not moved\n", r->name,
 				(unsigned long long)r->stayed);
@@ -156,7 +183,7 @@ int bench_print_table(const struct bench_report *report)
 
 	if (!err) {
 		print_host(report);
-		scols_table_enable_colors(table, isatty(STDOUT_FILENO));
+		scols_table_enable_colors(table, may_colour());
 		if (!scols_table_is_empty(table))
 			err = scols_print_table(table);
 		print_rest(report);
@@ -217,13 +244,16 @@ static struct json_object *stalls(const struct bench_stalls *s)
 	return o;
 }
 
-static void add_figures(struct json_object *o, const struct bench_row *r)
+static void add_figures(struct json_object *o, const struct bench_row *r, bool against_host)
 {
+	add(o, "clock", text(r->cpu_time ? "cpu" : "wall"));
 	add(o, "rounds", count(r->rounds));
 	add(o, "pages", count(r->pages));
 	add(o, "ratio", spread(&r->ratio));
 	add(o, "page_ns", spread(&r->page_ns));
-	add(o, "memcpy_page_ns", number(r->memcpy_page_ns));
+	add(o, against_host ? "kernel_page_ns" : "memcpy_page_ns", number(r->memcpy_page_ns));
+	if (against_host)
+		add(o, "elsewhere", count(r->elsewhere));
 	add(o, "pages_per_s", number(1e9 / r->page_ns.median));
 	add(o, "not_moved", count(r->stayed));
 	if (r->host_page_ns > 0)
@@ -234,7 +264,7 @@ static void add_figures(struct json_object *o, const struct bench_row *r)
 		add(o, "stalls", stalls(&r->stalls));
 }
 
-static struct json_object *row(const struct bench_row *r)
+static struct json_object *row(const struct bench_row *r, bool against_host)
 {
 	struct json_object *o = json_object_new_object();
 
@@ -250,7 +280,7 @@ static struct json_object *row(const struct bench_row *r)
 	if (r->skipped[0])
 		add(o, "skipped", text(r->skipped));
 	else
-		add_figures(o, r);
+		add_figures(o, r, against_host);
 	return o;
 }
 
@@ -279,11 +309,12 @@ int bench_print_json(const struct bench_report *report)
 	add(o, "schema", count(1));
 	add(o, "command", text("bench migrate"));
 	add(o, "version", text(GODWIT_VERSION));
+	add(o, "against", text(report->against_host ? "host" : "memcpy"));
 	add(o, "debug_build", json_object_new_boolean(report->debug_build));
 	add(o, "bytes", count(report->bytes));
 	add(o, "host", host(&report->host));
 	for (size_t i = 0; i < report->nr; i++)
-		json_object_array_add(rows, row(&report->row[i]));
+		json_object_array_add(rows, row(&report->row[i], report->against_host));
 	add(o, "rows", rows);
 	printed = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY);
 	if (printed)

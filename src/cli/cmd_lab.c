@@ -309,7 +309,7 @@ static int compare_stories(const struct stories *s, const struct run_options *o)
 // ---- Options ------------------------------------------------------------------------------------
 
 enum { OPT_ON = 256, OPT_BACKEND, OPT_SEED, OPT_JSON, OPT_KEEP_GOING, OPT_TIMEOUT, OPT_RESULTS,
-	OPT_KERNEL, OPT_ALLOW_CHANGES, OPT_ALLOW_POISON };
+	OPT_KERNEL, OPT_ALLOW_CHANGES, OPT_ALLOW_POISON, OPT_BIND_NODES };
 
 static bool read_number(const char *text, unsigned long long max, unsigned long long *ret_number)
 {
@@ -354,6 +354,9 @@ static bool apply_option(struct run_options *o, int option, const char *prefix)
 		return true;
 	case OPT_ALLOW_POISON:
 		o->lab.allow_poison = true;
+		return true;
+	case OPT_BIND_NODES:
+		o->lab.bind_nodes = true;
 		return true;
 	case OPT_KERNEL:
 		o->kernel = optarg;
@@ -411,6 +414,7 @@ static int cmd_run(int argc, char **argv)
 		{"backend", required_argument, NULL, OPT_BACKEND},
 		{"seed", required_argument, NULL, OPT_SEED},
 		{"json", no_argument, NULL, OPT_JSON},
+		{"bind-nodes", no_argument, NULL, OPT_BIND_NODES},
 		{"keep-going", no_argument, NULL, OPT_KEEP_GOING},
 		{"timeout", required_argument, NULL, OPT_TIMEOUT},
 		{"allow-system-changes", no_argument, NULL, OPT_ALLOW_CHANGES},
@@ -423,10 +427,12 @@ static int cmd_run(int argc, char **argv)
 	int status;
 	if (read_options(argc, argv, "godwit lab run", known,
 		    "godwit lab run [--on engine|host] [--backend NAME] [--seed N] [--json]\n"
-		    "               [--keep-going] [--timeout SECONDS]\n"
+		    "               [--bind-nodes] [--keep-going] [--timeout SECONDS]\n"
 		    "               [--allow-system-changes] [--allow-poison] FILE...\n",
 		    &o, &status))
 		return status;
+	if (o.lab.bind_nodes && strcmp(o.machine, "engine"))
+		return cli_usage_error("godwit lab run", "--bind-nodes is for the engine");
 	if (!load_stories(argc - optind, argv + optind, &s))
 		return CLI_USAGE;
 	status = run_stories(&s, &o);
@@ -458,6 +464,8 @@ static int cmd_compare(int argc, char **argv)
 		{"timeout", required_argument, NULL, OPT_TIMEOUT},
 		{"results", no_argument, NULL, OPT_RESULTS},
 		{"kernel", required_argument, NULL, OPT_KERNEL},
+		{"allow-system-changes", no_argument, NULL, OPT_ALLOW_CHANGES},
+		{"allow-poison", no_argument, NULL, OPT_ALLOW_POISON},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
@@ -466,7 +474,8 @@ static int cmd_compare(int argc, char **argv)
 	int status;
 	if (read_options(argc, argv, "godwit lab compare", known,
 		    "godwit lab compare [--backend NAME] [--seed N] [--json] [--timeout SECONDS]\n"
-		    "                   [--kernel auto|here|vm|6.1|6.12] FILE...\n"
+		    "                   [--kernel auto|here|vm|6.1|6.12] [--allow-system-changes]\n"
+		    "                   [--allow-poison] FILE...\n"
 		    "godwit lab compare --results [--json] REPORT REPORT\n",
 		    &o, &status))
 		return status;

@@ -73,7 +73,7 @@ static void add_columns(const struct view *v, struct libscols_table *table)
 		table_column(table, title, true);
 	}
 	for_each_node_in(node, v->nodes.online) {
-		snprintf(title, sizeof title, "TO %d", node);
+		snprintf(title, sizeof title, "DIST %d", node);
 		table_column(table, title, true);
 	}
 }

@@ -89,7 +89,7 @@ static void sum_up(struct view *v)
 
 // ---- Table --------------------------------------------------------------------------------------
 
-static void add_columns(const struct view *v, struct libscols_table *table)
+static void add_columns(const struct view *v, struct libscols_table *table, bool only_total)
 {
 	char title[24];
 	int node;
@@ -101,7 +101,7 @@ static void add_columns(const struct view *v, struct libscols_table *table)
 		snprintf(title, sizeof title, "NODE %d", node);
 		table_column(table, title, true);
 	}
-	table_column(table, "PAGES", true);
+	table_column(table, "PAGE", true);
 	table_column(table, "HUGE", true);
 	table_column(table, "SHARED", true);
 	if (v->all.locked)
@@ -110,6 +110,8 @@ static void add_columns(const struct view *v, struct libscols_table *table)
 		table_column(table, "KSM", true);
 	if (v->all.swapped)
 		table_column(table, "SWAPPED", true);
+	if (only_total)
+		return;
 	table_column(table, "POLICY", false);
 	table_column(table, "MAPPING", false);
 }
@@ -162,14 +164,19 @@ static void add_total(
 
 static void print_table(const struct view *v, bool only_total)
 {
-	struct libscols_table *table = table_new(stdout);
+	struct libscols_table *table;
 	char allowed[NODEMASK_TEXT_MAX];
 
 	nodemask_format(v->process.mems_allowed, allowed, sizeof allowed);
-	printf("process %d, %s, %u thread%s%s%s\n", (int)v->process.pid, v->process.name,
+	printf("process %d, %s, %u thread%s%s%s%s\n", (int)v->process.pid, v->process.name,
 		v->process.threads, v->process.threads == 1 ? "" : "s",
-		*allowed ? ", allowed on nodes " : "", allowed);
-	add_columns(v, table);
+		*allowed ? ", allowed on node" : "", strpbrk(allowed, "-,") ? "s " : " ", allowed);
+	if (!v->mappings.count) { // a kernel thread, or it is about to end
+		printf("it has no memory of its own\n");
+		return;
+	}
+	table = table_new(stdout);
+	add_columns(v, table, only_total);
 	for (size_t i = 0; i < v->mappings.count && !only_total; i++)
 		if (v->mappings.v[i].resident || v->mappings.v[i].swapped)
 			add_mapping(v, table, &v->mappings.v[i]);
@@ -234,7 +241,9 @@ static void print_json(const struct view *v, bool only_total)
 {
 	struct json_object *o = json_object_new_object(), *kinds = json_object_new_array();
 	struct json_object *mappings = json_object_new_array();
+	char allowed[NODEMASK_TEXT_MAX];
 
+	nodemask_format(v->process.mems_allowed, allowed, sizeof allowed);
 	for (size_t i = 0; i < v->mappings.count; i++)
 		if (v->mappings.v[i].resident || v->mappings.v[i].swapped)
 			json_object_array_add(mappings, mapping_json(v, &v->mappings.v[i]));
@@ -244,6 +253,7 @@ static void print_json(const struct view *v, bool only_total)
 	add_number(o, "pid", (uint64_t)v->process.pid);
 	add_text(o, "name", v->process.name);
 	add_number(o, "threads", v->process.threads);
+	add_text(o, "allowed_nodes", allowed);
 	if (only_total)
 		json_object_put(mappings);
 	else

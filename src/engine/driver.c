@@ -44,6 +44,11 @@ static struct gw_page *page_of(struct folio *folio)
 	return (struct gw_page *)folio;
 }
 
+static bool page_is_dead(const struct gw_page *page)
+{
+	return mm_is_dead(&container_of(folio_phys(folio_of(page)), struct gw_machine, phys)->mm);
+}
+
 static struct page_record *record_of(const struct folio *folio)
 {
 	struct movable_driver *movable = folio_movable_driver(folio);
@@ -93,6 +98,8 @@ int gw_driver_register(struct gw_machine *machine, const char *name,
 {
 	struct gw_driver *driver;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!machine || !ops || !ops->isolate_page || !ops->migrate_page || !ops->putback_page)
 		return -EINVAL;
 	driver = meta_new(struct gw_driver);
@@ -111,6 +118,8 @@ int gw_driver_register(struct gw_machine *machine, const char *name,
 
 void gw_driver_unregister(struct gw_driver *driver)
 {
+	if (!driver || machine_is_dead(driver->machine))
+		return;
 	must_hold(!atomic_load(&driver->nr_pages), "driver '%s' still has %lu pages", driver->name,
 		atomic_load(&driver->nr_pages));
 	mutex_lock(&driver->machine->fill_lock);
@@ -125,6 +134,8 @@ int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page)
 	struct page_record *record;
 	struct folio *folio;
 
+	if (machine_is_dead(driver->machine))
+		return -EOWNERDEAD;
 	if (node >= (int)driver->machine->phys.nr_nodes)
 		return -EINVAL;
 	record = meta_new(struct page_record);
@@ -152,6 +163,8 @@ void gw_page_free(struct gw_page *page)
 	struct folio *folio = folio_of(page);
 	struct page_record *record;
 
+	if (!page || page_is_dead(page))
+		return;
 	folio_lock(folio);
 	record = record_of(folio);
 	folio_clear_movable(folio);
@@ -166,31 +179,43 @@ void *gw_page_bytes(struct gw_page *page)
 	struct folio *folio = folio_of(page);
 	struct mmu *mmu = container_of(folio_phys(folio), struct gw_machine, phys)->mmu;
 
+	if (page_is_dead(page))
+		return NULL;
 	return mmu->ops->peek(mmu, folio_pfn(folio));
 }
 
 int gw_page_node(const struct gw_page *page)
 {
+	if (page_is_dead(page))
+		return -EOWNERDEAD;
 	return (int)folio_nid(folio_of(page));
 }
 
 void gw_page_set_private(struct gw_page *page, uint64_t word)
 {
+	if (page_is_dead(page))
+		return;
 	record_of(folio_of(page))->private = word;
 }
 
 uint64_t gw_page_private(const struct gw_page *page)
 {
+	if (page_is_dead(page))
+		return 0;
 	return record_of(folio_of(page))->private;
 }
 
 void gw_page_lock(struct gw_page *page)
 {
+	if (page_is_dead(page))
+		return;
 	folio_lock(folio_of(page));
 }
 
 void gw_page_unlock(struct gw_page *page)
 {
+	if (page_is_dead(page))
+		return;
 	folio_unlock(folio_of(page));
 }
 
@@ -243,6 +268,8 @@ long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to)
 	long stayed = 0;
 	uint64_t at;
 
+	if (machine_is_dead(driver->machine))
+		return -EOWNERDEAD;
 	if (from >= machine->phys.nr_nodes || to >= machine->phys.nr_nodes)
 		return -EINVAL;
 	if (!nodemask_test(machine->phys.has_memory, to))

@@ -15,6 +15,7 @@
 #include "machine/arena.h"
 #include "machine/clock.h"
 #include "machine/copier.h"
+#include "machine/fork_guard.h"
 #include "machine/topology.h"
 #include "phys/zone.h"
 #include "thp/thp.h"
@@ -22,6 +23,7 @@
 #include "virt/task.h"
 
 struct gw_machine {
+	struct fork_guarded guard; // no range of its own: only whose machine it is
 	struct mm_core mm;
 	struct phys phys;
 	struct topology topology;
@@ -57,6 +59,23 @@ static inline const struct task *task_of_const(const struct gw_task *task)
 static inline struct gw_machine *machine_of(const struct task *task)
 {
 	return container_of(task->mm, struct gw_machine, mm);
+}
+
+// Every door asks first, before any lock: in a child of the host's fork() the machine is a picture
+// of the parent's, whose locks may be held by threads that do not exist here. NULL is alive.
+static inline bool machine_is_dead(const struct gw_machine *machine)
+{
+	return machine && unlikely(fork_guard_is_dead(&machine->guard));
+}
+
+static inline bool mm_is_dead(const struct mm_core *mm)
+{
+	return machine_is_dead(container_of(mm, const struct gw_machine, mm));
+}
+
+static inline bool task_is_dead(const struct gw_task *task)
+{
+	return task && mm_is_dead(task_of_const(task)->mm);
 }
 
 #endif

@@ -24,6 +24,8 @@ int64_t gw_node_fill(struct gw_machine *machine, unsigned node, uint64_t leave)
 {
 	uint64_t free_pages, taken = 0;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (node >= machine->phys.nr_nodes)
 		return -EINVAL;
 	mutex_lock(&machine->fill_lock);
@@ -44,6 +46,8 @@ int64_t gw_node_unfill(struct gw_machine *machine, unsigned node)
 	struct folio *folio;
 	uint64_t given = 0;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (node >= machine->phys.nr_nodes)
 		return -EINVAL;
 	mutex_lock(&machine->fill_lock);

@@ -20,6 +20,7 @@
 
 #define NODE_BYTES_DEFAULT (256ul << 20)
 #define TRACE_EVENTS 65536
+#define COPY_THREADS_MAX 64
 
 static _Thread_local char last_error[256];
 
@@ -44,6 +45,7 @@ static void take_down(struct gw_machine *m);
 int gw_machine_create(const struct gw_machine_config *config, struct gw_machine **ret_machine)
 {
 	const struct gw_machine_config one_node = {.size = sizeof one_node};
+	const unsigned known = GW_MACHINE_HUGE | GW_MACHINE_MANUAL_CLOCK;
 	struct gw_machine *m;
 	int err;
 
@@ -53,9 +55,17 @@ int gw_machine_create(const struct gw_machine_config *config, struct gw_machine 
 	if (config->size != sizeof *config)
 		return refuse(-EINVAL, "struct gw_machine_config has %zu bytes, expected %zu",
 			config->size, sizeof *config);
+	if (config->flags & ~known)
+		return refuse(-EINVAL, "unknown flags %#x", config->flags & ~known);
+	if (config->copy_threads > COPY_THREADS_MAX)
+		return refuse(-EINVAL, "%u copy threads; expected at most %d", config->copy_threads,
+			COPY_THREADS_MAX);
 	m = calloc(1, sizeof *m);
 	if (!m)
 		return refuse(-ENOMEM, "no memory for the machine itself");
+	write_lock(&host_fork_lock);
+	fork_guard_add(&m->guard);
+	write_unlock(&host_fork_lock);
 	err = build(m, config);
 	if (err) {
 		take_down(m);
@@ -67,7 +77,7 @@ int gw_machine_create(const struct gw_machine_config *config, struct gw_machine 
 
 void gw_machine_destroy(struct gw_machine *machine)
 {
-	if (machine)
+	if (machine && !machine_is_dead(machine))
 		take_down(machine);
 }
 
@@ -256,9 +266,17 @@ static int build(struct gw_machine *m, const struct gw_machine_config *config)
 	return 0;
 }
 
+// Nobody makes or ends tasks any more: the list is ours.
+static void end_tasks(struct mm_core *mm)
+{
+	while (!list_empty(&mm->tasks))
+		task_exit(list_first_entry(&mm->tasks, struct task, node));
+}
+
 static void take_down(struct gw_machine *m)
 {
 	if (m->built >= BUILT_MM) {
+		end_tasks(&m->mm);
 		for (unsigned i = 0; i < m->topology.nr_nodes; i++)
 			(void)gw_node_unfill(m, i);
 		thp_destroy(&m->thp);
@@ -277,6 +295,9 @@ static void take_down(struct gw_machine *m)
 		trace_destroy(&m->trace);
 	if (m->built >= BUILT_STAT)
 		vmstat_destroy(&m->stat);
+	write_lock(&host_fork_lock);
+	fork_guard_remove(&m->guard);
+	write_unlock(&host_fork_lock);
 	free(m);
 }
 
@@ -284,36 +305,50 @@ static void take_down(struct gw_machine *m)
 
 const char *gw_machine_backend(const struct gw_machine *machine)
 {
+	if (machine_is_dead(machine))
+		return NULL;
 	return machine->mmu->ops->name;
 }
 
 const char *gw_machine_blocker(const struct gw_machine *machine)
 {
+	if (machine_is_dead(machine))
+		return NULL;
 	return machine->mmu->ops->blocker;
 }
 
 int gw_machine_syscall_safe(const struct gw_machine *machine)
 {
+	if (machine_is_dead(machine))
+		return 0;
 	return (machine->mmu->caps & MMU_SYSCALL_SAFE) != 0;
 }
 
 unsigned gw_machine_nodes(const struct gw_machine *machine)
 {
+	if (machine_is_dead(machine))
+		return 0;
 	return machine->phys.nr_nodes;
 }
 
 unsigned gw_machine_cpus(const struct gw_machine *machine)
 {
+	if (machine_is_dead(machine))
+		return 0;
 	return machine->phys.nr_cpus;
 }
 
 void gw_machine_check(struct gw_machine *machine)
 {
+	if (machine_is_dead(machine))
+		return;
 	mm_check(&machine->mm);
 }
 
 int gw_clock_advance(struct gw_machine *machine, uint64_t ns)
 {
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!machine->clock.manual)
 		return -EINVAL;
 	clock_advance(&machine->clock, ns);

@@ -4,6 +4,7 @@
 
 #include "base/histogram.h"
 #include "engine/engine.h"
+#include "virt/fault.h"
 #include "migrate/move_pages.h"
 
 #include <errno.h>
@@ -12,7 +13,7 @@
 #include <string.h>
 
 _Static_assert((int)GW_WHY_COUNT == (int)WHY_COUNT, "the public reasons are the engine's");
-_Static_assert((int)GW_WHY_NO_PERMISSION == (int)WHY_NO_PERMISSION, "in the same order");
+_Static_assert((int)GW_WHY_REFUSED == (int)WHY_REFUSED, "in the same order");
 
 const char *gw_why_text(enum gw_why why)
 {
@@ -36,6 +37,28 @@ static void explain_from(const enum migrate_why *why, unsigned long count,
 		explain[i].why = (enum gw_why)why[i];
 }
 
+// Of what sizes the pages are now.
+static void explain_sizes(struct task *caller, int pid, unsigned long count, const uint64_t *pages,
+	struct gw_explanation *explain)
+{
+	struct task *task = pid ? task_find(caller->mm, pid) : caller;
+	struct space *space = task ? task_space_get(task) : NULL;
+
+	for (unsigned long i = 0; space && i < count; i++) {
+		struct folio *folio;
+		unsigned page;
+
+		if (follow_page(space, pages[i], &folio, &page))
+			continue;
+		explain[i].page_size = (unsigned)folio_size(folio);
+		folio_put(folio);
+	}
+	if (space)
+		space_put(space);
+	if (pid && task)
+		task_put(task);
+}
+
 long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long count,
 	const uint64_t *pages, const int *nodes, int *status, unsigned flags,
 	const struct gw_move_options *options)
@@ -52,6 +75,8 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 	struct gw_explanation *explain = NULL;
 	long ret;
 
+	if (task_is_dead(caller))
+		return -EOWNERDEAD;
 	if (options && options->size != sizeof *options)
 		return -EINVAL;
 	request.pause_budget_us = machine_of(task_of(caller))->tunables.pause_budget_us;
@@ -70,8 +95,11 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 		request.detail_arg = explain;
 	}
 	ret = move_pages(&request);
-	if (request.why)
+	if (request.why) {
 		explain_from(request.why, count, explain);
+		if (ret >= 0 || ret == -ENOMEM)
+			explain_sizes(request.caller, pid, count, pages, explain);
+	}
 	free(request.why);
 	return ret;
 }
@@ -85,6 +113,8 @@ long gw_move_pages(struct gw_task *caller, int pid, unsigned long count, const u
 long gw_migrate_pages(struct gw_task *caller, int pid, unsigned long maxnode,
 	const unsigned long *from, const unsigned long *to)
 {
+	if (task_is_dead(caller))
+		return -EOWNERDEAD;
 	return migrate_range(task_of(caller), pid, maxnode, from, to);
 }
 
@@ -92,6 +122,8 @@ void gw_migration_waits(struct gw_machine *machine, struct gw_waits *ret_waits)
 {
 	const struct histogram *h = migrate_wait_histogram(&machine->mm);
 
+	if (machine_is_dead(machine))
+		return;
 	ret_waits->count = histogram_count(h);
 	ret_waits->p50_ns = histogram_percentile(h, 500);
 	ret_waits->p99_ns = histogram_percentile(h, 990);

@@ -7,21 +7,29 @@
 #include "virt/cpuset.h"
 #include "virt/mempolicy_calls.h"
 
+#include <errno.h>
+
 int gw_set_mempolicy(struct gw_task *task, int mode, const unsigned long *nodes,
 	unsigned long maxnode)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return policy_set_task(task_of(task), mode, nodes, maxnode);
 }
 
 int gw_get_mempolicy(struct gw_task *task, int *ret_mode, unsigned long *ret_nodes,
 	unsigned long maxnode, uint64_t address, unsigned long flags)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return policy_get(task_of(task), ret_mode, ret_nodes, maxnode, address, flags);
 }
 
 int gw_mbind(struct gw_task *task, uint64_t address, uint64_t length, int mode,
 	const unsigned long *nodes, unsigned long maxnode, unsigned flags)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return (int)mbind_range(task_of(task), address, length, mode, nodes, maxnode, flags);
 }
 
@@ -29,10 +37,14 @@ int gw_set_mems(struct gw_task *task, uint64_t nodes, int move)
 {
 	const struct nodemask mems = {nodes};
 
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return cpuset_set_mems(task_of(task), &mems, move ? cpuset_migrate : NULL);
 }
 
 uint64_t gw_get_mems(const struct gw_task *task)
 {
+	if (task_is_dead(task))
+		return 0;
 	return task_of_const(task)->mems_allowed.bits;
 }

@@ -3,6 +3,7 @@
 // the rules are the virt layer's.
 #include <godwit/space.h>
 
+#include "base/meta.h"
 #include "engine/engine.h"
 #include "virt/fault.h"
 #include "virt/object.h"
@@ -22,6 +23,8 @@ int gw_object_create(struct gw_machine *machine, const char *name, uint64_t byte
 	struct object *object;
 	int err;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!machine || !bytes)
 		return -EINVAL;
 	err = object_create_shmem(&machine->mm, name, bytes, &object);
@@ -35,6 +38,8 @@ int gw_object_open(struct gw_machine *machine, int fd, struct gw_object **ret_ob
 	struct object *object;
 	int err;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!machine)
 		return -EINVAL;
 	err = object_open_file(&machine->mm, fd, &object);
@@ -45,12 +50,14 @@ int gw_object_open(struct gw_machine *machine, int fd, struct gw_object **ret_ob
 
 int gw_object_resize(struct gw_object *object, uint64_t bytes)
 {
+	if (mm_is_dead(object_of(object)->mm))
+		return -EOWNERDEAD;
 	return object_resize(object_of(object), bytes);
 }
 
 void gw_object_put(struct gw_object *object)
 {
-	if (object)
+	if (object && !mm_is_dead(object_of(object)->mm))
 		object_put(object_of(object));
 }
 
@@ -65,6 +72,8 @@ int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret
 	const unsigned known = GW_MAP_SHARED | GW_MAP_HUGETLB | GW_MAP_STACK | GW_MAP_HEAP;
 	struct map_request request = {0};
 
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	if (mapping->size != sizeof *mapping || !mapping->length || mapping->flags & ~known ||
 		mapping->offset & ~PAGE_MASK || mapping->address & ~PAGE_MASK)
 		return -EINVAL;
@@ -105,11 +114,15 @@ int gw_alloc(struct gw_task *task, uint64_t length, void **ret_pointer)
 
 int gw_unmap(struct gw_task *task, uint64_t address, uint64_t length)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return space_unmap(task_of(task)->space, address, length);
 }
 
 int gw_protect(struct gw_task *task, uint64_t address, uint64_t length, unsigned prot)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	if (prot & ~(GW_PROT_READ | GW_PROT_WRITE | GW_PROT_EXEC))
 		return -EINVAL;
 	return space_protect(task_of(task)->space, address, length, vm_prot(prot));
@@ -118,22 +131,30 @@ int gw_protect(struct gw_task *task, uint64_t address, uint64_t length, unsigned
 int gw_remap(struct gw_task *task, uint64_t address, uint64_t length, uint64_t new_length,
 	uint64_t new_address, uint64_t *ret_address)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return space_remap(task_of(task)->space, address, length, new_length, new_address,
 		new_address != 0, ret_address);
 }
 
 int gw_advise(struct gw_task *task, uint64_t address, uint64_t length, int advice)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return space_advise(task_of(task)->space, task_of(task), address, length, advice);
 }
 
 int gw_lock(struct gw_task *task, uint64_t address, uint64_t length)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return space_lock(task_of(task)->space, task_of(task), address, length);
 }
 
 int gw_unlock(struct gw_task *task, uint64_t address, uint64_t length)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return space_unlock(task_of(task)->space, address, length);
 }
 
@@ -171,6 +192,8 @@ int gw_sync(struct gw_task *task, uint64_t address, uint64_t length)
 	struct object *object;
 	int err = 0;
 
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	if (address & ~PAGE_MASK || end < address)
 		return -EINVAL;
 	while (!next_object(task_of(task)->space, &address, end, &object, &first, &nr)) {
@@ -187,6 +210,8 @@ void *gw_pointer(struct gw_task *task, uint64_t address)
 {
 	struct mm_core *mm = task_of(task)->mm;
 
+	if (task_is_dead(task))
+		return NULL;
 	if (!(mm->mmu->caps & MMU_REAL))
 		return NULL;
 	return space_pointer(task_of(task)->space, address);
@@ -194,26 +219,48 @@ void *gw_pointer(struct gw_task *task, uint64_t address)
 
 int64_t gw_read(struct gw_task *task, uint64_t address, void *buffer, uint64_t length)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return space_read(task_of(task)->space, task_of(task), address, buffer, length);
 }
 
 int64_t gw_write(struct gw_task *task, uint64_t address, const void *buffer, uint64_t length)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return space_write(task_of(task)->space, task_of(task), address, buffer, length);
 }
+
+// The handle knows the machine: the engine's pin has no door of its own.
+struct gw_pin {
+	struct mm_core *mm;
+	struct pin *pin;
+};
 
 int gw_pin(struct gw_task *task, uint64_t address, uint64_t length, const char *holder,
 	struct gw_pin **ret_pin)
 {
-	struct pin *pin;
-	int err = pin_pages(task_of(task)->space, task_of(task), address, length, holder, &pin);
+	struct gw_pin *handle;
+	int err;
 
-	if (!err)
-		*ret_pin = (struct gw_pin *)pin;
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
+	handle = meta_new(struct gw_pin);
+	if (!handle)
+		return -ENOMEM;
+	handle->mm = task_of(task)->mm;
+	err = pin_pages(task_of(task)->space, task_of(task), address, length, holder, &handle->pin);
+	if (err)
+		meta_delete(handle);
+	else
+		*ret_pin = handle;
 	return err;
 }
 
-void gw_unpin(struct gw_pin *pin)
+void gw_unpin(struct gw_pin *handle)
 {
-	unpin_pages((struct pin *)pin);
+	if (!handle || mm_is_dead(handle->mm))
+		return;
+	unpin_pages(handle->pin);
+	meta_delete(handle);
 }

@@ -22,6 +22,8 @@ int gw_task_create(struct gw_machine *machine, const struct gw_task_config *conf
 	struct task *task;
 	int err;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!config)
 		config = &root;
 	if (!machine || config->size != sizeof *config || config->cpu >= machine->phys.nr_cpus)
@@ -36,6 +38,8 @@ int gw_task_create(struct gw_machine *machine, const struct gw_task_config *conf
 
 int gw_task_fork(struct gw_task *parent, struct gw_task **ret_child)
 {
+	if (task_is_dead(parent))
+		return -EOWNERDEAD;
 	struct task *child;
 	int err = task_fork(task_of(parent), atomic_load(&task_of(parent)->cpu), &child);
 
@@ -46,16 +50,21 @@ int gw_task_fork(struct gw_task *parent, struct gw_task **ret_child)
 
 void gw_task_exit(struct gw_task *task)
 {
-	task_exit(task_of(task));
+	if (task && !task_is_dead(task))
+		task_exit(task_of(task));
 }
 
 int gw_task_pid(const struct gw_task *task)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	return task_of_const(task)->pid;
 }
 
 int gw_task_set_cpu(struct gw_task *task, unsigned cpu)
 {
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
 	if (cpu >= machine_of(task_of(task))->phys.nr_cpus)
 		return -EINVAL;
 	atomic_store(&task_of(task)->cpu, (int)cpu);
@@ -64,15 +73,24 @@ int gw_task_set_cpu(struct gw_task *task, unsigned cpu)
 
 unsigned gw_task_cpu(const struct gw_task *task)
 {
+	if (task_is_dead(task))
+		return 0;
 	return (unsigned)atomic_load(&task_of_const(task)->cpu);
 }
 
 struct gw_machine *gw_task_machine(const struct gw_task *task)
 {
+	if (task_is_dead(task))
+		return NULL;
 	return machine_of(task_of_const(task));
 }
 
 int gw_task_attach(struct gw_task *task)
 {
+	struct task *now = task_current();
+
+	// A child that was forked from an attached thread may still leave for a task of its own.
+	if (task ? task_is_dead(task) : now && mm_is_dead(now->mm))
+		return -EOWNERDEAD;
 	return task_attach(task_of(task));
 }

@@ -16,6 +16,8 @@
 
 uint64_t gw_trace_mark(struct gw_machine *machine)
 {
+	if (machine_is_dead(machine))
+		return 0;
 	return machine->mm.trace ? trace_next(machine->mm.trace) : 0;
 }
 
@@ -27,6 +29,8 @@ int gw_trace_text(struct gw_machine *machine, uint64_t since, char **ret_text)
 	char line[EVENT_TEXT_MAX];
 	uint64_t end;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!ring)
 		return text_take(&text, ret_text);
 	end = trace_next(ring);
@@ -49,6 +53,8 @@ void trace_of_entries(struct trace_ring *ring, bool on)
 
 void gw_trace_enable(struct gw_machine *machine, int enable)
 {
+	if (machine_is_dead(machine))
+		return;
 	if (!machine->mm.trace)
 		return;
 	trace_of_entries(machine->mm.trace, enable != 0);

@@ -38,15 +38,24 @@ static int register_range(int ring, uint64_t address, uint64_t length)
 	return (int)syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, parts, count);
 }
 
+static struct agent_pin *find(struct agent *agent, uint64_t key)
+{
+	struct agent_pin *pin = agent->pins;
+
+	while (pin && pin->key != key)
+		pin = pin->next;
+	return pin;
+}
+
 void agent_pin(struct agent *agent, const struct agent_request *r, struct agent_reply *reply)
 {
 	struct io_uring_params params = {0};
-	struct agent_pin *pin = malloc(sizeof *pin);
+	struct agent_pin *pin = find(agent, r->arg[0]) ? NULL : malloc(sizeof *pin);
 	int ring = pin ? (int)syscall(SYS_io_uring_setup, 1, &params) : -1;
 
 	if (ring < 0 || register_range(ring, r->arg[1], r->arg[2])) {
 		reply->ret = -1;
-		reply->error = errno;
+		reply->error = pin ? errno : EBUSY;
 		if (ring >= 0)
 			close(ring);
 		free(pin);

@@ -17,9 +17,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE 101
 #endif
@@ -39,6 +36,11 @@ static int engine_open(const struct lab_options *options, struct lab_machine **r
 			options->backend);
 		return -EINVAL;
 	}
+	if (options->bind_nodes && options->backend && !strcmp(options->backend, "soft")) {
+		snprintf(failure, failure_size,
+			"--bind-nodes asks about pointers, which the soft backend has not");
+		return -EINVAL;
+	}
 	m = calloc(1, sizeof *m);
 	if (!m) {
 		snprintf(failure, failure_size, "out of memory");
@@ -54,8 +56,8 @@ static int engine_open(const struct lab_options *options, struct lab_machine **r
 
 static bool supports_advice(int advice)
 {
-	return advice != MADV_COLLAPSE && advice != MADV_SOFT_OFFLINE && advice != MADV_MERGEABLE &&
-	       advice != MADV_UNMERGEABLE && advice != MADV_HUGEPAGE;
+	return advice != MADV_SOFT_OFFLINE && advice != MADV_MERGEABLE &&
+	       advice != MADV_UNMERGEABLE;
 }
 
 static bool supports_tunable(const struct operand_set *set)
@@ -79,20 +81,22 @@ static bool supports_tunable(const struct operand_set *set)
 static bool engine_supports(struct lab_machine *machine, const struct command *c,
 	const char **ret_reason)
 {
-	bool yes = true;
+	const char *missing = NULL;
 
 	(void)machine;
-	if (c->kind == CMD_ADVISE)
-		yes = supports_advice(c->range.advice);
-	else if (c->kind == CMD_MAP)
-		yes = !c->map.hugetlb;
-	else if (c->kind == CMD_SET)
-		yes = supports_tunable(&c->set);
-	else if (c->kind == CMD_EXPECT)
-		yes = c->expect.what != EXPECT_HUGEPAGES && c->expect.what != EXPECT_KSM;
-	if (!yes)
-		*ret_reason = not_yet;
-	return yes;
+	if (c->kind == CMD_ADVISE && !supports_advice(c->range.advice))
+		missing = "this advice";
+	else if (c->kind == CMD_MAP && c->map.hugetlb)
+		missing = "hugetlb";
+	else if (c->kind == CMD_SET && !supports_tunable(&c->set))
+		missing = "this value of the tunable";
+	else if (c->kind == CMD_EXPECT && c->expect.what == EXPECT_HUGEPAGES)
+		missing = "huge-page pools";
+	else if (c->kind == CMD_EXPECT && c->expect.what == EXPECT_KSM)
+		missing = "KSM";
+	if (missing)
+		*ret_reason = missing;
+	return !missing;
 }
 
 // ---- Setup --------------------------------------------------------------------------------------
@@ -109,7 +113,7 @@ static int engine_needs(struct lab_machine *machine, const struct story *story)
 	if (want->only_host)
 		return lab_machine_fail(machine, LAB_SKIP, "only host: this is the engine");
 	for (unsigned need = 0; need < NEED_COUNT; need++)
-		if (want->needs & 1u << need && need != NEED_ROOT)
+		if (want->needs & 1u << need && need != NEED_ROOT && need != NEED_THP)
 			return lab_machine_fail(machine, LAB_SKIP, "needs %s: %s", words[need],
 				not_yet);
 	if (want->pool_count)
@@ -120,7 +124,8 @@ static int engine_needs(struct lab_machine *machine, const struct story *story)
 		return lab_machine_fail(machine, LAB_SKIP,
 			"needs nodes=%u: the story's machine has %u", want->needs_nodes,
 			want->nodes);
-	return 0;
+	return engine_of(machine)->options->bind_nodes ? engine_bind_needs(engine_of(machine), want)
+						       : 0;
 }
 
 static void choose_backend(const struct engine_machine *m, struct gw_machine_config *config)
@@ -147,6 +152,7 @@ static int build(struct engine_machine *m)
 		.nr_cpus = want->cpus,
 		.cpu_node = want->cpu_node,
 		.distance = want->distance,
+		.host_node = m->options->bind_nodes ? m->host_node : NULL,
 	};
 	int err;
 
@@ -157,6 +163,11 @@ static int build(struct engine_machine *m)
 	if (err)
 		return lab_machine_fail(&m->base, err, "%s", gw_machine_error());
 	gw_trace_enable(m->machine, 1);
+	// Stories begin with a daemon that is asleep.
+	err = gw_tunable_set(m->machine,
+		"sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "3600000");
+	if (err)
+		return lab_machine_fail(&m->base, err, "cannot put khugepaged to sleep");
 	m->real = strcmp(gw_machine_backend(m->machine), "soft") != 0;
 	return 0;
 }
@@ -249,6 +260,8 @@ const struct lab_machine_ops engine_machine_ops = {
 		[CMD_LOAD] = engine_load_start,
 		[CMD_STOP] = engine_load_stop,
 		[CMD_SET] = engine_set,
+		[CMD_SPLIT] = engine_split,
+		[CMD_KHUGEPAGED] = engine_khugepaged,
 		[CMD_FILL] = engine_fill,
 		[CMD_UNFILL] = engine_unfill,
 		[CMD_SLEEP] = engine_sleep,
@@ -260,6 +273,7 @@ const struct lab_machine_ops engine_machine_ops = {
 	.huge = engine_huge,
 	.pool = engine_pool,
 	.tunable = engine_tunable,
+	.verify = engine_verify,
 	.mark = engine_mark,
 	.cancel = engine_cancel,
 	.teardown = engine_teardown,

@@ -38,6 +38,7 @@ struct engine_machine {
 	struct engine_store **stores;	 // by operand_store.index
 	uint64_t trace_mark;
 	bool real; // application pointers exist
+	int host_node[GW_MAX_NODES]; // with --bind-nodes: what each node's bytes are bound to
 	atomic_bool cancelled;
 };
 
@@ -92,6 +93,13 @@ int engine_huge(struct lab_machine *, const struct story_range *, uint64_t *ret_
 int engine_pool(struct lab_machine *, unsigned node, uint64_t page_size, struct lab_pool *);
 int engine_tunable(struct lab_machine *, const char *path, char **ret_value);
 int engine_mark(struct lab_machine *);
+
+// engine_huge.c
+lab_action_fn engine_split, engine_khugepaged;
+
+// engine_truth.c: --bind-nodes.
+int engine_bind_needs(struct engine_machine *, const struct story_machine *);
+int engine_verify(struct lab_machine *);
 
 extern const struct lab_machine_ops engine_machine_ops;
 

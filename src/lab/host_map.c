@@ -11,12 +11,15 @@
 
 #include "lab/host_machine.h"
 
+#include "host/process.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NODE_FOLDER "sys/devices/system/node/node"
 
@@ -96,15 +99,28 @@ static int match_cpus(struct host_machine *m, const struct story_machine *want)
 	return 0;
 }
 
+// Nodes that a cpuset keeps from this process are not there for its stories.
+static struct nodemask allowed_nodes(struct host_machine *m)
+{
+	struct host_process self;
+
+	if (*m->host.root || host_process_read(&m->host, getpid(), &self) ||
+		nodemask_empty(self.mems_allowed))
+		return NODEMASK_ALL;
+	return self.mems_allowed;
+}
+
 int host_map_make(struct host_machine *m, const struct story_machine *want)
 {
 	struct host_map *map = &m->map;
 	int err = host_nodes_read(&m->host, &m->nodes);
-	struct nodemask memory = m->nodes.memory, bare;
+	struct nodemask memory, bare;
 
 	if (err)
 		return lab_machine_fail(&m->base, err, "cannot read the nodes: %s", strerror(-err));
-	bare = nodemask_andnot(m->nodes.online, memory);
+	bare = nodemask_andnot(m->nodes.online, m->nodes.memory);
+	m->nodes.memory = nodemask_and(m->nodes.memory, allowed_nodes(m));
+	memory = m->nodes.memory;
 	err = match_counts(m, want, bare);
 	if (err)
 		return err;

@@ -114,6 +114,7 @@ _Noreturn static void become_maker(int socket)
 	if (socket > 3)
 		syscall(SYS_close_range, 3, socket - 1, 0);
 	syscall(SYS_close_range, socket + 1, ~0u, 0);
+	syscall(SYS_set_mempolicy, 0, NULL, 0); // whatever the player was started with
 	agent_run(socket);
 }
 

@@ -106,6 +106,16 @@ struct lab_options {
 	const char *host_root;	   // host: folder of a recorded machine, NULL: the running one
 	bool allow_system_changes; // host: tunables, pools, ... of a machine that is no test guest
 	bool allow_poison;	   // host: pages of it may be taken away until it boots again
+	bool bind_nodes; // engine: its bytes lie on nodes of this host, and the kernel is asked
+};
+
+// What verify found, all looks together. A page counts each time it is looked at.
+struct lab_truth {
+	uint64_t looks;	   // 0: nobody looked
+	uint64_t agreed;   // pages of which the kernel says what the engine says
+	uint64_t unmapped; // pages that the host does not map yet
+	uint64_t zero;	   // places with the zero page
+	uint64_t lines;	   // of numa_maps that agree
 };
 
 // What every machine begins with; the machine embeds it as its first member and open fills it.
@@ -116,6 +126,7 @@ struct lab_machine {
 	// be set). NULL: silent. Set by the player before setup.
 	void (*warn)(void *arg, const char *text);
 	void *warn_arg;
+	struct lab_truth truth;
 };
 
 // Formats machine->failure; returns error, so that `return lab_machine_fail(m, -EIO, ...)` works.
@@ -124,7 +135,10 @@ int lab_machine_fail(struct lab_machine *machine, int error, const char *format,
 void lab_machine_warn(struct lab_machine *machine, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-enum { LAB_SKIP = 1 }; // needs, setup: what the story needs is not here
+enum {
+	LAB_SKIP = 1, // needs, setup: what the story needs is not here
+	LAB_DIFFERS,  // verify: the machine says one thing and its memory another
+};
 
 // Performs one command of its kind. 0, or negative errno when the machine cannot go on.
 typedef int lab_action_fn(struct lab_machine *machine, const struct command *command,
@@ -211,6 +225,9 @@ struct lab_machine_ops {
 	// What reading the file gives, without the last newline; -ENOENT: no such tunable. `expect
 	// ksm NAME` reads sys/kernel/mm/ksm/NAME.
 	int (*tunable)(struct lab_machine *machine, const char *path, char **ret_value);
+	// Asked after every action: is what the machine says true of the memory below it? 0, or
+	// LAB_DIFFERS with failure set; machine->truth is added to. NULL: nothing to ask.
+	int (*verify)(struct lab_machine *machine);
 	// A mark was made; NULL is allowed. (The trace begins again.)
 	int (*mark)(struct lab_machine *machine);
 

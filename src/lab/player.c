@@ -43,8 +43,8 @@ static void not_supported(struct story_errors *errors, const struct command *c, 
 	e->line = c->line;
 	e->column = c->column;
 	snprintf(e->text, sizeof(e->text),
-		"'%s' is not in this build%s%s, expected another command", command_word(c->kind),
-		reason ? ": " : "", reason ? reason : "");
+		"'%s' is not yet in this build%s%s, expected another command",
+		command_word(c->kind), reason ? ": " : "", reason ? reason : "");
 }
 
 bool play_skips(const struct story *story, struct lab_machine *machine, char *reason,
@@ -131,6 +131,17 @@ static void keep_result(struct play *play, const struct command *c, struct lab_r
 	play->last = *result;
 }
 
+// 0, LAB_DIFFERS with the reason, or negative when the machine cannot go on.
+static int verify(struct lab_machine *m, char *reason, size_t size)
+{
+	int err = m->ops->verify ? m->ops->verify(m) : 0;
+	if (err != LAB_DIFFERS)
+		return err;
+	snprintf(reason, size, "%s", m->failure);
+	m->failure[0] = '\0';
+	return err;
+}
+
 static int act(struct play *play, const struct command *c)
 {
 	struct lab_machine *m = play->machine;
@@ -145,6 +156,14 @@ static int act(struct play *play, const struct command *c)
 	if (c->kind == CMD_EXIT)
 		play->alive[c->create.task->index] = false;
 	struct play_event event = {.result = &result, .failure = failure_of(c, &result)};
+	char untrue[sizeof(m->failure)];
+	err = verify(m, untrue, sizeof(untrue));
+	if (err < 0) {
+		lab_result_release(&result);
+		return err;
+	}
+	if (err && !event.failure)
+		event.failure = untrue;
 	report(play, &event);
 	if (event.failure && !play->options->keep_going)
 		play->ended = true;
@@ -404,6 +423,7 @@ static void set_up_and_play(struct play *play)
 	}
 	play_commands(play);
 	total_counters(play);
+	t->truth = m->truth;
 	t->exit = t->failed ? PLAY_FAILED : PLAY_HELD;
 }
 

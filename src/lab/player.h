@@ -20,6 +20,7 @@ struct play_totals {
 	bool interrupted; // by a signal; play no other story
 	char reason[320]; // why it was skipped, or why the machine stopped; may be empty
 	struct lab_counters counters; // what changed while the story ran
+	struct lab_truth truth;	      // what was found below the machine; see its verify
 };
 
 // One command has been played.

@@ -9,8 +9,9 @@
 // Whether this host has the nodes with memory that the story asks for.
 bool host_has_nodes(const struct story *story);
 
-// The machine a story needs, in the words of scripts/real-kernel --topology: two stories with the same
-// words can be played in one boot. buf is long enough with 4096 bytes for any story; returns buf.
+// The machine a story needs, in the words of scripts/real-kernel --topology: two stories with the
+// same words can be played in one boot. buf is long enough with 4096 bytes for any story; returns
+// buf.
 const char *real_kernel_topology(const struct story *story, char *buf, size_t size);
 
 // kernel: a series such as "6.1", NULL: the script's default. topology: see above.
@@ -19,6 +20,7 @@ const char *real_kernel_topology(const struct story *story, char *buf, size_t si
 // script was skipped (exit status 77: no emulator, no kernel to be had) and gave none; negative
 // errno. In both of these the reason is in failure.
 int play_on_real_kernel(const char *kernel, const char *topology, const char *const *files,
-	size_t count, struct results *ret_results, char *failure, size_t failure_size) __attribute__((warn_unused_result));
+	size_t count, struct results *ret_results, char *failure, size_t failure_size)
+	__attribute__((warn_unused_result));
 
 #endif

@@ -120,6 +120,17 @@ static const char *result_word(enum play_exit exit)
 	return exit == PLAY_HELD ? "held" : exit == PLAY_SKIPPED ? "skipped" : "failed";
 }
 
+static struct json_object *truth_object(const struct lab_truth *truth)
+{
+	struct json_object *o = json_object_new_object();
+	add(o, "looks", json_object_new_uint64(truth->looks));
+	add(o, "agreed_pages", json_object_new_uint64(truth->agreed));
+	add(o, "unmapped_pages", json_object_new_uint64(truth->unmapped));
+	add(o, "zero_pages", json_object_new_uint64(truth->zero));
+	add(o, "agreed_lines", json_object_new_uint64(truth->lines));
+	return o;
+}
+
 static void end(struct reporter *r, const struct story *story, const char *machine,
 	const struct play_totals *t)
 {
@@ -133,6 +144,8 @@ static void end(struct reporter *r, const struct story *story, const char *machi
 	add(o, "expectations", json_object_new_int64(t->expectations));
 	add(o, "failed", json_object_new_int64(t->failed));
 	add(o, "counters", counters_object(&t->counters));
+	if (t->truth.looks)
+		add(o, "truth", truth_object(&t->truth));
 	write_line((struct json_report *)r, o);
 }
 

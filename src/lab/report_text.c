@@ -103,6 +103,16 @@ static void event(struct reporter *r, const struct play_event *e)
 
 // ---- The end ------------------------------------------------------------------------------------
 
+static void print_truth(const struct text_report *t, const struct lab_truth *truth)
+{
+	if (!truth->looks)
+		return;
+	fprintf(t->out,
+		"the kernel, asked %" PRIu64 " times: %" PRIu64 " pages and %" PRIu64
+		" lines of numa_maps agree; not mapped yet: %" PRIu64 " pages\n",
+		truth->looks, truth->agreed, truth->lines, truth->unmapped);
+}
+
 static void end(struct reporter *r, const struct story *story, const char *machine,
 	const struct play_totals *totals)
 {
@@ -116,6 +126,7 @@ static void end(struct reporter *r, const struct story *story, const char *machi
 	if (totals->reason[0])
 		fprintf(t->out, "%sstopped: %s%s\n", paint(t, RED), totals->reason,
 			paint(t, PLAIN));
+	print_truth(t, &totals->truth);
 	fprintf(t->out, "story %s: %u commands, %u expectations, %s%u failed%s\n", story->file,
 		totals->commands, totals->expectations,
 		paint(t, totals->exit == PLAY_HELD ? GREEN : RED), totals->failed,

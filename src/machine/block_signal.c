@@ -267,11 +267,18 @@ static void signal_wake(
 {
 }
 
-void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault)
+void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault, bool catchable)
 {
 	struct rewire_call c;
 	int err = 0;
 
+	// Pending until the handler returns. The page stays as it is: there may be memory for it at
+	// the next access.
+	if (catchable) {
+		host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
+		return;
+	}
+	// Only the host itself can raise it now, and it ends the program.
 	if (rewire_enter(&c, mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
 		return;
 	if (!page_state_allows(c.window->state[c.page], fault->access))

@@ -296,10 +296,8 @@ static int make(struct rewire_call *c, enum mmu_prot prot)
 	return prot == MMU_READ ? make_readable(c) : make_refused(c);
 }
 
-static void clear_parts(struct rewire_call *c);
-
-// Pages without translation stay so (unwatched, they would be read as zeros), but where an access was
-// refused the engine is asked again: it may permit the next one.
+// Pages without translation stay so (unwatched, they would be read as zeros), but where an access
+// was refused the engine is asked again: it may permit the next one.
 static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
 {
 	struct rewire_call shown, gap;
@@ -312,7 +310,7 @@ static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot 
 
 		if (from > i) {
 			gap = part(c, c->page + i, from - i);
-			clear_parts(&gap);
+			uffd_clear_pages(&gap);
 		}
 		if (any)
 			err = make(&shown, prot);
@@ -404,7 +402,7 @@ static void clear_part(struct rewire_call *c)
 	}
 }
 
-static void clear_parts(struct rewire_call *c)
+void uffd_clear_pages(struct rewire_call *c)
 {
 	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
 		struct rewire_call p;
@@ -422,7 +420,7 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
-	clear_parts(&c);
+	uffd_clear_pages(&c);
 	for (size_t page = c.page, end = page + nr; page < end; mappings++)
 		page += window_state_mapping(c.window, page, end - page);
 	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && place_void(&c))

@@ -11,6 +11,10 @@
 // what it has got, or end) finds nothing half done.
 extern _Thread_local uintptr_t uffd_serving;
 
+struct rewire_call;
+
+// The pages are absent from now on, whatever they were; under the lock.
+void uffd_clear_pages(struct rewire_call *call);
 void uffd_serve(void *rewire, const struct uffd_msg *msg);
 
 #endif

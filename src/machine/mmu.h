@@ -14,8 +14,10 @@
 //  - The host may lose a translation at any time (reclaim, a shortage of host mappings): a fault on
 //    a page whose translation the engine believes to be there is answered by map() with the same
 //    frame. The same call again is never wrong.
-//  - An access that was refused (SEGV) or failed (BUS) leaves the page that way for the host, until
-//    map() or clear(). So clear() goes over a stretch when an area begins to exist in it.
+//  - An access that was refused (SEGV) leaves the page that way for the host, until map() or
+//  clear().
+//    So clear() goes over a stretch when an area begins to exist in it. One that failed (BUS) asks
+//    again the next time.
 //  - In a child of fork() the machine is dead: calls return -EOWNERDEAD or do nothing, peek() is
 //    NULL, the windows are not mapped. A machine opened in the child works.
 #ifndef GODWIT_MACHINE_MMU_H

@@ -58,9 +58,9 @@ must_check int rewire_place(struct rewire_call *call, struct pfn first, bool *re
 bool rewire_park(struct rewire_call *call, struct pfn first);
 bool rewire_is_parked(const struct rewire_call *call, struct pfn first);
 bool rewire_has_hole(const struct rewire_call *call);
-// The next part of the call, from page `skip` of it on, that shows the frames the engine means; false
-// when there is none. A page that shows nothing, or another frame it was cleared of, must not come
-// to show that by a change of permission.
+// The next part of the call, from page `skip` of it on, that shows the frames the engine means;
+// false when there is none. A page that shows nothing, or another frame it was cleared of, must not
+// come to show that by a change of permission.
 bool rewire_next_shown(const struct rewire_call *call, struct pfn first, unsigned skip,
 	struct rewire_call *ret_part);
 // An access to the place is SIGBUS from now on.
@@ -74,7 +74,7 @@ void *rewire_peek(struct mmu *mmu, struct pfn pfn);
 
 // The engine says that the promise of memory broke: the access at fault->at is SIGBUS, unless the
 // page has come meanwhile.
-void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault);
+void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault, bool catchable);
 
 extern const struct mmu_ops rewire_signal_ops, rewire_uffd_ops;
 must_check int rewire_signal_open(mmu_fault_fn *fault, struct mmu **ret_mmu);

@@ -113,13 +113,22 @@ static void chain(int sig, siginfo_t *info, void *context)
 		old.sa_handler(sig);
 }
 
-static bool ask(const struct window_ref *ref, const struct mmu_fault *fault)
+// A SIGBUS that is sent reaches the program where it is not blocked or ignored.
+static bool bus_is_catchable(const ucontext_t *uc)
+{
+	struct sigaction action;
+
+	return !sigismember(&uc->uc_sigmask, SIGBUS) && !sigaction(SIGBUS, NULL, &action) &&
+	       (action.sa_flags & SA_SIGINFO || action.sa_handler != SIG_IGN);
+}
+
+static bool ask(const struct window_ref *ref, const struct mmu_fault *fault, const ucontext_t *uc)
 {
 	switch (ref->mmu->fault(ref->owner, fault)) {
 	case MMU_FAULT_SEGV:
 		return false;
 	case MMU_FAULT_BUS:
-		rewire_signal_bus(ref->mmu, fault);
+		rewire_signal_bus(ref->mmu, fault, bus_is_catchable(uc));
 		return true; // and meets the SIGBUS
 	case MMU_FAULT_WAIT: // an engine that did not want to sleep here: it is asked again
 	case MMU_FAULT_DONE:
@@ -146,7 +155,7 @@ static bool served(const siginfo_t *info, const ucontext_t *uc)
 	if (ref.mmu->ops == &rewire_signal_ops) {
 		fault.tid = host_tid();
 		lock_assert_none_held();
-		again = ask(&ref, &fault);
+		again = ask(&ref, &fault, uc);
 	}
 	window_put(&ref);
 	return again;

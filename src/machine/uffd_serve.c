@@ -10,7 +10,7 @@
 //          has to.
 //   SEGV   the host's protection is set to what the engine said, then the accessor is woken: the
 //          kernel raises SIGSEGV in it with all the right values, or fails its system call.
-//   BUS    the page becomes one that is SIGBUS to touch.
+//   BUS    the page becomes one that is SIGBUS to touch, for a moment.
 //
 // Between the answer and our act on it the engine may have changed its mind (an area was mapped,
 // memory was found). Where the page has come meanwhile nothing is refused; and after refusing, the
@@ -26,6 +26,9 @@
 #include "machine/rewire.h"
 
 #include <signal.h>
+#include <unistd.h>
+
+#define BUS_STAYS_US 2000
 
 _Thread_local uintptr_t uffd_serving;
 
@@ -88,6 +91,21 @@ static void refuse(
 	rewire_leave(&c);
 }
 
+// There may be memory at the next access, or the file may have grown: SIGBUS is not for ever. The
+// accessor, woken before, meets it in this time, or comes to ask once more.
+static void take_bus_back(struct rewire *rw, uintptr_t page)
+{
+	struct rewire_call c;
+
+	usleep(BUS_STAYS_US);
+	if (rewire_enter(&c, &rw->mmu, page, 1))
+		return;
+	if ((c.window->state[c.page] & PAGE_KIND) == PAGE_BUS)
+		uffd_clear_pages(&c);
+	rewire_unlock(&c);
+	rewire_leave(&c);
+}
+
 void uffd_serve(void *rewire, const struct uffd_msg *msg)
 {
 	struct rewire *rw = rewire;
@@ -114,4 +132,6 @@ void uffd_serve(void *rewire, const struct uffd_msg *msg)
 	}
 	if (result != MMU_FAULT_WAIT)
 		rw->mmu.ops->wake(&rw->mmu, page, 1);
+	if (result == MMU_FAULT_BUS)
+		take_bus_back(rw, page);
 }

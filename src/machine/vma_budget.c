@@ -148,3 +148,9 @@ bool vma_budget_allows(unsigned extra)
 {
 	return !extra || atomic_load(&used) + extra <= atomic_load(&limit) / 10 * 9;
 }
+
+bool vma_budget_is_short(void)
+{
+	return atomic_load_explicit(&used, memory_order_relaxed) >
+	       atomic_load_explicit(&limit, memory_order_relaxed) / 20 * 17;
+}

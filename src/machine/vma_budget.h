@@ -62,6 +62,8 @@ size_t vma_budget_used(void);
 size_t vma_budget_limit(void); // vm.max_map_count
 // A move that needs `extra` mappings may go ahead: below 90% of the limit, the rest is for faults.
 bool vma_budget_allows(unsigned extra);
+// A fault shall not take a mapping where it can do without: above 85% of the limit.
+bool vma_budget_is_short(void);
 // For tests; 0 reads vm.max_map_count again.
 void vma_budget_set_limit(size_t limit);
 

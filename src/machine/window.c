@@ -14,6 +14,7 @@
 // What can fail: -ENOMEM, -EEXIST.
 #include "machine/window.h"
 
+#include "base/mark.h"
 #include "base/meta.h"
 #include "base/wait.h"
 #include "machine/host_calls.h"
@@ -22,7 +23,7 @@
 #include <sched.h>
 
 struct window_table {
-	size_t n;
+	size_t n, room;
 	struct {
 		uintptr_t start, end;
 		struct window_ref ref;
@@ -81,54 +82,86 @@ static size_t table_size(size_t n)
 	return sizeof(struct window_table) + n * sizeof(((struct window_table *)0)->row[0]);
 }
 
-static void publish(struct window_table *next) REQUIRES(lock)
+// Returns the old one, which nobody reads any more.
+static struct window_table *exchange(struct window_table *next) REQUIRES(lock)
 {
 	struct window_table *old = atomic_exchange(&table, next);
 
 	while (atomic_load(&readers))
 		sched_yield();
+	return old;
+}
+
+static void publish(struct window_table *next) REQUIRES(lock)
+{
+	struct window_table *old = exchange(next);
+
 	if (old)
-		meta_free(old, table_size(old->n));
+		meta_free(old, table_size(old->room));
+}
+
+static struct window_table *table_new(size_t room)
+{
+	struct window_table *t = meta_alloc(table_size(room));
+
+	if (t)
+		t->room = room;
+	return t;
+}
+
+static void append(struct window_table *t, uintptr_t start, uintptr_t end,
+	const struct window_ref *ref)
+{
+	t->row[t->n].start = start;
+	t->row[t->n].end = end;
+	t->row[t->n++].ref = *ref;
+}
+
+// The rows [first, last) but those that are empty.
+static void append_rows(struct window_table *t, const struct window_table *old, size_t first,
+	size_t last)
+{
+	for (size_t i = first; i < last; i++)
+		if (old->row[i].end > old->row[i].start)
+			append(t, old->row[i].start, old->row[i].end, &old->row[i].ref);
 }
 
 static int table_insert(struct window *w) REQUIRES(lock)
 {
 	const struct window_table *old = atomic_load(&table);
+	const struct window_ref ref = {w, w->mmu, w->pub.owner};
 	size_t n = old ? old->n : 0, i = 0;
-	struct window_table *t = meta_alloc(table_size(n + 1));
+	struct window_table *t = table_new(n + 1);
 
 	if (!t)
 		return -ENOMEM;
-	t->n = n + 1;
-	for (; i < n && old->row[i].start < w->pub.start; i++)
-		t->row[i] = old->row[i];
-	t->row[i].start = w->pub.start;
-	t->row[i].end = w->pub.start + w->pub.size;
-	t->row[i].ref = (struct window_ref){w, w->mmu, w->pub.owner};
-	for (; i < n; i++)
-		t->row[i + 1] = old->row[i];
+	while (i < n && old->row[i].start < w->pub.start)
+		i++;
+	append_rows(t, old, 0, i);
+	append(t, w->pub.start, w->pub.start + w->pub.size, &ref);
+	append_rows(t, old, i, n);
 	publish(t);
 	return 0;
 }
 
-// Shrinks in place when there is no memory for a smaller table: an empty row is never found.
+// Without memory for a smaller table the row becomes empty in place: it is never found, and gone
+// with the next change.
 static void table_remove(const struct window *w) REQUIRES(lock)
 {
 	struct window_table *old = atomic_load(&table), *t;
-	size_t j = 0;
+	size_t i = 0;
 
-	t = old->n > 1 ? meta_alloc(table_size(old->n - 1)) : NULL;
-	if (old->n > 1 && !t) {
-		publish(NULL); // nobody reads the old one now
-		t = old;
-	} else if (t) {
-		t->n = old->n - 1;
+	while (old->row[i].ref.window != w || old->row[i].end == old->row[i].start)
+		i++;
+	t = old->n > 1 ? table_new(old->n - 1) : NULL;
+	if (t) {
+		append_rows(t, old, 0, i);
+		append_rows(t, old, i + 1, old->n);
+	} else if (old->n > 1) {
+		MARK(window_row_emptied);
+		t = exchange(NULL);
+		t->row[i].end = t->row[i].start;
 	}
-	for (size_t i = 0; t && i < old->n; i++)
-		if (t == old && old->row[i].ref.window == w)
-			t->row[i].end = t->row[i].start;
-		else if (t != old && old->row[i].ref.window != w)
-			t->row[j++] = old->row[i];
 	publish(t);
 }
 

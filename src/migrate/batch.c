@@ -222,7 +222,7 @@ static enum migrate_why why_references(const struct folio *folio)
 
 int slot_check_references(struct slot *s)
 {
-	if (folio_ref_count(s->src) == folio_expected_ref_count(s->src) + 1)
+	if (folio_ref_count(s->src) == folio_expected_ref_count(s->src) + 1 + s->kept)
 		return 0;
 	return fail(s, why_references(s->src), -EAGAIN);
 }
@@ -247,8 +247,8 @@ static void put_anon_vmas(struct batch *b)
 			anon_vma_put(b->slot[i].anon_vma);
 }
 
-// Entries of a locked slot become migration entries.
-static int unmap_locked(struct mapper *m, struct slot *s)
+// Nothing speaks against moving a locked slot, as far as can be seen now.
+static int check_locked(struct batch *b, struct slot *s)
 {
 	struct folio *src = s->src;
 	int err;
@@ -260,13 +260,11 @@ static int unmap_locked(struct mapper *m, struct slot *s)
 	if (err)
 		return err;
 	if (folio_test_anon(src) && !folio_test_ksm(src))
-		hold_anon_vma(m->batch, s);
+		hold_anon_vma(b, s);
 	if (!folio_mapping_raw(src) && folio_test_private(src))
 		return fail(s, WHY_PRIVATE_DATA, -EAGAIN); // truncated, its owner still frees it
-	if (!folio_mapped(src))
-		return 0;
-	err = slot_unmap(m, s);
-	return err ? fail(s, s->why, err) : 0;
+	s->ready = folio_mapped(src);
+	return 0;
 }
 
 // Locked, unmapped or not: as it was before the batch, except that it keeps its target. The locks
@@ -274,8 +272,7 @@ static int unmap_locked(struct mapper *m, struct slot *s)
 static void undo(struct mapper *m, struct slot *s)
 {
 	if (s->was_mapped)
-		slot_remap(m, s->src, s->src);
-	s->was_mapped = false;
+		slot_restore(m, s);
 	s->tentative = false;
 	s->undone = true;
 	s->state = s->error == -EAGAIN ? SLOT_WAITING : SLOT_FAILED;
@@ -294,10 +291,13 @@ static void finish_undone(struct batch *b)
 	}
 }
 
-static void unmap_slot(struct mapper *m, struct slot *s)
+static void lock_waiting(struct mapper *m, struct slot *s)
 {
 	struct batch *b = m->batch;
 
+	s->ready = false;
+	if (s->state != SLOT_WAITING || !s->dst)
+		return;
 	if (folio_ref_count(s->src) == 1) {
 		drop_freed(b, s);
 		return;
@@ -308,8 +308,24 @@ static void unmap_slot(struct mapper *m, struct slot *s)
 		return;
 	}
 	s->state = SLOT_UNMAPPED;
-	if (unmap_locked(m, s))
+	if (check_locked(b, s))
 		undo(m, s);
+}
+
+// Entries of locked slots become migration entries.
+static void unmap_ready(struct mapper *m, struct slot *s, unsigned nr)
+{
+	for (unsigned done; nr; s += done, nr -= done) {
+		done = slot_suits_run(s) ? run_unmap(m, s, nr) : 0;
+		if (done)
+			continue;
+		done = 1;
+		int err = slot_unmap(m, s);
+		if (err) {
+			fail(s, s->why, err);
+			undo(m, s);
+		}
+	}
 }
 
 // The session ends; if a block failed, all slots that took part are undone. The host may be short
@@ -345,15 +361,17 @@ static bool unmap_waiting(struct batch *b)
 	vmstat_batch_begin(&counts, b->mc->mm->stat);
 	mapper_init(&m, b);
 	for (unsigned i = 0; i < b->nr; i++) {
-		struct slot *s = &b->slot[i];
-
-		if (s->state != SLOT_WAITING || !s->dst)
+		lock_waiting(&m, &b->slot[i]);
+		if (!b->one_by_one)
 			continue;
-		unmap_slot(&m, s);
-		if (b->one_by_one) {
-			end_session(&m);
-			mapper_init(&m, b);
-		}
+		unmap_ready(&m, &b->slot[i], b->slot[i].ready);
+		end_session(&m);
+		mapper_init(&m, b);
+	}
+	for (unsigned i = 0, nr; !b->one_by_one && i < b->nr; i += max(nr, 1u)) {
+		for (nr = 0; i + nr < b->nr && b->slot[i + nr].ready; nr++)
+			;
+		unmap_ready(&m, &b->slot[i], nr);
 	}
 	end_session(&m);
 	vmstat_batch_end(&counts);

@@ -36,6 +36,8 @@ struct slot {
 	bool thp;      // of PMD order: counted in thp_*
 	bool tried;
 	bool was_mapped;
+	bool ready;	// locked and checked, to be unmapped now
+	bool kept;	// the reference of the mapping that was dropped is still held (run.c)
 	bool undone;	// still locked, until the session's locks are given up
 	bool tentative; // its block may still fail: the session is not flushed yet
 	bool deferred, partially_mapped; // src was on the deferred split queue
@@ -80,21 +82,10 @@ unsigned batch_page_limit(const struct migrate_control *);
 // a few spaces that map it.
 #define MAPPER_TABLES 4
 
-// A table that is held, and what is queued for it.
-struct held_table {
-	struct gather gather;
-	// The part of it that is a map and not issued yet: if the host refuses, it must be cleared,
-	// or the host would go on showing the old frames.
-	uintptr_t map_at;
-	unsigned map_nr;
-	struct pfn map_first;
-	enum mmu_prot map_prot;
-};
-
 struct mapper {
 	struct batch *batch;
-	struct held_table table[MAPPER_TABLES];
-	struct held_table *now; // that of the last mapper_table()
+	struct gather table[MAPPER_TABLES]; // held, with what is queued for them
+	struct gather *now; // that of the last mapper_table()
 	struct rwlock *rmap;	// held for reading, or NULL
 	// Under it: the only vma in the rmap of folios with this mapping, if there is only one.
 	struct vma *sole_vma;
@@ -108,36 +99,58 @@ void mapper_init(struct mapper *, struct batch *);
 int mapper_finish(struct mapper *);
 // Call `one` for every place the folio (locked) is or was mapped.
 void mapper_walk(struct mapper *, struct folio *, rmap_one_fn *one, void *arg);
+// The only vma that can map the folio, which stays so until another rmap lock is taken; else NULL.
+struct vma *mapper_sole_vma(struct mapper *, struct folio *);
 // Hold the table of addr; NULL when there is none.
 static inline struct page_table *mapper_table(struct mapper *, struct space *, uint64_t addr);
 struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
 // Issue what is queued and give up the tables, but keep the rmap lock.
 void mapper_release_tables(struct mapper *);
 // For the table held now: queue translations to new frames; translations to the old frames again.
-void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
+static inline void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr,
+	enum mmu_prot);
 void mapper_unblock(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
 
 struct page_table *mapper_change_table(struct mapper *, struct space *, uint64_t addr);
 
-static inline bool table_is_held(const struct held_table *t, const struct space *space,
-	uint64_t addr)
+static inline bool table_is_held(const struct gather *g, const struct space *space, uint64_t addr)
 {
-	const struct page_table *table = t->gather.table;
+	const struct page_table *table = g->table;
 
-	return table && t->gather.space == space && table->level == 1 &&
-	       table->base == (addr & PMD_MASK);
+	return table && g->space == space && table->level == 1 && table->base == (addr & PMD_MASK);
 }
 
 static inline struct page_table *mapper_table(struct mapper *m, struct space *space, uint64_t addr)
 {
-	return table_is_held(m->now, space, addr) ? m->now->gather.table
+	return table_is_held(m->now, space, addr) ? m->now->table
 						  : mapper_change_table(m, space, addr);
+}
+
+// What is queued for the table is issued; if it is a map that the host refuses, cleared.
+void mapper_flush(struct mapper *, struct gather *);
+
+// Only what belongs to this map is in its call, so that one that fails is known.
+static inline void mapper_map(struct mapper *m, uintptr_t at, struct pfn pfn, unsigned nr,
+	enum mmu_prot prot)
+{
+	const struct gather_change c = {GATHER_MAP, at, pfn, nr, prot, false};
+
+	if (!gather_continues(m->now, &c))
+		mapper_flush(m, m->now);
+	gather_change(m->now, c);
 }
 
 // ---- Steps of slots
 
 // Install migration entries (unmap.c). 0: no mapping is left; -EAGAIN with slot->why: some are.
 must_check int slot_unmap(struct mapper *, struct slot *);
+// The same for a row of slots that begins at s, at most n: how many it took, if any (run.c).
+unsigned run_unmap(struct mapper *, struct slot *s, unsigned n);
+unsigned run_remap(struct mapper *, struct slot *s, unsigned n);
+// Whether it is worth trying: a small folio, mapped once, nothing special about it.
+bool slot_suits_run(const struct slot *);
+// Back to what it was before it was unmapped.
+void slot_restore(struct mapper *, struct slot *);
 // Replace migration entries of src by mappings of dst, which may be src (remap.c).
 void slot_remap(struct mapper *, struct folio *dst, struct folio *src);
 // 0: nobody but mappings, index and isolation refers to src; -EAGAIN with slot->why.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Taking a folio out of all page tables for a moment, for who changes it in place (a split): its
-// entries become migration entries, accessors wait, and later the same frames come back, as one folio
-// or as several.
+// entries become migration entries, accessors wait, and later the same frames come back, as one
+// folio or as several.
 //
 //	folio_detach()	locked, anonymous, nobody but its mappings and the caller refers to it
 //	...		the caller dissolves it

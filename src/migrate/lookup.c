@@ -38,21 +38,24 @@ struct vma *lookup_vma(struct lookup *l, uint64_t addr)
 	return l->vma;
 }
 
-// The entry that decides for addr, at whichever level, its table locked.
+// The entry that decides for addr, at whichever level, its table locked. What was a leaf at one
+// look may be a table at the next.
 static struct pte entry_at(struct lookup *l, uint64_t addr)
 {
 	struct vaddr v = vaddr_of(addr);
-	struct page_table *table = gather_table(&l->gather, l->space, v);
+	struct pte e;
 
-	if (table)
-		return table_entry(table, pte_index(v));
-	table = gather_pmd_table(&l->gather, l->space, v);
-	if (table) {
-		struct pte e = table_entry(table, pmd_index(v));
-		if (pte_huge(e))
-			return e;
-	}
-	return (struct pte){0};
+	do {
+		struct page_table *table = gather_table(&l->gather, l->space, v);
+
+		if (table)
+			return table_entry(table, pte_index(v));
+		table = gather_pmd_table(&l->gather, l->space, v);
+		if (!table)
+			return (struct pte){0};
+		e = table_entry(table, pmd_index(v));
+	} while (pmd_entry_table(e));
+	return pte_huge(e) ? e : (struct pte){0};
 }
 
 static int explained(enum migrate_why *why, enum migrate_why reason, int err)

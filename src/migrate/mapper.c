@@ -30,41 +30,41 @@ void mapper_init(struct mapper *m, struct batch *batch)
 	m->keep_nothing = false;
 	m->error = 0;
 	m->now = &m->table[0];
-	for (unsigned i = 0; i < MAPPER_TABLES; i++) {
-		gather_init(&m->table[i].gather, batch->mc->mm);
-		m->table[i].map_nr = 0;
-	}
+	for (unsigned i = 0; i < MAPPER_TABLES; i++)
+		gather_init(&m->table[i], batch->mc->mm);
 }
 
 // ---- Issuing
 
 // The host refused these translations: it must not go on showing what was there.
-static void drop_translations(struct held_table *t)
+static void drop_translations(struct gather *g, uintptr_t at, unsigned nr)
 {
-	struct mmu *mmu = t->gather.mm->mmu;
+	struct mmu *mmu = g->mm->mmu;
 
 	MARK(migrate_map_failed);
-	gather_clear(&t->gather, t->map_at, t->map_nr);
-	(void)gather_flush(&t->gather);
-	mmu->ops->wake(mmu, t->map_at, t->map_nr);
+	gather_clear(g, at, nr);
+	(void)gather_flush(g);
+	mmu->ops->wake(mmu, at, nr);
 }
 
-static void flush(struct mapper *m, struct held_table *t)
+void mapper_flush(struct mapper *m, struct gather *g)
 {
-	int err = gather_flush(&t->gather);
+	bool map = g->op == GATHER_MAP;
+	uintptr_t at = g->at;
+	unsigned nr = g->nr;
+	int err = gather_flush(g);
 
-	if (t->map_nr && err)
-		drop_translations(t);
+	if (map && err)
+		drop_translations(g, at, nr);
 	else if (err && !m->error)
 		m->error = err;
-	t->map_nr = 0;
 }
 
 void mapper_release_tables(struct mapper *m)
 {
 	for (unsigned i = 0; i < MAPPER_TABLES; i++) {
-		flush(m, &m->table[i]);
-		gather_release(&m->table[i].gather);
+		mapper_flush(m, &m->table[i]);
+		gather_release(&m->table[i]);
 	}
 }
 
@@ -144,8 +144,17 @@ void mapper_walk(struct mapper *m, struct folio *folio, rmap_one_fn *one, void *
 		rmap_walk_held(folio, one, arg);
 }
 
+struct vma *mapper_sole_vma(struct mapper *m, struct folio *folio)
+{
+	if (folio_test_ksm(folio))
+		return NULL;
+	if (!m->sole_vma || m->sole_mapping != folio_mapping_raw(folio))
+		hold_rmap(m, folio);
+	return m->sole_vma;
+}
+
 // One more table without waiting; false: it is busy, or there is no room for it.
-static bool try_table(struct mapper *m, struct held_table *t, struct space *space, uint64_t addr,
+static bool try_table(struct mapper *m, struct gather *g, struct space *space, uint64_t addr,
 	struct page_table **ret_table)
 {
 	bool busy = false;
@@ -154,8 +163,8 @@ static bool try_table(struct mapper *m, struct held_table *t, struct space *spac
 	if (busy)
 		return false;
 	if (table) {
-		gather_adopt(&t->gather, space, table);
-		m->now = t;
+		gather_adopt(g, space, table);
+		m->now = g;
 	}
 	*ret_table = table;
 	return true;
@@ -163,64 +172,42 @@ static bool try_table(struct mapper *m, struct held_table *t, struct space *spac
 
 struct page_table *mapper_change_table(struct mapper *m, struct space *space, uint64_t addr)
 {
-	struct held_table *unused = NULL;
+	struct gather *unused = NULL;
 	struct page_table *table;
 	bool any = false;
 
 	for (unsigned i = 0; i < MAPPER_TABLES; i++) {
-		struct held_table *t = &m->table[i];
+		struct gather *g = &m->table[i];
 
-		if (table_is_held(t, space, addr)) {
-			m->now = t;
-			return t->gather.table;
+		if (table_is_held(g, space, addr)) {
+			m->now = g;
+			return g->table;
 		}
-		if (t->gather.table)
+		if (g->table)
 			any = true;
 		else
-			unused = t;
+			unused = g;
 	}
 	if (any && unused && try_table(m, unused, space, addr, &table))
 		return table;
 	mapper_release_tables(m);
 	m->now = &m->table[0];
-	return gather_table(&m->now->gather, space, vaddr_of(addr));
+	return gather_table(m->now, space, vaddr_of(addr));
 }
 
 struct page_table *mapper_pmd_table(struct mapper *m, struct space *space, uint64_t addr)
 {
 	mapper_release_tables(m);
 	m->now = &m->table[0];
-	return gather_pmd_table(&m->now->gather, space, vaddr_of(addr));
+	return gather_pmd_table(m->now, space, vaddr_of(addr));
 }
 
 // ---- Queueing
 
-static bool extends(const struct held_table *t, uintptr_t at, struct pfn pfn, enum mmu_prot prot)
-{
-	return t->map_nr && t->map_prot == prot && at == t->map_at + t->map_nr * PAGE_SIZE &&
-	       pfn.n == t->map_first.n + t->map_nr;
-}
-
-void mapper_map(struct mapper *m, uintptr_t at, struct pfn pfn, unsigned nr, enum mmu_prot prot)
-{
-	struct held_table *t = m->now;
-
-	if (!extends(t, at, pfn, prot)) {
-		flush(m, t);
-		t->map_at = at;
-		t->map_first = pfn;
-		t->map_prot = prot;
-	}
-	t->map_nr += nr;
-	gather_map(&t->gather, at, pfn, nr, prot);
-}
-
 void mapper_unblock(struct mapper *m, uintptr_t at, struct pfn pfn, unsigned nr,
 	enum mmu_prot prot)
 {
-	struct held_table *t = m->now;
-
-	if (t->map_nr)
-		flush(m, t);
-	gather_unblock(&t->gather, at, pfn, nr, prot);
+	if (m->now->op == GATHER_MAP)
+		mapper_flush(m, m->now);
+	gather_unblock(m->now, at, pfn, nr, prot);
 }

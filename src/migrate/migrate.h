@@ -38,7 +38,10 @@ struct space;
 	X(POISONED, "hardware poison")                                                             \
 	X(HOST_MAPPINGS, "the host's mapping limit (vm.max_map_count) leaves no room")             \
 	X(ABORTED, "not tried: an earlier page ended the call")                                    \
-	X(NO_PERMISSION, "the caller may not move this task's pages")
+	X(NO_PERMISSION, "the caller may not move this task's pages")                              \
+	X(NO_SUCH_NODE, "the target node does not exist or has no memory")                         \
+	X(NODE_NOT_ALLOWED, "the target node is not in the task's cpuset")                         \
+	X(REFUSED, "not tried: the call was refused as a whole")
 
 enum migrate_why {
 #define X(name, text) WHY_##name,

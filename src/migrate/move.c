@@ -61,26 +61,41 @@ void batch_move(struct batch *b)
 
 // ---- Identity
 
-static int switch_anon(struct batch *b, struct folio *dst, struct folio *src)
+static bool on_lru(const struct folio *folio)
 {
+	return !folio_test_hugetlb(folio) && !folio_test_movable_type(folio);
+}
+
+// After the switch the source is nobody's but ours. Most are only to be freed: these stay frozen.
+static void unfreeze_source(struct batch *b, struct slot *s, unsigned refs)
+{
+	if (s->nr_pages > 1 || !on_lru(s->src) || b->mc->reason == MR_MEMORY_FAILURE)
+		folio_ref_unfreeze(s->src, refs);
+}
+
+static int switch_anon(struct batch *b, struct slot *s)
+{
+	struct folio *src = s->src, *dst = s->dst;
 	struct mm_core *mm = b->mc->mm;
-	unsigned refs = folio_expected_ref_count(src) + 1;
+	unsigned refs = folio_expected_ref_count(src) + 1 + s->kept;
 
 	if (!folio_ref_freeze(src, refs))
 		return -EAGAIN;
-	(void)folio_deferred_unqueue(src);
+	if (s->nr_pages > 1)
+		(void)folio_deferred_unqueue(src);
 	// No way back from here.
 	folio_set_index(dst, folio_index(src));
 	folio_set_mapping_raw(dst, folio_mapping_raw(src));
 	if (folio_test_ksm(src) && mm->up.ksm_migrated)
 		mm->up.ksm_migrated(dst, src);
-	folio_ref_unfreeze(src, refs);
+	unfreeze_source(b, s, refs - s->kept);
 	return 0;
 }
 
-static int switch_object(struct object *object, struct folio *dst, struct folio *src)
+static int switch_object(struct batch *b, struct object *object, struct slot *s)
 {
-	unsigned refs = folio_expected_ref_count(src) + 1;
+	struct folio *src = s->src, *dst = s->dst;
+	unsigned refs = folio_expected_ref_count(src) + 1 + s->kept;
 
 	mutex_lock(&object->i_pages_lock);
 	if (!folio_ref_freeze(src, refs)) {
@@ -91,7 +106,7 @@ static int switch_object(struct object *object, struct folio *dst, struct folio 
 	// No way back from here.
 	object_replace_folio(object, dst, src);
 	folio_clear_mapping(src);
-	folio_ref_unfreeze(src, refs - (unsigned)folio_nr(src));
+	unfreeze_source(b, s, refs - s->nr_pages - s->kept);
 	mutex_unlock(&object->i_pages_lock);
 	return 0;
 }
@@ -100,7 +115,7 @@ void folio_migrate_flags(struct folio *dst, struct folio *src)
 {
 	const uint32_t copied = 1u << PG_REFERENCED | 1u << PG_UPTODATE | 1u << PG_WORKINGSET |
 				1u << PG_DIRTY | 1u << PG_YOUNG | 1u << PG_IDLE | 1u << PG_ACTIVE |
-				1u << PG_SWAPBACKED;
+				1u << PG_SWAPBACKED | 1u << PG_ANON_EXCLUSIVE;
 	uint32_t flags = frame_flags(&src->page);
 
 	atomic_fetch_or_explicit(&dst->page.flags, flags & copied, memory_order_acq_rel);
@@ -114,7 +129,9 @@ void folio_migrate_flags(struct folio *dst, struct folio *src)
 
 static void note_deferred(struct slot *s)
 {
-	s->deferred = folio_order(s->src) > 1 && folio_deferred_queued(s->src);
+	if (s->nr_pages <= 2)
+		return;
+	s->deferred = folio_deferred_queued(s->src);
 	s->partially_mapped = s->deferred && folio_test_partially_mapped(s->src);
 }
 
@@ -123,12 +140,12 @@ static void switch_identity(struct batch *b, struct slot *s)
 	struct object *object = folio_object(s->src);
 
 	note_deferred(s);
-	s->error = object ? switch_object(object, s->dst, s->src)
-			  : switch_anon(b, s->dst, s->src);
+	s->error = object ? switch_object(b, object, s) : switch_anon(b, s);
 	if (s->error) {
 		s->why = folio_maybe_pinned(s->src) ? WHY_PINNED : WHY_EXTRA_REFERENCE;
 		return;
 	}
+	s->kept = false;
 	folio_migrate_flags(s->dst, s->src);
 	s->state = SLOT_SWITCHED;
 }
@@ -217,9 +234,8 @@ static int write_out(struct batch *b, struct slot *s, struct object *object)
 	MARK(migrate_write_out);
 	if (s->was_mapped) {
 		mapper_init(&m, b);
-		slot_remap(&m, s->src, s->src);
+		slot_restore(&m, s);
 		(void)mapper_finish(&m);
-		s->was_mapped = false;
 	}
 	err = object->ops->write_folio(object, s->src);
 	return explained(s, WHY_DIRTY_NO_METHOD, err ? -EIO : -EAGAIN);
@@ -292,11 +308,6 @@ static int move_by_method(struct batch *b, struct slot *s)
 
 // ---- Past the point of no return
 
-static bool on_lru(const struct folio *folio)
-{
-	return !folio_test_hugetlb(folio) && !folio_test_movable_type(folio);
-}
-
 static bool counts_isolated(const struct batch *b, const struct folio *src)
 {
 	return on_lru(src) && b->mc->reason != MR_DEMOTION; // there the caller counts
@@ -351,6 +362,17 @@ static void release_later(struct batch *b, struct release *r, struct folio *src)
 	r->folio[r->nr++] = src;
 }
 
+// It has its mappings' references now, or is for its owner to find.
+static void give_target(struct mm_core *mm, struct slot *s)
+{
+	folio_unlock(s->dst);
+	if (folio_test_hugetlb(s->dst))
+		mm->up.hugetlb_putback(s->dst);
+	else
+		folio_put(s->dst);
+	s->dst = NULL;
+}
+
 static void finish(struct batch *b, struct slot *s, struct release *release)
 {
 	struct mm_core *mm = b->mc->mm;
@@ -362,16 +384,35 @@ static void finish(struct batch *b, struct slot *s, struct release *release)
 	}
 	if (folio_test_hugetlb(s->src) && mm->up.hugetlb_moved)
 		mm->up.hugetlb_moved(s->dst, s->src, b->mc->reason);
-	folio_unlock(s->dst);
-	if (folio_test_hugetlb(s->dst))
-		mm->up.hugetlb_putback(s->dst);
-	else
-		folio_put(s->dst);
-	s->dst = NULL;
+	if (s->dst)
+		give_target(mm, s);
 	folio_unlock(s->src);
 	release_later(b, release, s->src);
 	s->state = SLOT_MOVED;
 	s->why = WHY_MOVED;
+}
+
+static bool is_small_mapped(const struct slot *s)
+{
+	return s->state == SLOT_SWITCHED && s->was_mapped && s->nr_pages == 1;
+}
+
+static void remap_all(struct mapper *m, struct batch *b)
+{
+	unsigned end = 0; // slots before it are small ones that were mapped
+
+	for (unsigned i = 0, nr; i < b->nr; i += nr) {
+		struct slot *s = &b->slot[i];
+
+		for (end = max(end, i); end < b->nr && is_small_mapped(&b->slot[end]);)
+			end++;
+		nr = end > i ? run_remap(m, s, end - i) : 0;
+		if (nr)
+			continue;
+		nr = 1;
+		if (s->state == SLOT_SWITCHED && s->was_mapped)
+			slot_remap(m, s->dst, s->src);
+	}
 }
 
 static void land(struct batch *b)
@@ -387,9 +428,7 @@ static void land(struct batch *b)
 			folio_list_add_tail(&lru, b->slot[i].dst);
 	folio_add_lru_many(&lru);
 	mapper_init(&m, b);
-	for (unsigned i = 0; i < b->nr; i++)
-		if (b->slot[i].state == SLOT_SWITCHED && b->slot[i].was_mapped)
-			slot_remap(&m, b->slot[i].dst, b->slot[i].src);
+	remap_all(&m, b);
 	(void)mapper_finish(&m);
 	for (unsigned i = 0; i < b->nr; i++)
 		if (b->slot[i].state == SLOT_SWITCHED)

@@ -23,6 +23,7 @@
 #include "virt/task.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #define LOOKUPS_A_LOCK 512
 
@@ -73,6 +74,8 @@ long move_pages(struct move_request *rq)
 	struct task *target;
 	int err = check_call(rq, &target);
 
+	for (uint64_t i = 0; rq->why && i < rq->count; i++)
+		rq->why[i] = err == -EPERM ? WHY_NO_PERMISSION : WHY_REFUSED;
 	if (err)
 		return err;
 	long ret = with_space(rq, target);
@@ -199,6 +202,16 @@ static int refuse(enum migrate_why *why, enum migrate_why reason, int err)
 	return err;
 }
 
+static void explain_shared(struct mover *mv, uint64_t i, const struct folio *folio)
+{
+	char text[32];
+
+	if (!mv->rq->detail)
+		return;
+	snprintf(text, sizeof text, "mapped %d times", folio_mapcount(folio));
+	mv->rq->detail(i, WHY_SHARED, text, mv->rq->detail_arg);
+}
+
 // 1: the folio is queued. 0: it is on the node already. Else what its status shall be.
 static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 {
@@ -216,8 +229,10 @@ static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 		return err;
 	if ((int)folio_nid(folio) == mv->node)
 		return refuse(why, WHY_ALREADY_THERE, 0);
-	if (!all && folio_likely_mapped_shared(folio))
+	if (!all && folio_likely_mapped_shared(folio)) {
+		explain_shared(mv, i, folio);
 		return refuse(why, WHY_SHARED, -EACCES);
+	}
 	if (isolation_add(&mv->isolation, folio))
 		return refuse(why,
 			folio_test_movable_type(folio) ? WHY_ISOLATION_REFUSED : WHY_NOT_ON_LRU,
@@ -241,6 +256,13 @@ static int read_arrays(struct mover *mv, uint64_t i, int *ret_node)
 		return -EACCES;
 	*ret_node = node;
 	return 0;
+}
+
+static enum migrate_why why_not_to_node(long err)
+{
+	if (err == -EACCES)
+		return WHY_NODE_NOT_ALLOWED;
+	return err == -ENODEV ? WHY_NO_SUCH_NODE : WHY_REFUSED;
 }
 
 // The address has its status at once, and that ends the batch before it. Positive: as flush(), less
@@ -290,8 +312,10 @@ static long move_address(struct mover *mv, uint64_t i, bool *ret_flushed)
 	long err = read_arrays(mv, i, &node);
 
 	*ret_flushed = false;
-	if (err)
+	if (err) {
+		set_why(mv, i, why_not_to_node(err));
 		return err;
+	}
 	if (mv->node != NO_NODE && node != mv->node) {
 		*ret_flushed = true;
 		err = flush(mv, i);

@@ -54,11 +54,15 @@ static int queue_table(struct page_queue *q, struct vma *vma, uint64_t addr, uin
 {
 	struct page_table *table = gather_table(&q->gather, vma->space, vaddr_of(addr));
 
-	if (!table) {
+	while (!table) {
 		table = gather_pmd_table(&q->gather, vma->space, vaddr_of(addr));
 		struct pte e = {0};
 		if (table)
 			e = table_entry(table, pmd_index(vaddr_of(addr)));
+		if (pmd_entry_table(e)) { // a leaf when we looked first: split meanwhile
+			table = gather_table(&q->gather, vma->space, vaddr_of(addr));
+			continue;
+		}
 		if (pte_huge(e))
 			queue_entry(q, vma, e);
 		return q->nr_failed && asks_only(q) ? -EIO : 0;

@@ -38,6 +38,8 @@ static void add_mapping(struct remap *w, unsigned page, struct pte old)
 	bool exclusive = migration_entry_exclusive(old) && !folio_test_ksm(w->dst);
 
 	folio_get(w->dst);
+	if (!exclusive && !pte_huge(old) && frame_test_anon_exclusive(folio_frame(w->dst, page)))
+		frame_clear_anon_exclusive(folio_frame(w->dst, page)); // left by run.c
 	if (pte_huge(old))
 		folio_add_rmap_pmd(w->dst, exclusive && folio_test_anon(w->dst));
 	else if (folio_test_anon(w->dst))
@@ -128,4 +130,13 @@ void slot_remap(struct mapper *m, struct folio *dst, struct folio *src)
 	struct remap w = {.m = m, .dst = dst, .src = src};
 
 	mapper_walk(m, dst, remap_one, &w);
+}
+
+void slot_restore(struct mapper *m, struct slot *s)
+{
+	slot_remap(m, s->src, s->src);
+	if (s->kept)
+		folio_put(s->src);
+	s->kept = false;
+	s->was_mapped = false;
 }

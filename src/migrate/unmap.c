@@ -55,7 +55,7 @@ static void poison(struct unmap *u, const struct place *p)
 
 	MARK(migrate_unmap_poisoned);
 	table_set_entry(p->table, p->index, pte_make(pte_pfn(p->entry), PTE_HWPOISON));
-	gather_clear(&u->m->now->gather, vma_host(p->vma, p->addr), nr);
+	gather_clear(u->m->now, vma_host(p->vma, p->addr), nr);
 	space_rss_add(p->vma->space, u->slot->src, -(long)nr);
 }
 
@@ -67,14 +67,14 @@ static void block(struct unmap *u, const struct place *p)
 	unsigned nr = place_pages(p);
 
 	if (vma_pte_prot(p->vma, p->entry) == MMU_NONE) {
-		gather_clear(&u->m->now->gather, at, nr);
+		gather_clear(u->m->now, at, nr);
 		return;
 	}
 	if (!b->blocked_at)
 		b->blocked_at = clock_now_ns(b->mc->mm->clock);
 	b->blocked_pages += nr;
 	u->slot->tentative = true;
-	gather_block(&u->m->now->gather, at, pte_pfn(p->entry), nr, u->readers);
+	gather_block(u->m->now, at, pte_pfn(p->entry), nr, u->readers);
 }
 
 static void install(struct unmap *u, const struct place *p, struct pte entry)

@@ -129,8 +129,8 @@ static inline void folio_ref_add(struct folio *folio, unsigned n);
 // One less, n less; at zero the folio is freed (it must be unlocked and unmapped by then).
 static inline void folio_put(struct folio *folio);
 static inline void folio_put_many(struct folio *folio, unsigned n);
-// One less of each of nr folios. Small folios with consecutive frames are freed as larger blocks:
-// several times cheaper than one by one.
+// One less of each of nr folios; one that the caller froze is freed. Small folios with consecutive
+// frames are freed as larger blocks: several times cheaper than one by one.
 void folios_put(struct folio **folios, unsigned nr);
 // One more unless there is none (free or frozen).
 must_check bool folio_try_get(struct folio *folio);

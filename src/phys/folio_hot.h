@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The operations of a folio that are done several times for each page that moves: counts, the lock
-// bit, the index. As inline functions they cost a tenth of a move less than as calls. What they mean
-// is said in phys/folio.h, the only file that includes this one; how they wait, in folio_lock.c.
+// bit, the index. As inline functions they cost a tenth of a move less than as calls. What they
+// mean is said in phys/folio.h, the only file that includes this one; how they wait, in
+// folio_lock.c.
 #ifndef GODWIT_PHYS_FOLIO_HOT_H
 #define GODWIT_PHYS_FOLIO_HOT_H
 

@@ -182,7 +182,9 @@ void folios_put(struct folio **folios, unsigned nr)
 
 	for (unsigned i = 0; i < nr; i++) {
 		struct folio *folio = folios[i];
-		if (atomic_fetch_sub_explicit(&folio->page.refcount, 1, memory_order_acq_rel) != 1)
+		bool frozen = !folio_ref_count(folio);
+		if (!frozen && atomic_fetch_sub_explicit(&folio->page.refcount, 1,
+				       memory_order_acq_rel) != 1)
 			continue;
 		if (folio_large(folio) || !run_add(&run, folio))
 			folio_free(folio);

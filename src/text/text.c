@@ -181,6 +181,8 @@ int text_write(struct gw_machine *machine, const char *path, const char *value)
 
 int gw_text(struct gw_machine *machine, const char *path, char **ret_text)
 {
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!machine || !path)
 		return -EINVAL;
 	return text_read(machine, path, ret_text);
@@ -188,6 +190,8 @@ int gw_text(struct gw_machine *machine, const char *path, char **ret_text)
 
 int gw_tunable_set(struct gw_machine *machine, const char *path, const char *value)
 {
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!machine || !path || !value)
 		return -EINVAL;
 	return text_write(machine, path, value);

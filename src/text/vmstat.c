@@ -87,6 +87,8 @@ int gw_vmstat(struct gw_machine *machine, const char *name, int64_t *ret_value)
 {
 	enum vmstat_item item;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!strcmp(name, LAST_LINE)) {
 		*ret_value = 0;
 		return 0;

@@ -2,13 +2,14 @@
 // madvise's words about huge pages.
 //
 //	HUGEPAGE	the flag is set already; khugepaged is to look at the space
-//	COLLAPSE	every aligned 2 MiB of the range is collapsed now, in the caller's thread. Settings
-//			do not count, NOHUGEPAGE does. 0 only if every one is huge in the end, else the
-//			errno of the last failure: -ENOMEM no huge page to be had; -EBUSY too many holes;
+//	COLLAPSE	every aligned 2 MiB of the range is collapsed now, in the caller's thread.
+//			Settings do not count, NOHUGEPAGE does. 0 only if every one is huge in the
+//			end, else the errno of the last failure: -ENOMEM no huge page to be had;
+//			-EBUSY too many holes;
 //			-EAGAIN something was in use, locked or being moved; -EINVAL the rest
 //
-// A range whose failure may pass does not keep the next one from being tried; any other ends the call.
-// Held: nothing; mmap_lock is taken inside. Other words: -EINVAL.
+// A range whose failure may pass does not keep the next one from being tried; any other ends the
+// call. Held: nothing; mmap_lock is taken inside. Other words: -EINVAL.
 #include "thp/thp.h"
 
 #include "virt/object.h"
@@ -60,7 +61,8 @@ static bool may_go_on(enum scan_result result)
 }
 
 // One range; mmap_lock is taken and given up inside.
-static enum scan_result collapse_one(struct collapse *c, struct space *space, uint64_t haddr)
+NO_THREAD_SAFETY_ANALYSIS static enum scan_result collapse_one(
+	struct collapse *c, struct space *space, uint64_t haddr)
 {
 	struct vma *vma = NULL;
 	bool locked = true;

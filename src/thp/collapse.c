@@ -6,12 +6,15 @@
 //	1  a huge folio from the nodes that have most of the pages
 //	2  mmap_lock for reading: is the range still what it was?
 //	3  mmap_lock for writing: nobody faults, maps or unmaps; the same question again
-//	4  rmap lock for writing: nobody walks to these entries. Subscribers are told; the PMD entry is
+//	4  rmap lock for writing: nobody walks to these entries. Subscribers are told; the PMD entry
+//    is
 //	   emptied and the host loses the whole range in one call: from here on accessors wait
 //	5  each page is locked by trylock, its references are recounted, it leaves the LRU. If one
 //	   refuses, the PMD entry comes back with all of them
-//	6  rmap lock given up; contents are copied, holes are zeros; a poisoned page still turns back
-//	7  old pages lose their mappings and references, the leaf is installed, the host gets 512 frames
+//	6  rmap lock given up; contents are copied, holes are zeros; a poisoned page still turns
+//    back
+//	7  old pages lose their mappings and references, the leaf is installed, the host gets 512
+//    frames
 //	   in one call, mmap_lock is given up, and those who waited go on
 //
 // A store is in the old page before step 4 ended, or waits and goes to the new one: none is lost.
@@ -34,8 +37,9 @@
 
 static enum scan_result collapse(struct collapse *c, struct space *space, uint64_t haddr);
 
-enum scan_result collapse_scan_pmd(struct collapse *c, struct vma *vma, uint64_t haddr,
-	bool *ret_locked)
+// *ret_locked says whether mmap_lock is still held: more than the analysis can follow.
+NO_THREAD_SAFETY_ANALYSIS enum scan_result collapse_scan_pmd(
+	struct collapse *c, struct vma *vma, uint64_t haddr, bool *ret_locked)
 {
 	struct space *space = vma->space;
 	enum scan_result result = collapse_look(c, vma, haddr);
@@ -274,7 +278,8 @@ static enum scan_result copy_all(struct range *r)
 	return SCAN_SUCCEED;
 }
 
-// Step 7, the old pages: from the last to the first, so that a large folio goes with its first entry.
+// Step 7, the old pages: from the last to the first, so that a large folio goes with its first
+// entry.
 static void drop_old(struct range *r)
 {
 	mutex_lock(&r->table->lock);

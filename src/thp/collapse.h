@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the looking part and the doing part of a collapse share: which entries may be collapsed, and how
-// many of which kind. Internal to src/thp/.
+// What the looking part and the doing part of a collapse share: which entries may be collapsed, and
+// how many of which kind. Internal to src/thp/.
 #ifndef GODWIT_THP_COLLAPSE_H
 #define GODWIT_THP_COLLAPSE_H
 

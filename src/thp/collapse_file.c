@@ -1,10 +1,327 @@
 // SPDX-License-Identifier: MIT
-// Collapse of an object's pages: 512 slots of its index hold one huge folio afterwards.
+// Collapse of shared memory: 512 slots of an object's index hold one huge folio afterwards.
+//
+//	1  a look: at most max_ptes_none holes, every page on the LRU, unlocked, with no references
+//    but
+//	   those of index and mappings (holes and references are asked again below)
+//	2  mmap_lock is given up; a huge folio from the nodes that have most of the pages, locked
+//	3  each page: locked by trylock, isolated, unmapped everywhere, and then known to nobody but
+//    the
+//	   index; its contents are copied, holes are zeros. From the unmapping on nobody can write
+//	   to it: who finds it by the index waits for its lock, and then sees that it is the
+//	   object's no more. A page that refuses turns all of it back: pages are put back, faults
+//	   map them again
+//	4  under i_pages: the slots hold the huge folio. No way back from here
+//	5  tables of small entries over this range, where vmas map it whole, are empty now and go
+//    away, so
+//	   that the next fault maps a leaf
+//
+// Held by the caller: mmap_lock for reading, given up when the look says yes. Inside: folio locks
+// (512 at once, by trylock but for the new one), rmap locks for reading, page tables, i_pages.
+// What can fail: every enum scan_result but success, with the object as it was before. Only shared
+// memory: files are not collapsed (-EINVAL by SCAN_VMA_CHECK long before).
 #include "thp/collapse.h"
 
-enum scan_result collapse_scan_object(struct collapse *c maybe_unused, struct vma *vma maybe_unused,
-	uint64_t haddr maybe_unused, bool *ret_locked)
+#include "base/mark.h"
+#include "base/vmstat.h"
+#include "phys/lru.h"
+#include "virt/fault.h"
+#include "virt/gather.h"
+#include "virt/object.h"
+#include "virt/rmap.h"
+#include "virt/rss.h"
+#include "virt/vma.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct work {
+	struct collapse *c;
+	struct mm_core *mm;
+	struct object *object;
+	uint64_t pgoff;
+	struct folio *new;
+	struct folio *old[PTRS_PER_TABLE]; // locked, isolated; NULL: a hole
+	unsigned nr; // slots gone through
+};
+
+// ---- The look
+
+static enum scan_result look_at_folio(struct collapse *c, struct object *object,
+	struct folio *folio, uint64_t pgoff)
 {
+	c->node_load[folio_nid(folio)]++;
+	if (folio_order(folio) == PMD_ORDER)
+		return folio_index(folio) == pgoff ? SCAN_PTE_MAPPED_HUGEPAGE : SCAN_PAGE_COMPOUND;
+	if (folio_large(folio))
+		return SCAN_PAGE_COMPOUND;
+	if (!folio_test_lru(folio))
+		return SCAN_PAGE_LRU;
+	// One reference is the look's own.
+	if (folio_ref_count(folio) != folio_expected_ref_count(folio) + 1)
+		return SCAN_PAGE_COUNT;
+	return folio_object(folio) == object ? SCAN_SUCCEED : SCAN_TRUNCATED;
+}
+
+static enum scan_result look(struct collapse *c, struct object *object, uint64_t pgoff,
+	unsigned *ret_present)
+{
+	enum scan_result result = SCAN_SUCCEED;
+	unsigned present = 0;
+
+	for (unsigned i = 0; i < MAX_NODES; i++)
+		c->node_load[i] = 0;
+	for (unsigned i = 0; i < PTRS_PER_TABLE && result == SCAN_SUCCEED; i++) {
+		struct folio *folio = object_find(object, pgoff + i);
+
+		if (!folio)
+			continue;
+		present++;
+		result = look_at_folio(c, object, folio, pgoff);
+		folio_put(folio);
+	}
+	*ret_present = present;
+	if (result == SCAN_SUCCEED && c->khugepaged &&
+		PTRS_PER_TABLE - present > thp_setting(c->thp, SET_MAX_PTES_NONE)) {
+		vm_event(c->thp->mm->stat, VM_THP_SCAN_EXCEED_NONE_PTE);
+		result = SCAN_EXCEED_NONE_PTE;
+	}
+	return result;
+}
+
+// ---- One page
+
+static void unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio)
+{
+	unsigned index = pte_index(vaddr_of(addr));
+	struct pte e = table_entry(g->table, index);
+
+	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(folio).n)
+		return;
+	table_set_entry(g->table, index, (struct pte){0});
+	gather_clear(g, vma_host(vma, addr), 1);
+	(void)gather_flush(g);
+	if (e.v & PTE_DIRTY)
+		folio_mark_dirty(folio);
+	folio_remove_rmap(folio, 0, 1);
+	space_rss_add(vma->space, folio, -1);
+	folio_put(folio); // not the last
+}
+
+static bool unmap_here(const struct rmap_range *range, void *arg)
+{
+	struct vma *vma = range->vma;
+	struct gather g;
+
+	mm_notify_start(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
+	gather_init(&g, vma->space->mm);
+	if (gather_table(&g, vma->space, vaddr_of(range->addr)))
+		unmap_entry(&g, vma, range->addr, arg);
+	(void)gather_finish(&g);
+	mm_notify_end(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
+	return true;
+}
+
+// Locked, with a reference of ours, which becomes the isolation's on success.
+static enum scan_result take_locked(struct work *w, struct folio *folio, unsigned i)
+{
+	if (folio_object(folio) != w->object || folio_index(folio) != w->pgoff + i)
+		return SCAN_TRUNCATED;
+	if (folio_large(folio))
+		return SCAN_PAGE_COMPOUND;
+	if (!folio_test_uptodate(folio))
+		return SCAN_FAIL;
+	if (folio_test_writeback(folio))
+		return SCAN_PAGE_COUNT;
+	if (!folio_isolate_lru(folio))
+		return SCAN_DEL_PAGE_LRU;
+	folio_count_isolated(folio);
+	(void)rmap_walk(folio, unmap_here, folio, false);
+	// The index's, the isolation's, ours.
+	if (!folio_mapped(folio) && folio_ref_count(folio) == 3) {
+		folio_put(folio);
+		return SCAN_SUCCEED;
+	}
+	folio_uncount_isolated(folio);
+	folio_putback_lru(folio);
+	return SCAN_PAGE_COUNT;
+}
+
+static enum scan_result take_page(struct work *w, unsigned i)
+{
+	struct folio *folio = object_find(w->object, w->pgoff + i);
+	enum scan_result result;
+
+	w->old[i] = NULL;
+	if (!folio)
+		return SCAN_SUCCEED;
+	if (!folio_trylock(folio)) {
+		folio_put(folio);
+		return SCAN_PAGE_LOCK;
+	}
+	result = take_locked(w, folio, i);
+	if (result == SCAN_SUCCEED) {
+		w->old[i] = folio;
+		return result;
+	}
+	folio_unlock(folio);
+	folio_put(folio);
+	return result;
+}
+
+static void copy_page(struct work *w, unsigned i)
+{
+	char *to = folio_bytes(w->mm, w->new, i);
+
+	if (w->old[i])
+		memcpy(to, folio_bytes(w->mm, w->old[i], 0), PAGE_SIZE);
+	else
+		memset(to, 0, PAGE_SIZE);
+}
+
+// ---- All of them
+
+static void put_back(struct work *w)
+{
+	for (unsigned i = w->nr; i-- > 0;) {
+		struct folio *folio = w->old[i];
+
+		if (!folio)
+			continue;
+		folio_unlock(folio);
+		folio_uncount_isolated(folio);
+		folio_putback_lru(folio);
+	}
+}
+
+// The old pages have lost their slots; who waits for their locks still has a reference.
+static void drop_old(struct work *w)
+{
+	bool dirty = false;
+
+	for (unsigned i = 0; i < PTRS_PER_TABLE; i++) {
+		struct folio *folio = w->old[i];
+
+		if (!folio)
+			continue;
+		dirty |= folio_test_clear_dirty(folio);
+		folio_unlock(folio);
+		folio_uncount_isolated(folio);
+		folio_put_many(folio, 2);
+	}
+	if (dirty)
+		folio_mark_dirty(w->new);
+	folio_add_lru(w->new);
+}
+
+static enum scan_result fill_slots(struct work *w)
+{
+	int err;
+
+	folio_set_uptodate(w->new);
+	err = object_collapse_folios(w->object, w->pgoff, w->old, w->new);
+	return err == -EEXIST ? SCAN_PAGE_FILLED : err ? SCAN_STORE_FAILED : SCAN_SUCCEED;
+}
+
+static enum scan_result replace(struct work *w)
+{
+	enum scan_result result = SCAN_SUCCEED;
+
+	for (w->nr = 0; w->nr < PTRS_PER_TABLE; w->nr++) {
+		result = take_page(w, w->nr);
+		if (result != SCAN_SUCCEED)
+			break;
+		copy_page(w, w->nr);
+	}
+	if (result == SCAN_SUCCEED)
+		result = fill_slots(w);
+	if (result != SCAN_SUCCEED) {
+		MARK(collapse_file_turned_back);
+		put_back(w);
+		return result;
+	}
+	drop_old(w);
+	return SCAN_SUCCEED;
+}
+
+// ---- Tables that only small entries needed
+
+static void retract_table(struct vma *vma, uint64_t haddr)
+{
+	struct space *space = vma->space;
+	struct page_table *pmd = pmd_table_lock(space, vaddr_of(haddr));
+	struct page_table *table = pmd
+		? pmd_entry_table(table_entry(pmd, pmd_index(vaddr_of(haddr)))) : NULL;
+	bool empty = false;
+
+	if (table) {
+		mutex_lock_nested(&table->lock);
+		empty = !table->nr_used;
+		if (empty)
+			pmd_install_table(pmd, pmd_index(vaddr_of(haddr)), NULL);
+		mutex_unlock(&table->lock);
+	}
+	if (pmd)
+		page_table_unlock(pmd);
+	if (empty)
+		page_table_free(space, table);
+}
+
+static bool retract_here(const struct rmap_range *range, void *arg)
+{
+	(void)arg;
+	if (range->nr_pages == PTRS_PER_TABLE && !(range->addr & ~PMD_MASK))
+		retract_table(range->vma, range->addr);
+	return true;
+}
+
+static enum scan_result collapse_object(struct collapse *c, struct object *object, uint64_t pgoff)
+{
+	struct work *w = meta_new(struct work);
+	enum scan_result result;
+
+	if (!w)
+		return SCAN_FAIL;
+	*w = (struct work){.c = c, .mm = object->mm, .object = object, .pgoff = pgoff};
+	result = collapse_alloc(c, &w->new);
+	if (result == SCAN_SUCCEED) {
+		folio_lock(w->new);
+		result = replace(w);
+		if (result == SCAN_SUCCEED)
+			(void)rmap_walk(w->new, retract_here, NULL, false);
+		folio_unlock(w->new);
+		folio_put(w->new); // the index has its own
+	}
+	meta_delete(w);
+	return result;
+}
+
+NO_THREAD_SAFETY_ANALYSIS enum scan_result collapse_scan_object(
+	struct collapse *c, struct vma *vma, uint64_t haddr, bool *ret_locked)
+{
+	struct space *space = vma->space;
+	struct object *object = vma->object;
+	uint64_t pgoff = vma_pgoff(vma, haddr);
+	unsigned present;
+	enum scan_result result = look(c, object, pgoff, &present);
+
 	*ret_locked = true;
-	return SCAN_FAIL;
+	trace_event(space->mm->trace, mm_khugepaged_scan_file, .mm = (uintptr_t)space,
+		.filename = object->name ? object->name : "", .present = present, .swap = 0,
+		.result = result);
+	if (result == SCAN_PTE_MAPPED_HUGEPAGE &&
+		collapse_pmd_state(space, haddr) == SCAN_PMD_MAPPED)
+		return SCAN_PMD_MAPPED;
+	if (result != SCAN_SUCCEED)
+		return result;
+	object_get(object);
+	*ret_locked = false;
+	read_unlock(&space->mmap_lock);
+	result = collapse_object(c, object, pgoff);
+	trace_event(space->mm->trace, mm_khugepaged_collapse_file, .mm = (uintptr_t)space,
+		.index = pgoff, .addr = haddr, .is_shmem = 1,
+		.filename = object->name ? object->name : "", .nr = PTRS_PER_TABLE,
+		.result = result);
+	object_put(object);
+	return result;
 }

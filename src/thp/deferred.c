@@ -2,9 +2,10 @@
 // Splitting on request and under pressure.
 //
 //	thp_shrink_deferred()	memory is wanted: folios of a node's deferred queue. One that lost
-//				mappings is split, which frees the pages that nobody maps; one that was
-//				queued when it was new is split when it is underused, that is, more of its
-//				pages are all zeros than max_ptes_none allows, and left alone otherwise
+//				mappings is split, which frees the pages that nobody maps; one that
+//				was queued when it was new is split when it is underused, that is,
+//				more of its pages are all zeros than max_ptes_none allows, and left
+//				alone otherwise
 //	thp_split_range()	sys/kernel/debug/split_huge_pages: what a task has in a range
 //	thp_split_all()		the same file: everything
 //
@@ -70,10 +71,9 @@ unsigned thp_shrink_deferred(struct thp *thp, unsigned nid, unsigned max)
 {
 	struct node *node = phys_node(thp->mm->phys, nid);
 	struct folio *folio[SHRINK_BATCH];
-	unsigned split = 0;
+	unsigned left = node ? (unsigned)node_deferred_length(node) : 0, split = 0;
 
-	for (unsigned left = node ? (unsigned)node_deferred_length(node) : 0, n; left && split < max;
-		left -= n) {
+	for (unsigned n; left && split < max; left -= n) {
 		n = node_deferred_take(node, folio, min(left, (unsigned)SHRINK_BATCH));
 		if (!n)
 			break;

@@ -3,10 +3,11 @@
 //
 //	thp_huge_fault()	nothing is at the PMD entry: one leaf for the whole 2 MiB
 //		read, use_zero_page	the huge zero page, which costs nothing
-//		else			a zeroed folio by policy; none to be had: counted, small pages
+//		else			a zeroed folio by policy; none to be had: counted, small
+//					pages
 //		shared memory		the object's huge folio, made when the object allows it
-//	thp_large_fault()	a write where small entries stand or must stand: the largest order that is
-//				enabled, fits, and whose entries are all empty
+//	thp_large_fault()	a write where small entries stand or must stand: the largest order
+//				that is enabled, fits, and whose entries are all empty
 //
 // The huge zero page is the engine's zero page, which is a run of 512 frames where memory allows; a
 // machine without such a run gives real pages instead.
@@ -294,8 +295,8 @@ int thp_large_fault(struct vma *vma, struct task *task, uint64_t addr)
 	for (unsigned order; orders && (order = choose_order(vma, addr, orders));
 		orders &= (1u << order) - 1) {
 		uint64_t base = ALIGN_DOWN(addr, PAGE_SIZE << order);
-		struct folio *folio = folio_alloc_vma(thp_fault_gfp(thp, vma) | GFP_ZERO, order, vma,
-			base, task);
+		struct folio *folio = folio_alloc_vma(thp_fault_gfp(thp, vma) | GFP_ZERO, order,
+			vma, base, task);
 
 		thp_count(thp, order, folio ? STAT_ANON_FAULT_ALLOC : STAT_ANON_FAULT_FALLBACK);
 		if (!folio)

@@ -2,17 +2,18 @@
 // khugepaged: finds ranges whose small pages would do better as one huge page.
 //
 // Spaces join its list at their first fault or advice that could give a huge page, at a fork of one
-// that has joined, and leave it when they end. A step looks at one space, from where the cursor stands:
-// mmap_lock is only tried; where it is busy, the cursor goes on to the next space. One vma costs 1 of
-// the pages_to_scan of a run, one range 512. A collapse gives up mmap_lock and so ends the step. At
-// the end of the list full_scans rises and the cursor begins anew, at most twice a run. When a huge
-// page cannot be had, the daemon sleeps alloc_sleep once, and the second time the run ends.
+// that has joined, and leave it when they end. A step looks at one space, from where the cursor
+// stands: mmap_lock is only tried; where it is busy, the cursor goes on to the next space. One vma
+// costs 1 of the pages_to_scan of a run, one range 512. A collapse gives up mmap_lock and so ends
+// the step. At the end of the list full_scans rises and the cursor begins anew, at most twice a
+// run. When a huge page cannot be had, the daemon sleeps alloc_sleep once, and the second time the
+// run ends.
 //
-// The daemon is a thread that exists while some size is enabled; it sleeps by the machine's clock, so a
-// manual clock drives it. khugepaged_scan_full() does the same work in the caller's thread.
+// The daemon is a thread that exists while some size is enabled; it sleeps by the machine's clock,
+// so a manual clock drives it. khugepaged_scan_full() does the same work in the caller's thread.
 //
-// Locks: `lock` while a run goes on (below mmap_lock); slots_lock, short, for the list and the cursor.
-// A space is held by reference while it is looked at; one that is ending is passed over.
+// Locks: `lock` while a run goes on (below mmap_lock); slots_lock, short, for the list and the
+// cursor. A space is held by reference while it is looked at; one that is ending is passed over.
 // What can fail: a slot's memory; then the space is not looked at.
 #include "thp/thp.h"
 
@@ -92,8 +93,8 @@ void thp_space_forked(struct space *child, struct space *parent)
 		khugepaged_enter(child->mm->thp, child);
 }
 
-// The space at the cursor with a reference, the first or next one if `advance`; NULL: the end of the
-// list, or nobody is on it.
+// The space at the cursor with a reference, the first or next one if `advance`; NULL: the end of
+// the list, or nobody is on it.
 static struct space *cursor_space(struct khugepaged *kd, bool advance)
 {
 	struct space *space = NULL;
@@ -163,7 +164,7 @@ static bool scan_vma(struct run *run, struct vma *vma)
 }
 
 // true: the space is done with.
-static bool scan_space(struct run *run, struct space *space)
+NO_THREAD_SAFETY_ANALYSIS static bool scan_space(struct run *run, struct space *space)
 {
 	struct khugepaged *kd = run->kd;
 	struct vma *vma;

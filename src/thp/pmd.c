@@ -2,17 +2,18 @@
 // A leaf of the PMD level becomes a table of 512 entries; the folio stays whole.
 //
 //	leaf				becomes
-//	anonymous			512 entries with its bits; references and mapcounts go from the
-//					whole to the pages, each of which is exclusive if the whole was
+//	anonymous			512 entries with its bits; references and mapcounts go from
+//					the whole to the pages, each of which is exclusive if the
+//					whole was
 //	huge zero page			512 entries of the zero page
 //	migration entry			512 migration entries of the same kind
 //	object				nothing: faults bring back what is needed
 //
-// The host keeps its translations: 512 frames in a row are the same to it, however the engine counts
-// them. Only for an object they go.
+// The host keeps its translations: 512 frames in a row are the same to it, however the engine
+// counts them. Only for an object they go.
 //
-// Held: mmap_lock in any way, or the rmap lock of what is mapped there; the PMD table's lock is taken,
-// and within it that of the new table. thp_split_pmd counts as it succeeds.
+// Held: mmap_lock in any way, or the rmap lock of what is mapped there; the PMD table's lock is
+// taken, and within it that of the new table. thp_split_pmd counts as it succeeds.
 // What can fail: no memory for the table, -ENOMEM, with nothing changed.
 #include "thp/thp.h"
 

@@ -7,14 +7,15 @@
 //		3  orders for which no aligned range fits in the vma drop out (first touches look at
 //		   their own range themselves)
 //		4  shared memory: its own setting decides
-//		5  private anonymous memory: enabled, and each size's own file; MADV_COLLAPSE does not ask
+//		5  private anonymous memory: enabled, and each size's own file; MADV_COLLAPSE does
+//     not ask
 //		   them; then an anon_vma must exist, but for first touches and smaps
 //		6  files: none
 //	thp_fault_gfp()		how hard a first touch tries
 //
 // A size's file says "inherit" when the word of the whole counts. Only the size of a PMD does at
-// first; all others begin as "never". The whole begins as "never" too: a machine has huge pages when
-// somebody asks for them.
+// first; all others begin as "never". The whole begins as "never" too: a machine has huge pages
+// when somebody asks for them.
 //
 // Locks: none; each setting is one word. mmap_lock of the vma is the caller's.
 #include "thp/thp.h"

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: MIT
-// Splitting a folio: 2^order frames become folios of a smaller order, while everything that maps them
-// goes on.
+// Splitting a folio: 2^order frames become folios of a smaller order, while everything that maps
+// them goes on.
 //
 //	1  leaves of the PMD level become tables (pmd.c)
 //	2  nobody but mappings, index and the caller may refer to it: else -EAGAIN
 //	3  it leaves all page tables: anonymous by migration entries, others plainly
 //	4  its count is frozen; failing that, the entries come back, -EAGAIN
-//	5  it leaves the deferred queue and is dissolved; pieces take flags, mapping, index, slots and a
+//	5  it leaves the deferred queue and is dissolved; pieces take flags, mapping, index, slots
+//    and a
 //	   place behind the head on its LRU list. No way back from here
 //	6  pieces get their references, anonymous ones their entries
-//	7  pieces beyond the end of an object are dropped; the others are unlocked and given up, or handed
+//	7  pieces beyond the end of an object are dropped; the others are unlocked and given up, or
+//    handed
 //	   to the caller as isolated as the head is
 //
 // What can fail, and then the folio is as before (but perhaps without its leaves): -EBUSY: the zero
-// page, under writeback, of no object any more, mapped by nobody though anonymous (then no anon_vma is
-// sure to exist); -EINVAL: a new order that cannot be; -EAGAIN: in use by others, pinned; -ENOMEM.
+// page, under writeback, of no object any more, mapped by nobody though anonymous (then no anon_vma
+// is sure to exist); -EINVAL: a new order that cannot be; -EAGAIN: in use by others, pinned;
+// -ENOMEM.
 //
 // Locks: the folio's by the caller; rmap and page-table locks inside, i_pages for an object, LRU.
 #include "thp/thp.h"
@@ -275,7 +278,8 @@ static void list_pieces(struct split *s)
 	}
 }
 
-static int freeze_and_dissolve(struct split *s)
+// The index's lock only where there is an index.
+NO_THREAD_SAFETY_ANALYSIS static int freeze_and_dissolve(struct split *s)
 {
 	unsigned per_piece = 1 + (s->object ? 1u << s->new_order : 0);
 	unsigned refs = 1 + (s->object ? 1u << s->order : 0);

@@ -8,6 +8,7 @@
 //	pmd.c		a leaf becomes a table; its folio stays whole
 //	split.c		a folio becomes smaller ones
 //	deferred.c	folios that lost pages are split when memory is wanted
+//	collapse_look.c	is a range worth it?
 //	collapse.c	small pages of a 2 MiB range become one folio
 //	collapse_file.c	the same for pages of an object
 //	khugepaged.c	the scanner that finds such ranges
@@ -40,7 +41,14 @@ enum thp_defrag {
 	DEFRAG_NEVER
 };
 enum thp_size_enabled { SIZE_ALWAYS, SIZE_INHERIT, SIZE_MADVISE, SIZE_NEVER };
-enum thp_shmem { SHMEM_ALWAYS, SHMEM_WITHIN_SIZE, SHMEM_ADVISE, SHMEM_NEVER, SHMEM_DENY, SHMEM_FORCE };
+enum thp_shmem {
+	SHMEM_ALWAYS,
+	SHMEM_WITHIN_SIZE,
+	SHMEM_ADVISE,
+	SHMEM_NEVER,
+	SHMEM_DENY,
+	SHMEM_FORCE
+};
 enum thp_size_shmem {
 	SIZE_SHMEM_ALWAYS,
 	SIZE_SHMEM_INHERIT,
@@ -92,7 +100,7 @@ struct khugepaged_slot {
 
 struct khugepaged {
 	struct mutex lock;	 // rank MACHINE (a space may end under it), letter K
-	struct mutex slots_lock; // rank SCAN_SLOTS: the list and the cursor, taken under mmap_lock too
+	struct mutex slots_lock; // rank SCAN_SLOTS: the list and the cursor; under mmap_lock too
 	struct list_head slots;		// slots_lock
 	struct khugepaged_slot *cursor; // slots_lock: the space it is in, or NULL: before the first
 	uint64_t address;		// K: where in that space
@@ -168,8 +176,9 @@ bool thp_eligible(const struct vma *);
 
 // ---- Leaves (fault.c)
 
-// A new anonymous huge folio where `seen` still stands at the PMD entry of haddr: rmap, LRU, resident
-// pages, then the host. The caller's reference becomes the leaf's. 0, -EEXIST (the entry changed),
+// A new anonymous huge folio where `seen` still stands at the PMD entry of haddr: rmap, LRU,
+// resident pages, then the host. The caller's reference becomes the leaf's. 0, -EEXIST (the entry
+// changed),
 // -ENOMEM. mmap_lock held.
 int thp_map_anon_leaf(struct vma *, uint64_t haddr, struct pte seen, struct folio *);
 // A zeroed huge folio for a first touch, by policy; counted. NULL: none to be had.
@@ -177,11 +186,11 @@ struct folio *thp_alloc_for_fault(struct vma *, struct task *, uint64_t haddr);
 
 // ---- Splitting
 
-// The folio becomes folios of new_order (0, or 2 and more below its own). Locked, with one reference
-// of the caller's. See mm->up.split_folio. -EINVAL: a new order that cannot be.
+// The folio becomes folios of new_order (0, or 2 and more below its own). Locked, with one
+// reference of the caller's. See mm->up.split_folio. -EINVAL: a new order that cannot be.
 int thp_split_folio_to(struct folio *, unsigned new_order, struct folio_list *tails);
-// debugfs: folios mapped in [start, end) of a task's space become folios of new_order. How many were
-// split, or -ESRCH, -EINVAL.
+// debugfs: folios mapped in [start, end) of a task's space become folios of new_order. How many
+// were split, or -ESRCH, -EINVAL.
 int thp_split_range(struct thp *, int pid, uint64_t start, uint64_t end, unsigned new_order);
 // Every folio of the machine. How many were split.
 int thp_split_all(struct thp *);
@@ -200,7 +209,8 @@ struct collapse {
 
 // The range of one PMD at haddr, mmap_lock of the space held for reading. *ret_locked false: it was
 // given up, and vmas may have changed.
-enum scan_result collapse_scan_pmd(struct collapse *, struct vma *, uint64_t haddr, bool *ret_locked);
+enum scan_result collapse_scan_pmd(struct collapse *, struct vma *, uint64_t haddr,
+	bool *ret_locked);
 enum scan_result collapse_scan_object(struct collapse *, struct vma *, uint64_t haddr,
 	bool *ret_locked);
 // A huge folio by the node loads that a scan counted; SCAN_SUCCEED or why not.

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 // A write (or the wish to own the page, before a pin) where a huge leaf is read-only.
 //
-//	huge zero page		a real huge page; none to be had: 512 small entries, one of which is written
+//	huge zero page		a real huge page; none to be had: 512 small entries, one of which is
+//				written
 //	shared mapping		the folio is dirty, the leaf writable
 //	exclusive		the leaf becomes writable: nobody else has it
 //	nobody else is left	the same, and it is exclusive again
 //	else			the leaf becomes 512 entries, one of which is copied
 //
-// "Nobody else" is one reference, the leaf's, beside our own, seen with the folio locked: then nobody
-// can come to share it meanwhile.
+// "Nobody else" is one reference, the leaf's, beside our own, seen with the folio locked: then
+// nobody can come to share it meanwhile.
 //
 // Locks: mmap_lock for reading, by the caller; folio lock, then the PMD table's.
 // What can fail: -ENOMEM for a table.

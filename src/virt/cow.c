@@ -50,8 +50,8 @@ int fault_write_protected(struct fault *f, struct pte seen)
 	return err;
 }
 
-// An anonymous folio that others once shared, and that only this entry and we still refer to. Locked
-// when true, so that nobody can start to share it again.
+// An anonymous folio that others once shared, and that only this entry and we still refer to.
+// Locked when true, so that nobody can start to share it again.
 static bool can_reuse(struct folio *folio)
 {
 	if (!folio_test_anon(folio) || folio_test_ksm(folio) || folio_large(folio) ||

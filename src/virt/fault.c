@@ -107,7 +107,8 @@ static int pmd_fault(struct fault *f, bool *ret_served)
 
 	if (pmd) {
 		e = table_entry(pmd, pmd_index(vaddr_of(f->addr)));
-		if (pte_present(e) && pte_huge(e) && (pte_writable(e) || !fault_wants_own_page(f))) {
+		if (pte_present(e) && pte_huge(e) &&
+			(pte_writable(e) || !fault_wants_own_page(f))) {
 			err = translate_again(f, e, f->addr & PMD_MASK, PTRS_PER_TABLE);
 			*ret_served = true;
 		}
@@ -212,8 +213,8 @@ int fault_install(struct fault *f, const struct fault_install *in)
 		page_table_unlock(table);
 		return FAULT_AGAIN;
 	}
-	// Everything before the host's translation: with it the accessor runs, and what it does next
-	// (ask for a move, say) must find the page complete.
+	// Everything before the host's translation: with it the accessor runs, and what it does
+	// next (ask for a move, say) must find the page complete.
 	if (in->is_new_anon)
 		fault_add_new_anon(f, in->folio);
 	else if (in->folio && folio_test_anon(in->folio))

@@ -25,6 +25,10 @@ struct pfn zero_pfn(struct mm_core *mm, uint64_t addr)
 
 struct folio *fault_alloc(struct fault *f, bool zeroed)
 {
+	struct folio *folio = fault_near_limit(f) ? fault_alloc_near(f) : NULL;
+
+	if (folio)
+		return folio;
 	return folio_alloc_vma(GFP_HIGHUSER_MOVABLE | (zeroed ? GFP_ZERO : 0), 0, f->vma, f->addr,
 		f->task);
 }

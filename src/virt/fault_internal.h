@@ -40,9 +40,9 @@ int fault_object(struct fault *);
 // cow.c: write to (or wish to own) a page that is mapped read-only.
 int fault_write_protected(struct fault *, struct pte seen);
 
-// Put `new` where `seen` still stands (page-table lock taken inside), with rmap, LRU and rss, and make
-// the host agree. The caller's reference becomes the entry's on success.
-// 0, FAULT_AGAIN (the entry changed), -ENOMEM.
+// Put `new` where `seen` still stands (page-table lock taken inside), with rmap, LRU and rss, and
+// make the host agree. The caller's reference becomes the entry's on success. 0, FAULT_AGAIN (the
+// entry changed), -ENOMEM.
 struct fault_install {
 	struct pte seen, new;
 	struct folio *folio; // NULL: the zero page
@@ -54,8 +54,13 @@ int fault_install(struct fault *, const struct fault_install *);
 
 // The pfn that stands for zeros at this address.
 struct pfn zero_pfn(struct mm_core *, uint64_t addr);
-// A frame for this address by policy, zeroed or not; NULL and the reason counted when there is none.
+// A frame for this address by policy, zeroed or not; NULL and the reason counted when there is
+// none.
 struct folio *fault_alloc(struct fault *, bool zeroed);
+// fault_near.c: host mappings run short; a frame next to that of the neighbours, zeroed, whatever
+// the policy; NULL when there is none.
+bool fault_near_limit(const struct fault *);
+struct folio *fault_alloc_near(struct fault *);
 // The new folio of this address gets its rmap and its place on the LRU. Page-table lock held.
 void fault_add_new_anon(struct fault *, struct folio *);
 // Bytes of one page from one frame to another, through the direct map.

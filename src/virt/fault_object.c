@@ -117,7 +117,8 @@ static int private_write_fault(struct fault *f, struct folio *folio, unsigned pa
 }
 
 // Map one cached neighbour; the page-table lock is held, so everything here is a try.
-static void map_neighbour(struct fault *f, struct gather *g, struct page_table *table, uint64_t addr)
+static void map_neighbour(
+	struct fault *f, struct gather *g, struct page_table *table, uint64_t addr)
 {
 	struct object *object = f->vma->object;
 	uint64_t pgoff = vma_pgoff(f->vma, addr);

@@ -129,8 +129,8 @@ static int fork_vma(struct fork *k, struct vma *vma)
 
 	if (err)
 		return err;
-	child = vma_create(k->child, vma->start, vma->end, vma->flags & ~(unsigned)VM_LOCKED, region,
-		vma->object, vma->pgoff, vma->policy);
+	child = vma_create(k->child, vma->start, vma->end, vma->flags & ~(unsigned)VM_LOCKED,
+		region, vma->object, vma->pgoff, vma->policy);
 	if (!child)
 		return -ENOMEM;
 	err = anon_vma_fork(child, vma);
@@ -148,8 +148,8 @@ static int fork_vma(struct fork *k, struct vma *vma)
 enum copied { COPIED, NEEDS_PAGE };
 
 // A private page the child must have of its own, because the parent's is pinned.
-static enum copied copy_now(struct fork *k, struct vma *child, uint64_t addr, struct page_table *table,
-	struct pte e)
+static enum copied copy_now(
+	struct fork *k, struct vma *child, uint64_t addr, struct page_table *table, struct pte e)
 {
 	struct folio *new = k->prealloc;
 
@@ -335,7 +335,8 @@ static int copy_range(struct fork *k, struct vma *child, struct vma *parent)
 		page_table_unlock(to); // it stays: the child's mmap_lock is ours
 		state = copy_table(k, child, parent, &addr, end, to);
 		if (state == NEEDS_PAGE) {
-			k->prealloc = folio_alloc_vma(GFP_HIGHUSER_MOVABLE, 0, parent, addr, k->task);
+			k->prealloc =
+				folio_alloc_vma(GFP_HIGHUSER_MOVABLE, 0, parent, addr, k->task);
 			if (!k->prealloc)
 				return -ENOMEM;
 		}

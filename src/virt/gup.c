@@ -38,28 +38,33 @@ static int take(struct pte e, unsigned subpage, bool own, bool write, struct fol
 	return 0;
 }
 
-// Under the lock of the entry, whichever level it is at.
-static int follow(struct space *space, uint64_t addr, bool own, bool write, struct folio **ret_folio,
-	unsigned *ret_page)
+// Under the lock of the entry, whichever level it is at. A leaf may become a table, and a table a
+// leaf, between the two looks.
+static int follow(struct space *space, uint64_t addr, bool own, bool write,
+	struct folio **ret_folio, unsigned *ret_page)
 {
 	struct vaddr v = vaddr_of(addr);
-	struct page_table *table = pte_table_lock(space, v);
-	int err = -ENOENT;
 
-	if (table) {
-		err = take(table_entry(table, pte_index(v)), 0, own, write, ret_folio, ret_page);
-		page_table_unlock(table);
-		return err;
-	}
-	table = pmd_table_lock(space, v);
-	if (table) {
+	for (;;) {
+		struct page_table *table = pte_table_lock(space, v);
+		int err = -ENOENT;
+
+		if (table) {
+			err = take(table_entry(table, pte_index(v)), 0, own, write, ret_folio,
+				ret_page);
+			page_table_unlock(table);
+			return err;
+		}
+		table = pmd_table_lock(space, v);
+		if (!table)
+			return err;
 		struct pte e = table_entry(table, pmd_index(v));
-
 		if (pte_huge(e))
 			err = take(e, pte_index(v), own, write, ret_folio, ret_page);
 		page_table_unlock(table);
+		if (!pmd_entry_table(e))
+			return err;
 	}
-	return err;
 }
 
 int follow_page(struct space *space, uint64_t addr, struct folio **ret_folio, unsigned *ret_page)
@@ -155,7 +160,8 @@ static int store(struct space *space, uint64_t at, const char *from, uint64_t n)
 	int err = -ENOENT;
 
 	if (table) {
-		err = store_through(space->mm, table_entry(table, pte_index(v)), 0, offset, from, n);
+		err = store_through(
+			space->mm, table_entry(table, pte_index(v)), 0, offset, from, n);
 		page_table_unlock(table);
 		return err;
 	}

@@ -116,21 +116,29 @@ struct locked_elsewhere {
 	bool yes;
 };
 
+// What was a leaf at one look may be a table at the next.
+static struct pte entry_at(struct space *space, struct vaddr v)
+{
+	struct pte e;
+
+	do {
+		struct page_table *table = pte_table_lock(space, v);
+		bool pmd = !table;
+
+		if (pmd)
+			table = pmd_table_lock(space, v);
+		if (!table)
+			return (struct pte){0};
+		e = table_entry(table, pmd ? pmd_index(v) : pte_index(v));
+		page_table_unlock(table);
+	} while (pmd_entry_table(e));
+	return e;
+}
+
 static bool maps(struct space *space, uint64_t addr, struct folio *folio)
 {
-	struct vaddr v = vaddr_of(addr);
-	struct page_table *table = pte_table_lock(space, v);
-	struct pte e = {0};
+	struct pte e = entry_at(space, vaddr_of(addr));
 
-	if (table) {
-		e = table_entry(table, pte_index(v));
-		page_table_unlock(table);
-	} else if ((table = pmd_table_lock(space, v))) {
-		e = table_entry(table, pmd_index(v));
-		page_table_unlock(table);
-		if (!pte_huge(e))
-			e = (struct pte){0};
-	}
 	return pte_present(e) && !pte_zero_page(e) && pfn_folio(pte_pfn(e)) == folio;
 }
 

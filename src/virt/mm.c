@@ -45,6 +45,7 @@ int mm_core_init(struct mm_core *mm)
 	mm->nr_notifiers = 0;
 	mm->next_pid = 1;
 	atomic_store(&mm->tunables.fault_around_bytes, 64ul << 10);
+	mm->phys->mm = mm;
 	return take_zero_page(mm);
 }
 

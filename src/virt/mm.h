@@ -54,8 +54,8 @@ struct mm_upcalls {
 	// A fault in an empty PMD range; >0 it mapped a huge page, 0 fall back to small pages,
 	// <0 errno.
 	int (*huge_fault)(struct vma *, struct task *, uint64_t addr, bool write);
-	// First write to anonymous memory where there is a table already or no PMD leaf could be had:
-	// >0 a large folio was mapped around addr by small entries, 0 a single page, <0 errno.
+	// First write to anonymous memory where there is a table already or no PMD leaf could be
+	// had: >0 a large folio was mapped around addr by small entries, 0 a single page, <0 errno.
 	int (*large_fault)(struct vma *, struct task *, uint64_t addr);
 	// A write to a read-only huge page; 0 served, 1 split, retry as small pages, <0 errno.
 	int (*huge_wp_fault)(struct vma *, struct task *, uint64_t addr);
@@ -72,13 +72,14 @@ struct mm_upcalls {
 	// Split the PMD leaf at addr into 512 entries (the folio stays whole). mmap_lock or rmap
 	// held.
 	int (*split_huge_pmd)(struct vma *, uint64_t addr);
-	// Split a huge folio; locked, one caller reference. Tails are unlocked, and put on `tails` (with
-	// the head's isolation: a reference, counted) when the head is isolated, else on the LRU.
+	// Split a huge folio; locked, one caller reference. Tails are unlocked, and put on `tails`
+	// (with the head's isolation: a reference, counted) when the head is isolated, else on the
+	// LRU.
 	// -EBUSY: in use by others, -EAGAIN: something is locked.
 	int (*split_folio)(struct folio *, struct folio_list *tails);
-	// A folio of a pool: off its active list with a reference, or false; back on it, putting the
-	// reference; a folio to move src to (allowed empty: any node), or NULL; src became dst: pool
-	// counts and the temporary mark follow.
+	// A folio of a pool: off its active list with a reference, or false; back on it, putting
+	// the reference; a folio to move src to (allowed empty: any node), or NULL; src became dst:
+	// pool counts and the temporary mark follow.
 	bool (*hugetlb_isolate)(struct folio *);
 	void (*hugetlb_putback)(struct folio *);
 	struct folio *(*hugetlb_target)(struct folio *src, int nid, struct nodemask allowed,
@@ -136,13 +137,14 @@ struct mm_core {
 	struct list_head pins; // struct pin.node
 	int next_pid;
 	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
-	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that neighbours
-	// that map it merge into one host mapping. One page to the engine.
+	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that
+	// neighbours that map it merge into one host mapping. One page to the engine.
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
 	struct host_waits host_waits;
 	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
 	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
+	_Atomic uint64_t faults_near_limit; // placed by neighbour: host mappings were short
 };
 
 // An access arrived that will sleep in the host if its page is moving; it did not sleep after all;

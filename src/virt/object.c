@@ -32,15 +32,6 @@
 
 // ---- Finding and filling
 
-struct object *folio_object(const struct folio *folio)
-{
-	uint32_t raw = folio_mapping_raw(folio);
-
-	if ((raw & 3) != MAPPING_OBJECT || !raw)
-		return NULL;
-	return meta_pointer(raw >> 2);
-}
-
 // The index's own reference keeps the folio alive while i_pages is held; a folio frozen by somebody
 // who does not hold i_pages must not be here.
 static struct folio *find_get(struct object *object, uint64_t pgoff)
@@ -202,6 +193,50 @@ void object_remove_folio(struct folio *folio)
 		count_pages(object, folio, -1);
 	mutex_unlock(&object->i_pages_lock);
 	folio_put_many(folio, nr);
+}
+
+// Holes first, which may need memory; then nothing can fail.
+static int fill_holes(struct object *object, uint64_t pgoff, struct folio **old, struct folio *new)
+{
+	unsigned i, nr = (unsigned)folio_nr(new);
+	int err = 0;
+
+	for (i = 0; i < nr && !err; i++)
+		if (!old[i])
+			err = page_index_insert(object->pages, pgoff + i, 1, new);
+	if (!err)
+		return 0;
+	while (i-- > 0)
+		if (!old[i] && page_index_find(object->pages, pgoff + i) == new)
+			page_index_remove(object->pages, pgoff + i, 1);
+	return err;
+}
+
+int object_collapse_folios(struct object *object, uint64_t pgoff, struct folio **old,
+	struct folio *new)
+{
+	unsigned nr = (unsigned)folio_nr(new);
+
+	mutex_lock(&object->i_pages_lock);
+	int err = fill_holes(object, pgoff, old, new);
+	for (unsigned i = 0; i < nr && !err; i++) {
+		if (!old[i]) {
+			object->nr_pages++;
+			continue;
+		}
+		folio_clear_mapping(old[i]);
+		count_pages(object, old[i], -1);
+	}
+	if (!err) {
+		page_index_replace(object->pages, pgoff, nr, new);
+		folio_set_swapbacked(new);
+		folio_set_index(new, pgoff);
+		folio_ref_add(new, nr);
+		count_pages(object, new, 1);
+		folio_set_mapping(new, object, MAPPING_OBJECT);
+	}
+	mutex_unlock(&object->i_pages_lock);
+	return err;
 }
 
 // The flags that belong to each page's contents went to the pieces already.

@@ -104,9 +104,14 @@ void object_remove_folio(struct folio *);
 // folios locked and of one size, src frozen. The caller gives src its references back less those of
 // the index, and clears its mapping.
 void object_replace_folio(struct object *, struct folio *dst, struct folio *src);
-// A frozen folio of the object was dissolved: its slots hold the pieces, which get mapping and index.
-// i_pages held by the caller; flags and references are the caller's too.
-void object_split_folio(struct object *, struct folio *head, unsigned old_order, unsigned new_order);
+// A frozen folio of the object was dissolved: its slots hold the pieces, which get mapping and
+// index. i_pages held by the caller; flags and references are the caller's too.
+void object_split_folio(struct object *, struct folio *head, unsigned old_order,
+	unsigned new_order);
+// The slots of shared memory from pgoff on, which hold old[i] or (NULL) nothing, hold `new` from
+// now on. All are locked and unmapped; the index's references to the old ones become the caller's.
+// -EEXIST: a hole was filled meanwhile; -ENOMEM.
+int object_collapse_folios(struct object *, uint64_t pgoff, struct folio **old, struct folio *new);
 // Write the dirty pages of the range back and wait for those under way. 0, or the -EIO of any since
 // the last call.
 int object_sync(struct object *, uint64_t first, uint64_t nr);
@@ -116,7 +121,13 @@ uint64_t object_truncate_unmapped(struct object *, uint64_t first, uint64_t nr);
 // One folio, locked, with the caller's reference alone beside the index's: out of the index if it
 // is clean, unmapped and unused. The caller puts its reference.
 bool object_drop_folio(struct object *, struct folio *);
-struct object *folio_object(const struct folio *); // NULL when anonymous, KSM or movable
+// NULL when anonymous, KSM or movable.
+static inline struct object *folio_object(const struct folio *folio)
+{
+	uint32_t raw = folio_mapping_raw(folio);
+
+	return (raw & 3) == MAPPING_OBJECT && raw ? meta_pointer(raw >> 2) : NULL;
+}
 // Pages of a range that are in memory; dirty ones of them.
 uint64_t object_resident(struct object *, uint64_t first, uint64_t nr, uint64_t *ret_dirty);
 

@@ -215,8 +215,8 @@ int page_index_insert(struct page_index *index, uint64_t pgoff, uint64_t nr, str
 		if (leaf && leaf->used & c.mask)
 			return -EEXIST;
 	}
-	// The last leaf first: from then on the tree is high enough, and no leaf is mistaken for an empty
-	// root.
+	// The last leaf first: from then on the tree is high enough, and no leaf is mistaken for an
+	// empty root.
 	err = leaf_make(index, pgoff + nr - 1);
 	for_each_chunk(c, pgoff, nr) {
 		if (!err)

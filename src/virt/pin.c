@@ -39,8 +39,8 @@ struct pin {
 static int pin_range(struct pin *pin, struct task *task);
 static void drop_pages(struct pin *pin);
 
-int pin_pages(struct space *space, struct task *task, uint64_t addr, uint64_t len, const char *holder,
-	struct pin **ret_pin)
+int pin_pages(struct space *space, struct task *task, uint64_t addr, uint64_t len,
+	const char *holder, struct pin **ret_pin)
 {
 	struct mm_core *mm = space->mm;
 	struct pin *pin;

@@ -19,8 +19,8 @@
 // access restores.
 //
 // Locks: mmap_lock for write; one page-table lock at a time.
-// What can fail: -EINVAL and -ENOMEM (no memory for a split), with nothing changed; -ENOMEM (a hole)
-// and -EACCES after the vmas before it.
+// What can fail: -EINVAL and -ENOMEM (no memory for a split), with nothing changed; -ENOMEM (a
+// hole) and -EACCES after the vmas before it.
 #include "virt/vma.h"
 
 #include "virt/object.h"

@@ -154,8 +154,9 @@ struct region *region_of_host(struct space *space, uintptr_t host)
 }
 
 // ---- Refusals: what a backend made true for an access that the engine refused stays so, until
-// the page is mapped or cleared. Present pages get that when their entries change; the others
-// here, also those that are just being moved.
+// the page is mapped or cleared. Entries that become writable get that when they change; the others
+// here: none, those of pages that are just being moved, and those that stay read-only (of a page
+// that is shared since a fork) and whose next store the engine would copy.
 
 void space_note_refusal(struct space *space, uintptr_t host)
 {
@@ -171,16 +172,19 @@ static void clear_empty(struct gather *g, struct vma *vma, uint64_t start, uint6
 {
 	struct mmu *mmu = vma->space->mm->mmu;
 	struct page_table *table = gather_pmd_table(g, vma->space, vaddr_of(start));
-
 	struct pte pmd = table ? table_entry(table, pmd_index(vaddr_of(start))) : (struct pte){0};
 
-	if (pte_huge(pmd) && pte_present(pmd))
+	if (pte_huge(pmd)) {
+		if (!pte_writable(pmd))
+			gather_clear(
+				g, vma_host(vma, start), (unsigned)((end - start) >> PAGE_SHIFT));
 		return;
+	}
 	table = gather_table(g, vma->space, vaddr_of(start));
 	if (!table)
 		mmu->ops->clear(mmu, vma_host(vma, start), (unsigned)((end - start) >> PAGE_SHIFT));
 	for (uint64_t addr = start; table && addr < end; addr += PAGE_SIZE)
-		if (!pte_present(table_entry(table, pte_index(vaddr_of(addr)))))
+		if (!pte_writable(table_entry(table, pte_index(vaddr_of(addr)))))
 			gather_clear(g, vma_host(vma, addr), 1);
 }
 

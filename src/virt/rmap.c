@@ -39,7 +39,7 @@ static void count(struct folio *folio, enum vmstat_item item, long n)
 		vmstat_add(folio_phys(folio)->stat, folio_nid(folio), item, n);
 }
 
-static void count_mapped(struct folio *folio, long pages)
+void rmap_count_mapped(struct folio *folio, long pages)
 {
 	if (!folio_test_hugetlb(folio))
 		count(folio, folio_test_anon(folio) ? VM_NR_ANON_PAGES : VM_NR_MAPPED, pages);
@@ -59,7 +59,7 @@ static void count_pmd_mapped(struct folio *folio, long folios)
 
 static void map_pages(struct folio *folio, unsigned first, unsigned nr)
 {
-	count_mapped(folio, folio_map_pages(folio, first, nr));
+	rmap_count_mapped(folio, folio_map_pages(folio, first, nr));
 }
 
 static void map_entire(struct folio *folio)
@@ -69,7 +69,7 @@ static void map_entire(struct folio *folio)
 
 	if (first)
 		count_pmd_mapped(folio, 1);
-	count_mapped(folio, fresh);
+	rmap_count_mapped(folio, fresh);
 }
 
 void folio_add_new_anon_rmap(struct folio *folio, struct vma *vma, uint64_t addr)
@@ -125,7 +125,7 @@ static void note_partially_mapped(struct folio *folio)
 
 static void note_unmapped(struct folio *folio, unsigned gone)
 {
-	count_mapped(folio, -(long)gone);
+	rmap_count_mapped(folio, -(long)gone);
 	if (!folio_mapped(folio)) {
 		if (folio_test_mlocked(folio))
 			folio_munlock(folio);

@@ -60,6 +60,8 @@ void folio_add_file_rmap(struct folio *, unsigned first, unsigned nr);
 void folio_remove_rmap(struct folio *, unsigned first, unsigned nr);
 void folio_add_rmap_pmd(struct folio *, bool exclusive);
 void folio_remove_rmap_pmd(struct folio *);
+// For who changes mapcounts itself: so many pages like this one became mapped, or unmapped (< 0).
+void rmap_count_mapped(struct folio *like, long pages);
 // Make a private anonymous mapping shareable (fork, KSM, migration): fails (-EBUSY) when the folio
 // may be pinned. Page-table lock held, translation already read-only or blocked.
 int folio_try_share_anon(struct folio *, unsigned page);

@@ -28,7 +28,6 @@ static void list_space(struct space *space)
 	struct mm_core *mm = space->mm;
 
 	mutex_lock(&mm->tasks_lock);
-	mm->phys->mm = mm;
 	list_add_tail(&space->all, &mm->spaces);
 	mutex_unlock(&mm->tasks_lock);
 }
@@ -98,6 +97,7 @@ static void space_destroy(struct space *space)
 	(void)err;
 	assert_that(!space->nr_vmas && interval_tree_empty(&space->regions),
 		"space %u still has %u vmas", space->id, space->nr_vmas);
+	space_drop_near_runs(space);
 	page_tables_destroy(space);
 	mutex_destroy(&space->tables_lock);
 	rwlock_destroy(&space->mmap_lock);

@@ -68,6 +68,15 @@ struct vma {
 	void *numa_state; // balancing's; it hears of the end by mm->up.vma_gone
 };
 
+// Consecutive frames, reserved for consecutive addresses: src/virt/fault_near.c.
+#define NEAR_PAGES 64
+#define NEAR_RUNS 4
+struct near_run {
+	uint64_t start; // address of the first page
+	struct pfn first;
+	uint64_t left; // bit i: the frame of page i is still here, with a reference
+};
+
 struct space {
 	struct mm_core *mm;
 	struct list_head all; // in mm->spaces
@@ -82,7 +91,10 @@ struct space {
 	struct page_table *pgd;
 	struct mutex tables_lock; // guards free_tables, publishing of anon_vmas; rank PAGE_TABLE
 	struct page_table *free_tables;
-	struct task *_Atomic owner; // whose cpu and policy count when the accessing thread is unknown
+	struct near_run near_runs[NEAR_RUNS]; // tables_lock
+	unsigned near_next;		      // tables_lock
+	// Whose cpu and policy count when the accessing thread is unknown.
+	struct task *_Atomic owner;
 	_Atomic long rss_anon, rss_file, rss_shmem, locked_vm, pinned_vm; // pages
 	_Atomic bool has_pins; // ever long-term pinned: fork must look
 	uint64_t mmap_base;    // where map looks for room next            M
@@ -167,6 +179,9 @@ static inline uint64_t vma_pgoff(const struct vma *vma, uint64_t addr)
 void *space_pointer(struct space *, uint64_t addr);
 // Space address of a host address in one of its windows; -EFAULT when no vma. mmap_lock held.
 int space_addr_of_host(struct space *, uintptr_t host, uint64_t *ret_addr);
+
+// Frames reserved for touches to come are freed; no lock held.
+void space_drop_near_runs(struct space *);
 
 void space_check(struct space *); // the books of one space; see mm_check()
 

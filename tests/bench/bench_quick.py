@@ -26,6 +26,7 @@ def check_row(row):
         return False
     check_spread(row["ratio"])
     check_spread(row["page_ns"])
+    assert row["clock"] in ("cpu", "wall"), row
     assert row["rounds"] >= 1 and row["pages"] >= 1 and row["pages_per_s"] > 0, row
     assert row["not_moved"] == 0 or row["writer"], row
     assert ("overruns" in row) == ("pause_budget_us" in row), row
@@ -42,7 +43,8 @@ def run(godwit, *options):
 
 
 def check_usage(godwit):
-    for bad in (["--rounds", "0"], ["--rounds", "x"], ["--nonsense"], ["word"]):
+    for bad in (["--rounds", "0"], ["--rounds", "x"], ["--nonsense"], ["word"],
+                ["--against", "x"], ["--against"]):
         done = run(godwit, *bad)
         assert done.returncode == 2 and done.stderr and not done.stdout, (bad, done)
 
@@ -52,6 +54,18 @@ def check_table(godwit):
     assert done.returncode == 0, done
     assert any(line.startswith("query") for line in done.stdout.splitlines()), done.stdout
     assert "\033" not in done.stdout + done.stderr, "colour or progress without a terminal"
+
+
+def check_against_host(godwit):
+    done = run(godwit, "--against", "host", "--quick", "--rounds", "1", "--json")
+    if done.returncode == SKIPPED and not done.stdout:
+        assert "one node with memory" in done.stderr, done
+        return
+    assert done.returncode == 0, done
+    report = json.loads(done.stdout)
+    assert report["against"] == "host", report
+    for row in report["rows"]:
+        assert "skipped" in row or row["kernel_page_ns"] > 0 and not row["elsewhere"], row
 
 
 def main():
@@ -69,6 +83,7 @@ def main():
     measured = sum(check_row(row) for row in report["rows"])
     assert measured, "no row has figures"
     check_table(godwit)
+    check_against_host(godwit)
     print(f"{measured} of {len(report['rows'])} rows measured")
     return 0
 

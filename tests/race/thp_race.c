@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Huge pages against everything else, in seeded interleavings (base/sched.h) on the model mmu: a range
-// of 2 MiB is collapsed, split, moved, forked, protected and partly given up while others write and
-// read some of its words. No write may be lost, nobody may see an old value, and the books balance.
+// Huge pages against everything else, in seeded interleavings (base/sched.h) on the model mmu: a
+// range of 2 MiB is collapsed, split, moved, forked, protected and partly given up while others
+// write and read some of its words. No write may be lost, nobody may see an old value, and the
+// books balance.
 //
 //   GODWIT_SEED=N      the first seed; a failing run prints its own
 //   GODWIT_ROUNDS=N    seeds for each race (12)
@@ -223,6 +224,8 @@ static const struct race_spec races[] = {
 	{"split_move", {splitter, mover, writer, reader}, 0, 0, 0},
 	{"split_fork", {splitter, forker, writer, mover}, 0, 0, 0},
 	{"shared_memory", {splitter, mover, writer, reader}, 1, 0, 0},
+	{"collapse_shared", {collapser, splitter, writer, reader, mover}, 1, 0, 0},
+	{"collapse_shared_fork", {collapser, forker, writer, reader, splitter}, 1, 0, 0},
 	{"everything", {daemon_of, splitter, mover, writer, zapper}, 0, 0, 1},
 };
 

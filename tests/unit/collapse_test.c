@@ -141,7 +141,7 @@ static void errnos_of_advice(void **state)
 
 	(void)state;
 	assert_int_equal(advise(buf, PMD_SIZE), -EINVAL); // nothing was ever touched
-	assert_int_equal(advise(buf + PAGE_SIZE, PAGE_SIZE), -EINVAL); // no whole range, as backwards
+	assert_int_equal(advise(buf + PAGE_SIZE, PAGE_SIZE), -EINVAL); // no whole range
 	fx_fill(&fx, a, buf, HPAGES, 6);
 	fx_ok(follow_page(a->space, buf, &folio, &page));
 	assert_int_equal(advise(buf, PMD_SIZE), -EAGAIN); // somebody holds a page
@@ -214,6 +214,46 @@ static void locked_memory(void **state)
 	fx_verify(&fx, a, buf, HPAGES, 9);
 }
 
+static void shared_memory_is_collapsed_for_all(void **state)
+{
+	struct object *object;
+	struct folio *folio;
+	unsigned page;
+	struct task *b = fx_task(&fx, 1);
+
+	(void)state;
+	fx_ok(object_create_shmem(&fx.mm, NULL, PMD_SIZE, &object));
+	uint64_t at = fx_map_shared(a, HPAGES, object), in_b = fx_map_shared(b, HPAGES, object);
+	fx_fill(&fx, a, at, 40, 1);
+	fx_fill(&fx, a, at + 200 * PAGE_SIZE, 40, 1);
+	uint64_t x;
+	fx_ok(fx_access(&fx, b, in_b, &x, 8, false));
+	fx_ok(follow_page(a->space, at, &folio, &page));
+	assert_int_equal(advise(at, PMD_SIZE), -EAGAIN); // held
+	folio_put(folio);
+	fx_check(&fx);
+	fx_verify(&fx, a, at, 40, 1);
+	assert_int_equal(advise(at, PMD_SIZE), 0);
+	assert_int_equal(fx_since(&fx, VM_NR_SHMEM_HUGEPAGES), 1);
+	fx_check(&fx);
+	fx_verify(&fx, a, at, 40, 1);
+	fx_verify(&fx, a, at + 200 * PAGE_SIZE, 40, 1);
+	fx_ok(fx_access(&fx, b, in_b, &x, 8, false));
+	assert_int_equal(x, fx_stamp(1, at));
+	for (uint64_t n = 0;; n += 61) { // turning back anywhere
+		fx_ok(thp_split_range(&thp, a->pid, at, at + PMD_SIZE, 0) < 0);
+		fault_arm(FI_TRYLOCK, FI_THREAD, n, 1);
+		int err = advise(at, PMD_SIZE);
+		bool hit = fault_disarm(FI_TRYLOCK);
+		fx_check(&fx);
+		fx_verify(&fx, a, at, 40, 1);
+		if (!hit || !err)
+			break;
+	}
+	object_put(object);
+	task_exit(b);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -227,6 +267,7 @@ int main(void)
 		CASE(turning_back_at_every_step),
 		CASE(small_folios_of_a_split_one),
 		CASE(locked_memory),
+		CASE(shared_memory_is_collapsed_for_all),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

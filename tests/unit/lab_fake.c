@@ -283,6 +283,18 @@ static void fake_teardown(struct lab_machine *m)
 	free(f);
 }
 
+// What it finds depends on how often it was asked: each action is one command.
+static int fake_verify(struct lab_machine *m)
+{
+	struct fake *f = fake_of(m);
+	if (!f->plan->truth)
+		return 0;
+	m->truth.agreed += 2;
+	if (f->story->commands[m->truth.looks++]->kind != f->plan->untrue)
+		return 0;
+	return lab_machine_fail(m, LAB_DIFFERS, "%s", f->plan->truth);
+}
+
 struct lab_machine *fake_machine_open(struct fake_plan *plan)
 {
 	static const struct lab_machine_ops ops = {
@@ -300,6 +312,7 @@ struct lab_machine *fake_machine_open(struct fake_plan *plan)
 		},
 		.nodes = fake_nodes,
 		.vmstat = fake_vmstat,
+	.verify = fake_verify,
 		.text = fake_text,
 		.huge = fake_huge,
 		.pool = fake_pool,

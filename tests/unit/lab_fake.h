@@ -12,6 +12,8 @@ struct fake_plan {
 	const char *setup_failure;   // setup ends with -EIO and this text
 	enum command_kind broken;    // with broken_error: the action returns it
 	int broken_error;
+	enum command_kind untrue;    // with `truth`: verify differs after this command
+	const char *truth;	     // what verify says then; not NULL: it is asked
 	bool loses_values;	     // stop reports one
 	bool hangs;		     // sleep waits for cancel
 	bool torn_down;		     // set by teardown

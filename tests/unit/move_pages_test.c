@@ -63,6 +63,9 @@ static void calls_that_are_refused_as_a_whole(void **state)
 	for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
 		fx_move_run(&mv, row[i].caller, row[i].pid, row[i].flags);
 		assert_int_equal(mv.ret, row[i].expected);
+		if (row[i].expected) // nothing moved, and nothing says so
+			assert_int_equal(mv.why[0],
+				row[i].expected == -EPERM ? WHY_NO_PERMISSION : WHY_REFUSED);
 	}
 	assert_int_equal(mv.status[0], -EFAULT);
 	assert_int_equal(mv.why[0], WHY_NO_VMA);
@@ -148,6 +151,8 @@ static void bad_nodes_end_the_call_after_what_was_queued(void **state)
 		assert_int_equal(mv.status[1], 1 - (int)(i % 2));
 		assert_int_equal(mv.status[2], UNWRITTEN);
 		assert_int_equal(mv.status[3], UNWRITTEN);
+		assert_int_equal(mv.why[2], row[i].expected == -EACCES ? WHY_NODE_NOT_ALLOWED :
+									 WHY_NO_SUCH_NODE);
 		assert_int_equal(mv.why[3], WHY_ABORTED);
 		fx_move_free(&mv);
 	}
@@ -250,6 +255,26 @@ static void a_pin_says_who_holds_it(void **state)
 	fx_move_free(&mv);
 }
 
+static void sharing_says_how_often_it_is_mapped(void **state)
+{
+	struct move_request rq;
+	struct fx_move mv;
+	struct task *child;
+	char expected[64];
+
+	(void)state;
+	fx_ok(task_fork(a, 0, &child));
+	fx_move_alloc(&mv, buf, 1, 1);
+	rq = request(&mv);
+	rq.detail = note;
+	assert_int_equal(move_pages(&rq), 0);
+	assert_int_equal(mv.status[0], -EACCES);
+	snprintf(expected, sizeof(expected), "0 %d mapped 2 times", WHY_SHARED);
+	assert_string_equal(holder, expected);
+	fx_move_free(&mv);
+	task_exit(child);
+}
+
 static void a_query_touches_nothing(void **state)
 {
 	uint64_t untouched = fx_map(a, 40);
@@ -280,6 +305,7 @@ int main(void)
 		T(a_batch_that_fails_ends_the_call),
 		T(the_address_that_ends_a_batch_is_counted_as_done),
 		T(a_pin_says_who_holds_it),
+		T(sharing_says_how_often_it_is_mapped),
 		T(a_query_touches_nothing),
 	};
 

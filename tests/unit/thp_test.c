@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Transparent huge pages: first touches, writes, what splits a leaf and what splits a folio, and that
-// a huge page moves as one.
+// Transparent huge pages: first touches, writes, what splits a leaf and what splits a folio, and
+// that a huge page moves as one.
 #include "../support/machine_fixture.h"
 
 #include "phys/lru.h"
@@ -384,7 +384,8 @@ static void shared_memory(void **state)
 	(void)state;
 	thp.setting[SET_SHMEM_ENABLED] = SHMEM_ADVISE;
 	fx_ok(object_create_shmem(&fx.mm, NULL, 2 * PMD_SIZE, &object));
-	uint64_t at = fx_map_shared(a, 2 * HPAGES, object), again = fx_map_shared(a, 2 * HPAGES, object);
+	uint64_t at = fx_map_shared(a, 2 * HPAGES, object);
+	uint64_t again = fx_map_shared(a, 2 * HPAGES, object);
 	fx_ok(space_advise(a->space, a, at, PMD_SIZE, 14));
 	store(a, at + 8, 1);
 	store(a, at + PMD_SIZE, 1); // not advised
