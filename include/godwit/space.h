@@ -16,6 +16,10 @@ struct gw_object;
 // An object in memory, `bytes` long, all zeros. The caller owns one reference.
 GW_EXPORT int gw_object_create(struct gw_machine *machine, const char *name, uint64_t bytes,
 	struct gw_object **ret_object) GW_CHECK;
+// The same of huge pages, 1 << huge_shift bytes each (21 or 30; 0: 21); the size is rounded up. It
+// takes pages of the machine's pools, promised when it is mapped. -EINVAL: no such size.
+GW_EXPORT int gw_object_create_huge(struct gw_machine *machine, const char *name, uint64_t bytes,
+	unsigned huge_shift, struct gw_object **ret_object) GW_CHECK;
 // The pages of a regular file (fd is duplicated): read on first touch, written back by gw_sync()
 // and when the object goes. -EINVAL: not a regular file.
 GW_EXPORT int gw_object_open(struct gw_machine *machine, int fd, struct gw_object **ret_object)
@@ -29,6 +33,8 @@ GW_EXPORT void gw_object_put(struct gw_object *object);
 #define GW_PROT_EXEC 4u
 
 #define GW_MAP_SHARED 1u // with an object: writes are seen by all; else private
+// Pages of the machine's pools of huge pages (sys/kernel/mm/hugepages/...): -ENOMEM when they
+// cannot promise enough. Shared and without object: one that only this mapping has.
 #define GW_MAP_HUGETLB 2u
 #define GW_MAP_STACK 4u
 #define GW_MAP_HEAP 8u

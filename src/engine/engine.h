@@ -12,6 +12,7 @@
 #include "base/trace.h"
 #include "base/vmstat.h"
 #include "engine/tunable.h"
+#include "hugetlb/hugetlb.h"
 #include "machine/arena.h"
 #include "machine/clock.h"
 #include "machine/copier.h"
@@ -36,6 +37,7 @@ struct gw_machine {
 	struct mutex fill_lock;	   // rank SUBSYSTEM
 	struct folio_list filled[GW_MAX_NODES]; // gw_node_fill(): pages taken
 	struct list_head drivers;  // struct gw_driver.node, fill_lock
+	struct hugetlb hugetlb;
 	struct thp thp;
 	struct tunables tunables;  // rows and values of src/text/ and of subsystems
 	unsigned built;		   // how far machine.c got: what to undo

@@ -215,6 +215,8 @@ static int build_mm(struct gw_machine *m)
 		return refuse(err, "no memory for the zero page");
 	thp_init(&m->thp, &m->mm);
 	tunables_register(m, &tunables_thp);
+	hugetlb_init(&m->hugetlb, &m->mm);
+	tunables_register(m, &tunables_hugetlb);
 	m->phys.up.arg = &m->mm;
 	m->phys.up.reclaim = reclaim;
 	return 0;
@@ -280,6 +282,7 @@ static void take_down(struct gw_machine *m)
 		for (unsigned i = 0; i < m->topology.nr_nodes; i++)
 			(void)gw_node_unfill(m, i);
 		thp_destroy(&m->thp);
+		hugetlb_destroy(&m->hugetlb);
 		mm_core_release(&m->mm);
 	}
 	if (m->built >= BUILT_PHYS)
@@ -343,6 +346,7 @@ void gw_machine_check(struct gw_machine *machine)
 	if (machine_is_dead(machine))
 		return;
 	mm_check(&machine->mm);
+	hugetlb_check(&machine->hugetlb);
 }
 
 int gw_clock_advance(struct gw_machine *machine, uint64_t ns)

@@ -33,6 +33,21 @@ int gw_object_create(struct gw_machine *machine, const char *name, uint64_t byte
 	return err;
 }
 
+int gw_object_create_huge(struct gw_machine *machine, const char *name, uint64_t bytes,
+	unsigned huge_shift, struct gw_object **ret_object)
+{
+	struct object *object;
+	int err;
+
+	if (!machine || !bytes)
+		return -EINVAL;
+	err = hugetlb_object_create(&machine->hugetlb, name, bytes,
+		huge_shift ? huge_shift : PMD_SHIFT, &object);
+	if (!err)
+		*ret_object = (struct gw_object *)object;
+	return err;
+}
+
 int gw_object_open(struct gw_machine *machine, int fd, struct gw_object **ret_object)
 {
 	struct object *object;
@@ -67,18 +82,29 @@ static unsigned vm_prot(unsigned prot)
 	       (prot & GW_PROT_EXEC ? VM_EXEC : 0);
 }
 
+// An object of huge pages needs no flag.
+static unsigned huge_shift(const struct gw_mapping *mapping)
+{
+	unsigned shift = mapping->object ? hugetlb_object_shift(object_of(mapping->object)) : 0;
+
+	if (!(mapping->flags & GW_MAP_HUGETLB))
+		return shift;
+	if (mapping->huge_shift)
+		return mapping->huge_shift;
+	return shift ? shift : PMD_SHIFT;
+}
+
 int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret_address)
 {
 	const unsigned known = GW_MAP_SHARED | GW_MAP_HUGETLB | GW_MAP_STACK | GW_MAP_HEAP;
 	struct map_request request = {0};
+	unsigned shift;
 
 	if (task_is_dead(task))
 		return -EOWNERDEAD;
 	if (mapping->size != sizeof *mapping || !mapping->length || mapping->flags & ~known ||
 		mapping->offset & ~PAGE_MASK || mapping->address & ~PAGE_MASK)
 		return -EINVAL;
-	if (mapping->flags & GW_MAP_HUGETLB)
-		return -EOPNOTSUPP;
 	request.addr = mapping->address;
 	request.fixed = mapping->address != 0;
 	request.own = mapping->address == 0;
@@ -93,6 +119,9 @@ int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret
 		request.flags |= VM_HEAP;
 	request.object = mapping->object ? object_of(mapping->object) : NULL;
 	request.pgoff = mapping->offset >> PAGE_SHIFT;
+	shift = huge_shift(mapping);
+	if (shift)
+		return hugetlb_map(task_of(task), &request, shift, ret_address);
 	return space_map(task_of(task)->space, &request, ret_address);
 }
 

@@ -86,12 +86,8 @@ static bool engine_supports(struct lab_machine *machine, const struct command *c
 	(void)machine;
 	if (c->kind == CMD_ADVISE && !supports_advice(c->range.advice))
 		missing = "this advice";
-	else if (c->kind == CMD_MAP && c->map.hugetlb)
-		missing = "hugetlb";
 	else if (c->kind == CMD_SET && !supports_tunable(&c->set))
 		missing = "this value of the tunable";
-	else if (c->kind == CMD_EXPECT && c->expect.what == EXPECT_HUGEPAGES)
-		missing = "huge-page pools";
 	else if (c->kind == CMD_EXPECT && c->expect.what == EXPECT_KSM)
 		missing = "KSM";
 	if (missing)
@@ -113,11 +109,10 @@ static int engine_needs(struct lab_machine *machine, const struct story *story)
 	if (want->only_host)
 		return lab_machine_fail(machine, LAB_SKIP, "only host: this is the engine");
 	for (unsigned need = 0; need < NEED_COUNT; need++)
-		if (want->needs & 1u << need && need != NEED_ROOT && need != NEED_THP)
+		if (want->needs & 1u << need && need != NEED_ROOT && need != NEED_THP &&
+			need != NEED_HUGETLB)
 			return lab_machine_fail(machine, LAB_SKIP, "needs %s: %s", words[need],
 				not_yet);
-	if (want->pool_count)
-		return lab_machine_fail(machine, LAB_SKIP, "machine hugepages=: %s", not_yet);
 	if (want->cma_count)
 		return lab_machine_fail(machine, LAB_SKIP, "machine cma=: %s", not_yet);
 	if (want->needs_nodes > want->nodes)
@@ -172,6 +167,35 @@ static int build(struct engine_machine *m)
 	return 0;
 }
 
+// The pools that the story's machine has.
+static int fill_pools(struct engine_machine *m)
+{
+	const struct story_machine *want = &m->story->machine;
+
+	for (size_t i = 0; i < want->pool_count; i++) {
+		const struct story_pool *pool = &want->pools[i];
+		struct lab_pool got = {0};
+		char path[128], number[24];
+		int err;
+
+		snprintf(path, sizeof path,
+			"sys/devices/system/node/node%u/hugepages/hugepages-%llukB/nr_hugepages",
+			pool->node, (unsigned long long)pool->page_size >> 10);
+		snprintf(number, sizeof number, "%llu", (unsigned long long)pool->pages);
+		err = gw_tunable_set(m->machine, path, number);
+		if (!err)
+			err = engine_pool(&m->base, pool->node, pool->page_size, &got);
+		if (err)
+			return lab_machine_fail(&m->base, err, "hugepages: %s: %s", path,
+				strerror(-err));
+		if (got.total != pool->pages)
+			return lab_machine_fail(&m->base, LAB_SKIP,
+				"hugepages: node %u has room for %llu of %llu pages", pool->node,
+				(unsigned long long)got.total, (unsigned long long)pool->pages);
+	}
+	return 0;
+}
+
 static int engine_setup(struct lab_machine *machine, const struct story *story)
 {
 	struct engine_machine *m = engine_of(machine);
@@ -188,7 +212,9 @@ static int engine_setup(struct lab_machine *machine, const struct story *story)
 	err = 0;
 	if (engine_signals_catch())
 		err = lab_machine_fail(machine, -errno, "cannot catch SIGSEGV");
-	return err ? err : build(m);
+	if (!err)
+		err = build(m);
+	return err ? err : fill_pools(m);
 }
 
 static void engine_teardown(struct lab_machine *machine)

@@ -77,7 +77,7 @@ int engine_cpu(struct lab_machine *machine, const struct command *c, struct lab_
 // ---- Objects: shm= and disk= --------------------------------------------------------------------
 
 // As long as the longest map of that name in the story.
-static uint64_t object_size(const struct engine_machine *m, const char *name)
+static uint64_t object_size(const struct engine_machine *m, const char *name, uint64_t page_size)
 {
 	uint64_t size = 0;
 
@@ -88,7 +88,7 @@ static uint64_t object_size(const struct engine_machine *m, const char *name)
 			c->map.map->length > size)
 			size = c->map.map->length;
 	}
-	return (size + STORY_PAGE_SIZE - 1) & ~(uint64_t)(STORY_PAGE_SIZE - 1);
+	return (size + page_size - 1) & ~(page_size - 1);
 }
 
 static int open_disk_file(struct engine_machine *m, uint64_t size)
@@ -118,7 +118,8 @@ static int get_object(struct engine_machine *m, const struct operand_map *map,
 	struct gw_object **ret_object)
 {
 	struct engine_object *object;
-	uint64_t size = object_size(m, map->object_name);
+	uint64_t page_size = map->hugetlb ? map->hugetlb : STORY_PAGE_SIZE;
+	uint64_t size = object_size(m, map->object_name, page_size);
 	int fd, err;
 
 	for (size_t i = 0; i < m->object_count; i++) {
@@ -134,6 +135,9 @@ static int get_object(struct engine_machine *m, const struct operand_map *map,
 			return fd;
 		err = gw_object_open(m->machine, fd, &object->object);
 		close(fd);
+	} else if (map->hugetlb) {
+		err = gw_object_create_huge(m->machine, map->object_name, size,
+			(unsigned)__builtin_ctzll(map->hugetlb), &object->object);
 	} else {
 		err = gw_object_create(m->machine, map->object_name, size, &object->object);
 	}
@@ -163,6 +167,10 @@ int engine_map(struct lab_machine *machine, const struct command *c, struct lab_
 	uint64_t address;
 	int err;
 
+	if (map->hugetlb) {
+		mapping.flags |= GW_MAP_HUGETLB;
+		mapping.huge_shift = (unsigned)__builtin_ctzll(map->hugetlb);
+	}
 	if (map->object != OBJECT_ANON) {
 		err = get_object(m, map, &mapping.object);
 		if (err)

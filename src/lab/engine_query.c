@@ -108,14 +108,36 @@ int engine_huge(struct lab_machine *machine, const struct story_range *range, ui
 	return 0;
 }
 
+static int pool_number(struct engine_machine *m, unsigned node, uint64_t page_size,
+	const char *file, uint64_t *ret_number)
+{
+	char path[128], *text;
+	int err;
+
+	snprintf(path, sizeof path, "sys/devices/system/node/node%u/hugepages/hugepages-%llukB/%s",
+		node, (unsigned long long)page_size >> 10, file);
+	err = gw_text(m->machine, path, &text);
+	if (err)
+		return err;
+	*ret_number = strtoull(text, NULL, 10);
+	free(text);
+	return 0;
+}
+
 int engine_pool(struct lab_machine *machine, unsigned node, uint64_t page_size,
 	struct lab_pool *ret_pool)
 {
-	(void)machine;
-	(void)node;
-	(void)page_size;
-	(void)ret_pool;
-	return -ENOENT;
+	struct engine_machine *m = engine_of(machine);
+	struct lab_pool pool;
+	int err = pool_number(m, node, page_size, "nr_hugepages", &pool.total);
+
+	if (!err)
+		err = pool_number(m, node, page_size, "free_hugepages", &pool.free);
+	if (!err)
+		err = pool_number(m, node, page_size, "surplus_hugepages", &pool.surplus);
+	if (!err)
+		*ret_pool = pool;
+	return err;
 }
 
 int engine_tunable(struct lab_machine *machine, const char *path, char **ret_value)

@@ -37,6 +37,8 @@ static void add_mapping(struct remap *w, unsigned page, struct pte old)
 {
 	bool exclusive = migration_entry_exclusive(old) && !folio_test_ksm(w->dst);
 
+	if (pte_huge(old) && page)
+		return; // the first leaf of a larger page of a pool stands for it
 	folio_get(w->dst);
 	if (!exclusive && !pte_huge(old) && frame_test_anon_exclusive(folio_frame(w->dst, page)))
 		frame_clear_anon_exclusive(folio_frame(w->dst, page)); // left by run.c

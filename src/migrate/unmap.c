@@ -168,7 +168,8 @@ static int unmap_leaf(struct unmap *u, struct vma *vma, uint64_t addr, unsigned 
 		return 0;
 	if (!replace_entry(u, &p))
 		return -1;
-	drop_mappings(u->slot->src, page, 1, true, p.entry.v & PTE_DIRTY);
+	if (!page) // the first leaf of a larger page of a pool stands for it
+		drop_mappings(u->slot->src, page, 1, true, p.entry.v & PTE_DIRTY);
 	return 1;
 }
 

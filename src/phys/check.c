@@ -134,7 +134,8 @@ static unsigned long check_frame(struct books *books, struct zone *zone, struct 
 		difference(books, frame, "of another node or zone");
 	if (flags >> PG_BUDDY & 1)
 		return check_free_block(books, zone, frame);
-	if (atomic_load(&frame->refcount))
+	// A page that waits in a pool has no reference.
+	if (atomic_load(&frame->refcount) || flags >> PG_HUGETLB & 1)
 		return check_folio(books, zone, (struct folio *)frame);
 	if (flags == 1u << PG_HWPOISON) {
 		books->poisoned++;

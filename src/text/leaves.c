@@ -76,21 +76,16 @@ void space_vmas(struct space *space, uint64_t start, uint64_t end, see_vma_fn *s
 	read_unlock(&space->mmap_lock);
 }
 
-uint64_t vma_page_size(const struct vma *vma)
-{
-	return vma->flags & VM_HUGETLB ? PMD_SIZE : PAGE_SIZE;
-}
-
 bool vma_file_name(const struct vma *vma, char *buf, size_t size)
 {
 	const struct object *object = vma->object;
 
-	if (!object || object->ops->kind == OBJECT_HUGETLB) {
-		if (!(vma->flags & VM_HUGETLB))
-			return false;
+	if (vma->flags & VM_HUGETLB && !(object && object->name)) {
 		snprintf(buf, size, "/anon_hugepage (deleted)");
 		return true;
 	}
+	if (!object)
+		return false;
 	if (object->ops->kind == OBJECT_FILE)
 		snprintf(buf, size, "%s", object->name ? object->name : "");
 	else if (object->name)

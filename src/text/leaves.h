@@ -39,8 +39,6 @@ typedef void see_vma_fn(struct vma *vma, struct text_buf *text, void *arg);
 void space_vmas(struct space *space, uint64_t start, uint64_t end, see_vma_fn *see,
 	struct text_buf *text, void *arg);
 
-// The size of the pages that an address of the vma is mapped by at least.
-uint64_t vma_page_size(const struct vma *vma);
 #define VMA_NAME_MAX (4096 + 32)
 // What Linux calls the file behind a vma: "/memfd:NAME (deleted)", a path; false: there is none.
 bool vma_file_name(const struct vma *vma, char *buf, size_t size);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tunables of subsystems that may be missing: transparent huge pages, KSM, NUMA balancing, hugetlb,
+// Tunables of subsystems that may be missing: transparent huge pages, KSM, NUMA balancing,
 // compaction, demotion. A subsystem that is there has registered rows of its own, which are found
 // before these.
 //
@@ -19,8 +19,6 @@
 
 #define THP "sys/kernel/mm/transparent_hugepage/"
 #define KSM "sys/kernel/mm/ksm/"
-#define POOL "sys/kernel/mm/hugepages/hugepages-*kB/"
-#define NODE_POOL "sys/devices/system/node/node*/hugepages/hugepages-*kB/"
 #define BALANCING "sys/kernel/debug/sched/numa_balancing/"
 #define MOST ((unsigned long)INT_MAX)
 #define UMOST ((unsigned long)UINT_MAX)
@@ -135,41 +133,6 @@ static int get_zero_of_size(struct gw_machine *machine, const struct tunable *t,
 	return err ? err : tunable_get_standard(machine, t, index, text);
 }
 
-// ---- Pools
-
-static bool is_pool(unsigned kbytes)
-{
-	return kbytes == PMD_SIZE >> 10 || kbytes == PUD_SIZE >> 10;
-}
-
-static int get_pool(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
-	struct text_buf *text)
-{
-	return is_pool(index[0]) ? tunable_get_standard(machine, t, index, text) : -ENOENT;
-}
-
-static int set_pool(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
-	const char *value)
-{
-	return is_pool(index[0]) ? tunable_refuse_number(machine, t, index, value) : -ENOENT;
-}
-
-static int get_node_pool(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
-	struct text_buf *text)
-{
-	if (!index_is_node(machine, index[0]))
-		return -ENOENT;
-	return get_pool(machine, t, index + 1, text);
-}
-
-static int set_node_pool(struct gw_machine *machine, const struct tunable *t,
-	const unsigned *index, const char *value)
-{
-	if (!index_is_node(machine, index[0]))
-		return -ENOENT;
-	return set_pool(machine, t, index + 1, value);
-}
-
 // ---- Single files
 
 // Off or deny.
@@ -251,9 +214,6 @@ static int split_huge_pages(struct gw_machine *machine maybe_unused,
 
 #define ZERO(path) TUNABLE(path, tunable_get_standard, NULL),
 #define ZERO_OF_SIZE(name) TUNABLE(THP "hugepages-*kB/stats/" name, get_zero_of_size, NULL),
-#define POOLS(name, setter, node_setter)                                                           \
-	{POOL name, get_pool, setter, .most = ~0ul},                                               \
-		{NODE_POOL name, get_node_pool, node_setter, .most = ~0ul},
 #define SWITCH(path, off, most_)                                                                   \
 	{path, tunable_get_standard, tunable_refuse_number, .standard = off, .most = most_},
 #define WORDS(path, words_, off)                                                                   \
@@ -313,15 +273,6 @@ static const struct tunable rows[] = {
 	SWITCH("proc/sys/vm/compaction_proactiveness", 0, 100)
 	{"proc/sys/vm/compact_memory", NULL, compact_memory, .least = 1, .most = 1},
 	TUNABLE("sys/devices/system/node/node*/compact", NULL, compact_node),
-	SWITCH("proc/sys/vm/nr_hugepages", 0, ~0ul)
-	SWITCH("proc/sys/vm/nr_hugepages_mempolicy", 0, ~0ul)
-	SWITCH("proc/sys/vm/nr_overcommit_hugepages", 0, ~0ul)
-	POOLS("nr_hugepages", set_pool, set_node_pool)
-	POOLS("free_hugepages", NULL, NULL)
-	POOLS("surplus_hugepages", NULL, NULL)
-	{POOL "nr_hugepages_mempolicy", get_pool, set_pool, .most = ~0ul},
-	{POOL "nr_overcommit_hugepages", get_pool, set_pool, .most = ~0ul},
-	TUNABLE(POOL "resv_hugepages", get_pool, NULL),
 	// clang-format on
 };
 

@@ -47,9 +47,12 @@ static int dontneed(struct vma *vma, uint64_t start, uint64_t end)
 {
 	if (vma->flags & (VM_LOCKED | VM_PFNMAP))
 		return -EINVAL;
-	if (vma->flags & VM_HUGETLB && (start | end) & ~PMD_MASK)
+	// Who asks may not know of the larger pages: the last one goes only when all of it is
+	// meant.
+	if (start & (vma_page_size(vma) - 1))
 		return -EINVAL;
-	return zap_pages(vma, start, end);
+	end = ALIGN_DOWN(end, vma_page_size(vma));
+	return start < end ? zap_pages(vma, start, end) : 0;
 }
 
 static void age(struct vma_walk *w, struct page_table *table, unsigned index)

@@ -322,7 +322,8 @@ static void check_node(struct mm_core *mm, const struct node *node, const struct
 
 	while (pfn < end) {
 		struct folio *folio = pfn_folio(pfn_of(pfn));
-		uint64_t nr = folio_ref_count(folio) ? folio_nr(folio) : 1;
+		bool whole = folio_ref_count(folio) || folio_test_hugetlb(folio);
+		uint64_t nr = whole ? folio_nr(folio) : 1;
 		check_counts(folio, found);
 		if (folio_mapped(folio))
 			add_sums(folio, &sums);

@@ -77,7 +77,7 @@ static int fault_once(struct fault *f)
 	if (!f->vma || !vma_permits(f->vma, f->flags)) {
 		err = -EFAULT;
 	} else if (f->vma->flags & VM_HUGETLB) {
-		err = f->mm->up.hugetlb_fault(f->vma, f->task, f->addr, fault_write(f));
+		err = f->mm->up.hugetlb_fault(f->vma, f->task, f->addr, f->flags);
 	} else {
 		bool served = false;
 

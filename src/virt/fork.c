@@ -241,6 +241,12 @@ static enum copied copy_table(struct fork *k, struct vma *child, struct vma *par
 	return state;
 }
 
+static void add_huge_rss(struct fork *k, const struct folio *folio)
+{
+	if (!folio_test_hugetlb(folio))
+		atomic_fetch_add(space_rss(k->child, folio), PTRS_PER_TABLE);
+}
+
 // A huge entry, both PMD tables locked. false: a pinned page, to be copied as small ones.
 static bool copy_huge_entry(struct fork *k, struct vma *parent, uint64_t addr,
 	struct page_table *from, struct page_table *to)
@@ -249,14 +255,18 @@ static bool copy_huge_entry(struct fork *k, struct vma *parent, uint64_t addr,
 	struct pte e = table_entry(from, i), shared = e;
 	struct folio *folio;
 
+	if (!pte_none(table_entry(to, i)))
+		return true; // copied with the first leaf of its page
 	if (pte_migration(e)) {
 		shared = readable_migration(e);
 		if (shared.v != e.v)
 			table_set_entry(from, i, shared);
-		atomic_fetch_add(space_rss(k->child, pfn_folio(pte_pfn(e))), PTRS_PER_TABLE);
+		add_huge_rss(k, pfn_folio(pte_pfn(e)));
 	} else if (pte_present(e) && !pte_zero_page(e)) {
 		folio = pfn_folio(pte_pfn(e));
-		if (folio_test_anon(folio) && folio_test_anon_exclusive(folio) &&
+		// Beyond 2 MiB the leaf of the first page stands for the folio.
+		bool first = pte_pfn(e).n == folio_pfn(folio).n;
+		if (first && folio_test_anon(folio) && folio_test_anon_exclusive(folio) &&
 			folio_try_share_anon(folio, 0))
 			return false;
 		if (pte_writable(e) && !(parent->flags & VM_SHARED)) {
@@ -265,17 +275,20 @@ static bool copy_huge_entry(struct fork *k, struct vma *parent, uint64_t addr,
 			gather_protect(&k->gather, vma_host(parent, addr & PMD_MASK), pte_pfn(e),
 				PTRS_PER_TABLE, MMU_READ);
 		}
-		folio_get(folio);
-		folio_add_rmap_pmd(folio, false);
+		if (first) {
+			folio_get(folio);
+			folio_add_rmap_pmd(folio, false);
+		}
 		shared = pte_clear(shared, PTE_HINT);
-		atomic_fetch_add(space_rss(k->child, folio), PTRS_PER_TABLE);
+		add_huge_rss(k, folio);
 	}
 	table_set_entry(to, i, shared);
 	return true;
 }
 
 // *ret_huge: the entry was huge and is copied. A pinned one is split first.
-static int copy_if_huge(struct fork *k, struct vma *parent, uint64_t addr, bool *ret_huge)
+static int copy_if_huge(struct fork *k, struct vma *child, struct vma *parent, uint64_t addr,
+	bool *ret_huge)
 {
 	struct page_table *to, *from = pmd_table_lock(k->parent, vaddr_of(addr));
 	bool copied;
@@ -300,6 +313,8 @@ static int copy_if_huge(struct fork *k, struct vma *parent, uint64_t addr, bool 
 	(void)gather_finish(&k->gather);
 	if (copied)
 		return 0;
+	if (parent->flags & VM_HUGETLB)
+		return k->mm->up.hugetlb_fork_copy(child, parent, k->task, addr);
 	*ret_huge = false;
 	return k->mm->up.split_huge_pmd(parent, addr & PMD_MASK);
 }
@@ -313,7 +328,7 @@ static int copy_range(struct fork *k, struct vma *child, struct vma *parent)
 		struct page_table *from, *to;
 		enum copied state;
 		bool huge;
-		int err = copy_if_huge(k, parent, addr, &huge);
+		int err = copy_if_huge(k, child, parent, addr, &huge);
 
 		if (err)
 			return err;

@@ -112,12 +112,13 @@ static int map(struct space *space, struct map_request *r)
 	if (err)
 		return err;
 	struct vma *vma = vma_create(space, r->addr, r->addr + r->len, r->flags, region, r->object,
-		r->object ? r->pgoff : r->addr >> PAGE_SHIFT, NULL);
+		r->object || r->flags & VM_HUGETLB ? r->pgoff : r->addr >> PAGE_SHIFT, NULL);
 	if (!vma) {
 		if (!region->nr_vmas)
 			region_discard(region, space);
 		return -ENOMEM;
 	}
+	vma->promise = r->promise;
 	vma_link(vma);
 	vma_forget_refusals(vma, vma->start, vma->end); // of a hole that is filled
 	if (r->flags & VM_LOCKED)
@@ -160,6 +161,8 @@ static void remove_vma(struct vma *vma)
 	assert_that(!err, "a huge entry across the end of its vma [%#lx,%#lx)",
 		(unsigned long)vma->start, (unsigned long)vma->end);
 	(void)err;
+	if (vma->flags & VM_HUGETLB)
+		space->mm->up.hugetlb_close(vma);
 	vma_unlink(vma);
 	vma_free(vma);
 }

@@ -76,6 +76,17 @@ bool vma_policy_balances(struct vma *, struct task *);
 
 #define NO_INTERLEAVE_INDEX UINT64_MAX // the task's own counter
 
+// Where a page is to be sought: from `nid` on by distance, within `allowed`.
+struct policy_placement {
+	int nid;
+	struct nodemask allowed;
+	bool masked; // by the policy, not only by the cpuset
+};
+// The same for an address, for allocators that have pages of their own. *ret_many: when `allowed`
+// has none, the rest of the cpuset will do (PREFERRED_MANY).
+struct policy_placement vma_placement(struct vma *, uint64_t addr, unsigned order, struct task *,
+	bool *ret_many);
+
 // A folio for an address by policy; counts interleave_hit. NULL when there is none to be had.
 struct folio *folio_alloc_vma(gfp_t, unsigned order, struct vma *, uint64_t addr, struct task *);
 // The same for a page of an object: shared policy, else the task's.

@@ -172,17 +172,10 @@ int task_interleave_peek(struct task *task)
 
 // ---- Allocation
 
-// What folio_alloc() is asked for.
-struct placement {
-	int nid;
-	struct nodemask allowed;
-	bool masked; // by the policy, not only by the cpuset
-};
-
-static struct placement place(struct mm_core *mm, const struct mempolicy *policy, uint64_t index,
-	struct task *task)
+static struct policy_placement place(
+	struct mm_core *mm, const struct mempolicy *policy, uint64_t index, struct task *task)
 {
-	struct placement p = {local_nid(mm, task), task_mems_allowed(task), false};
+	struct policy_placement p = {local_nid(mm, task), task_mems_allowed(task), false};
 
 	if (!policy)
 		return p;
@@ -211,7 +204,7 @@ static struct placement place(struct mm_core *mm, const struct mempolicy *policy
 
 // First without reclaim within the mask, then anywhere.
 static struct folio *alloc_preferred_many(struct mm_core *mm, gfp_t gfp, unsigned order,
-	const struct placement *p, struct nodemask all, int cpu)
+	const struct policy_placement *p, struct nodemask all, int cpu)
 {
 	gfp_t light = (gfp | GFP_NOWARN) & ~(gfp_t)GFP_DIRECT_RECLAIM;
 	struct folio *folio = folio_alloc(mm->phys, light, order, p->nid, &p->allowed, cpu);
@@ -221,8 +214,8 @@ static struct folio *alloc_preferred_many(struct mm_core *mm, gfp_t gfp, unsigne
 
 // A huge page is worth more on its own node than elsewhere: true when *ret_folio (maybe NULL) is
 // the answer.
-static bool alloc_huge_here(struct mm_core *mm, gfp_t gfp, const struct placement *p, int cpu,
-	struct folio **ret_folio)
+static bool alloc_huge_here(struct mm_core *mm, gfp_t gfp, const struct policy_placement *p,
+	int cpu, struct folio **ret_folio)
 {
 	if (!nodemask_test(p->allowed, (unsigned)p->nid))
 		return false;
@@ -234,7 +227,7 @@ static bool alloc_huge_here(struct mm_core *mm, gfp_t gfp, const struct placemen
 struct folio *folio_alloc_policy(struct mm_core *mm, gfp_t gfp, unsigned order,
 	struct mempolicy *policy, uint64_t index, struct task *task)
 {
-	struct placement p = place(mm, policy, index, task);
+	struct policy_placement p = place(mm, policy, index, task);
 	int cpu = task ? atomic_load_explicit(&task->cpu, memory_order_relaxed) : 0;
 	struct folio *folio;
 
@@ -252,6 +245,18 @@ struct folio *folio_alloc_policy(struct mm_core *mm, gfp_t gfp, unsigned order,
 static uint64_t vma_interleave_index(const struct vma *vma, uint64_t addr, unsigned order)
 {
 	return (vma->pgoff >> order) + ((addr - vma->start) >> (PAGE_SHIFT + order));
+}
+
+struct policy_placement vma_placement(struct vma *vma, uint64_t addr, unsigned order,
+	struct task *task, bool *ret_many)
+{
+	struct mempolicy *policy = vma_policy_get(vma, addr, task);
+	struct policy_placement p = place(vma->space->mm, policy,
+		vma_interleave_index(vma, addr, order), task);
+
+	*ret_many = p.masked && policy->mode == POLICY_PREFERRED_MANY;
+	mempolicy_put(policy);
+	return p;
 }
 
 struct folio *folio_alloc_vma(gfp_t gfp, unsigned order, struct vma *vma, uint64_t addr,

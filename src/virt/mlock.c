@@ -183,7 +183,7 @@ void munlock_vma_pages(struct vma *vma, uint64_t start, uint64_t end)
 
 static void lock_vma(struct vma *vma)
 {
-	if (vma->flags & VM_LOCKED)
+	if (vma->flags & (VM_LOCKED | VM_HUGETLB)) // pages of a pool never leave
 		return;
 	vma->flags |= VM_LOCKED;
 	vma->space->locked_vm += (long)vma_pages(vma);
@@ -218,7 +218,7 @@ static int for_range(struct space *space, uint64_t start, uint64_t end, void (*o
 // As mlock(2) says it: what cannot be faulted in is no hole, and no lack of memory.
 static int populate_error(int err)
 {
-	return err == -EFAULT ? -ENOMEM : err == -ENOMEM ? -EAGAIN : err;
+	return err == -EFAULT || err == -EIO ? -ENOMEM : err == -ENOMEM ? -EAGAIN : err;
 }
 
 // The pages that were faulted in just now, also those that the fault did not mark.

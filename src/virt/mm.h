@@ -26,6 +26,7 @@ struct gather;
 struct page_table;
 struct mempolicy;
 struct thp;
+struct hugetlb;
 
 enum mm_invalidate_reason {
 	MM_INVALIDATE_UNMAP,
@@ -59,8 +60,21 @@ struct mm_upcalls {
 	int (*large_fault)(struct vma *, struct task *, uint64_t addr);
 	// A write to a read-only huge page; 0 served, 1 split, retry as small pages, <0 errno.
 	int (*huge_wp_fault)(struct vma *, struct task *, uint64_t addr);
-	// A fault in a hugetlb vma; 0 or <0 (-EFAULT: SIGBUS).
-	int (*hugetlb_fault)(struct vma *, struct task *, uint64_t addr, bool write);
+	// A fault in a hugetlb vma, with enum fault_flags: 0, <0 (-EIO: no page to be had, SIGBUS),
+	// or an outcome of virt/fault_internal.h. mmap_lock held for reading.
+	int (*hugetlb_fault)(struct vma *, struct task *, uint64_t addr, unsigned flags);
+	// The upper part of a split shares the lower's promise. A vma is about to be freed, its
+	// pages are zapped: what it was promised and did not use goes back. mmap_lock held for
+	// write.
+	void (*hugetlb_split)(struct vma *upper, struct vma *lower);
+	void (*hugetlb_close)(struct vma *);
+	// The mapping of a page of a pool at addr is about to be dropped by a zap. Page table
+	// locked.
+	void (*hugetlb_zap)(struct vma *, uint64_t addr, struct folio *);
+	// fork: the child gets a copy of the page at addr (its first) now, as the parent's is
+	// pinned. Nothing locked but both mmap_locks. 0, -ENOMEM.
+	int (*hugetlb_fork_copy)(struct vma *child, struct vma *parent, struct task *,
+		uint64_t addr);
 	// A fault on a page made to hint; the entry is restored by the caller when 0.
 	int (*hint_fault)(struct vma *, struct task *, uint64_t addr, struct folio *);
 	// A CPU access to device-private memory.
@@ -125,6 +139,7 @@ struct mm_core {
 	struct trace_ring *trace;
 	struct mm_upcalls up;
 	struct thp *thp; // of src/thp; NULL: there is none
+	struct hugetlb *hugetlb; // of src/hugetlb; NULL: there is none
 	struct mm_tunables tunables;
 	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
 	struct mutex tasks_lock; // rank TASKS: tasks, spaces lists

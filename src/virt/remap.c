@@ -254,7 +254,7 @@ static void move_vma(struct move *m, uint64_t new_len)
 	vma->start = m->to_addr;
 	vma->end = m->to_addr + new_len;
 	vma->host = region_host(m->to, m->to_addr);
-	if (!vma->object && !vma->anon_vma)
+	if (!vma->object && !vma->anon_vma && !(vma->flags & VM_HUGETLB))
 		vma->pgoff = m->to_addr >> PAGE_SHIFT;
 	vma_rmap_insert(vma);
 }
@@ -396,11 +396,11 @@ static int check_old(struct move *m, uint64_t new_len, uint64_t new_addr)
 
 	if (!vma || m->from_addr + m->len > vma->end)
 		return -EFAULT;
+	if (vma->flags & VM_HUGETLB && (new_len > m->len ||
+		(m->from_addr | m->len | new_len | new_addr) & (vma_page_size(vma) - 1)))
+		return -EINVAL;
 	if (new_len > m->len && vma->flags & (VM_DONTEXPAND | VM_PFNMAP))
 		return -EFAULT;
-	if (vma->flags & VM_HUGETLB && (new_len > m->len ||
-		(m->from_addr | m->len | new_len | new_addr) & ~PMD_MASK))
-		return -EINVAL;
 	m->vma = vma;
 	return 0;
 }

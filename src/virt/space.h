@@ -19,6 +19,7 @@ struct task;
 struct object;
 struct anon_vma;
 struct mempolicy;
+struct hugetlb_promise;
 
 enum vm_flags {
 	VM_READ = 1 << 0,
@@ -37,6 +38,7 @@ enum vm_flags {
 	VM_IO = 1 << 13,
 	VM_STACK = 1 << 14,
 	VM_HEAP = 1 << 15,
+	VM_HUGETLB_1G = 1 << 16, // with VM_HUGETLB: its pages have 1 GiB, else 2 MiB
 };
 
 // The host window of one mapping call; lives as long as a vma lies in it. Addresses and host
@@ -64,6 +66,10 @@ struct vma {
 	struct list_head anon_chain;   // struct anon_vma_chain.same_vma         M + R
 	struct anon_vma *_Atomic anon_vma; // NULL before the first anonymous page; set under M read
 	struct mempolicy *policy;      // NULL: the task's                        M
+	// hugetlb, of private mappings: what was promised to it, which the parts of a split share;
+	// and whether a page was taken from it by who the promise was made to.
+	struct hugetlb_promise *promise; // M
+	_Atomic bool hugetlb_robbed;
 	uint64_t numa_next_scan_ns;    // balancing
 	void *numa_state; // balancing's; it hears of the end by mm->up.vma_gone
 };
@@ -116,6 +122,7 @@ struct map_request {
 	struct object *object; // NULL: private anonymous memory
 	uint64_t pgoff;
 	bool own; // the process's own space: the address is the host pointer
+	struct hugetlb_promise *promise; // the vma's, once it is mapped
 };
 
 int space_create(struct mm_core *, struct space **ret_space);
@@ -150,6 +157,16 @@ struct vma *vma_merge_around(struct vma *);
 
 // The vma may be moved at all (vma_migratable: not device memory, not hugetlb unless supported).
 bool vma_migratable(const struct vma *);
+
+// What the addresses of a vma are mapped by at least, and where it may be split.
+static inline uint64_t vma_page_size(const struct vma *vma)
+{
+	unsigned flags = vma->flags;
+
+	if (!(flags & VM_HUGETLB))
+		return PAGE_SIZE;
+	return flags & VM_HUGETLB_1G ? PUD_SIZE : PMD_SIZE;
+}
 
 // May a task do anything here (not PROT_NONE)?
 static inline bool vma_accessible(const struct vma *vma)

@@ -160,6 +160,8 @@ int vma_split(struct vma *vma, uint64_t addr)
 		return err;
 	}
 	upper->numa_next_scan_ns = vma->numa_next_scan_ns;
+	if (vma->flags & VM_HUGETLB)
+		vma->space->mm->up.hugetlb_split(upper, vma);
 	cut(vma, upper);
 	return 0;
 }
@@ -170,7 +172,8 @@ static bool mergeable(const struct vma *a, const struct vma *b)
 {
 	struct anon_vma *av = a->anon_vma, *bv = b->anon_vma;
 
-	return a->end == b->start && a->flags == b->flags && a->region == b->region &&
+	return a->end == b->start && a->flags == b->flags && !(a->flags & VM_HUGETLB) &&
+	       a->region == b->region &&
 	       a->object == b->object && a->pgoff + vma_pages(a) == b->pgoff &&
 	       (a->policy == b->policy || mempolicy_equal(a->policy, b->policy)) &&
 	       (!av || !bv || av == bv);

@@ -42,7 +42,7 @@ int vma_split_huge_at(struct vma *vma, uint64_t addr)
 	struct mm_core *mm = vma->space->mm;
 	struct page_table *pmd;
 
-	if (!(addr & ~PMD_MASK))
+	if (!(addr & (max(vma_page_size(vma), PMD_SIZE) - 1)))
 		return 0;
 	assert_that(addr > vma->start && addr < vma->end, "%#lx outside of its vma",
 		(unsigned long)addr);

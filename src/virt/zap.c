@@ -15,7 +15,8 @@
 //	poison
 //	device-private		-	dropped
 //	huge leaf, huge migration entry: the same for 512 pages (hugetlb: no rss; of a folio that is
-//	larger than a PMD the leaf of its first page has the mapcount and the reference)
+//	larger than a PMD the leaf of its first page has the mapcount and the reference, and all
+//	its leaves go together)
 //
 // Locks: mmap_lock in any way, one page-table lock at a time. Subscribers are told before and
 // after.
@@ -110,7 +111,7 @@ static void zap_table(struct vma_walk *w, struct page_table *table, uint64_t add
 	drop_entries(w, old, nr);
 }
 
-static void drop_huge(struct vma_walk *w, struct pte e)
+static void drop_huge(struct vma_walk *w, uint64_t addr, struct pte e)
 {
 	struct folio *folio = pfn_folio(pte_pfn(e));
 	struct run run = {folio, 0, PTRS_PER_TABLE, e.v & PTE_DIRTY, e.v & PTE_YOUNG};
@@ -120,6 +121,8 @@ static void drop_huge(struct vma_walk *w, struct pte e)
 	if (!pte_present(e) || folio_pfn(folio).n != pte_pfn(e).n)
 		return;
 	pass_on(&run);
+	if (folio_test_hugetlb(folio) && w->vma->space->mm->up.hugetlb_zap)
+		w->vma->space->mm->up.hugetlb_zap(w->vma, addr, folio);
 	folio_remove_rmap_pmd(folio);
 	gather_put(&w->g, folio);
 }
@@ -127,13 +130,17 @@ static void drop_huge(struct vma_walk *w, struct pte e)
 static void zap_huge(struct vma_walk *w, struct page_table *pmd, uint64_t addr)
 {
 	unsigned index = pmd_index(vaddr_of(addr));
+	unsigned leaves = max(vma_page_size(w->vma) >> PMD_SHIFT, 1ul);
 	struct pte e = table_entry(pmd, index);
 
-	table_set_entry(pmd, index, (struct pte){0});
-	gather_clear(&w->g, vma_host(w->vma, addr), PTRS_PER_TABLE);
+	// All leaves of a larger page go with its first, before the page may.
+	for (unsigned i = 0; i < leaves; i++) {
+		table_set_entry(pmd, index + i, (struct pte){0});
+		gather_clear(&w->g, vma_host(w->vma, addr + i * PMD_SIZE), PTRS_PER_TABLE);
+	}
 	(void)gather_flush(&w->g);
 	if (!pte_zero_page(e) && pte_kind(e) != PTE_HWPOISON)
-		drop_huge(w, e);
+		drop_huge(w, addr, e);
 }
 
 int zap_pages(struct vma *vma, uint64_t start, uint64_t end)

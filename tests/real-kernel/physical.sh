@@ -29,6 +29,7 @@ stories=("${stories[@]/#/tests/real-kernel/}")
 # Stories for more nodes than four, or for the host only, are skipped by the command.
 # shellcheck disable=SC2016 # the guest's shell expands
 in_guest='
+export GODWIT_DISK=/disk
 for blocker in signal userfaultfd; do
     held=0 skipped=0
     for story in examples/*.gw "$@"; do

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT The files of pools of huge pages: proc/sys/vm/nr_hugepages and its
+// like, a folder for each size in sys/kernel/mm/hugepages/, and the same for each node.
+//
+// Linux has one number under two names that differ a little: the sysctl says how many pages the
+// pool shall have (persistent ones), the file in sysfs how many there are, surplus included.
+// Writing either resizes the pool, as far as memory allows; a node's file resizes that node's
+// part. nr_hugepages_mempolicy spreads pages over the nodes of the writing task's policy.
+//
+// godwit/hugepages says why a pool is smaller than it was asked to be.
+// Errors: -EINVAL for what is no number, -ENOENT for a size or node that does not exist.
+#include "engine/engine.h"
+
+#include "base/text_buf.h"
+#include "phys/zone.h"
+#include "virt/mempolicy.h"
+
+#include <errno.h>
+
+#define DIR "sys/kernel/mm/hugepages/hugepages-*kB/"
+#define NODE_DIR "sys/devices/system/node/node*/hugepages/hugepages-*kB/"
+
+enum value { NR, FREE, RESERVED, SURPLUS, OVERCOMMIT, MAX };
+
+static struct hugetlb_pool *pool_of(struct gw_machine *m, unsigned kbytes)
+{
+	if (kbytes == PMD_SIZE >> 10)
+		return &m->hugetlb.pool[HUGETLB_2M];
+	return kbytes == PUD_SIZE >> 10 ? &m->hugetlb.pool[HUGETLB_1G] : NULL;
+}
+
+// ---- Reading: a row's slot is an enum value
+
+static int print(struct text_buf *text, const _Atomic unsigned long *counter)
+{
+	text_printf(text, "%lu\n", hugetlb_read(counter));
+	return 0;
+}
+
+static int print_value(const struct hugetlb_pool *pool, unsigned value, struct text_buf *text)
+{
+	const _Atomic unsigned long *const counter[] = {
+		[NR] = &pool->nr,
+		[FREE] = &pool->nr_free,
+		[RESERVED] = &pool->reserved,
+		[SURPLUS] = &pool->surplus,
+		[OVERCOMMIT] = &pool->overcommit,
+		[MAX] = &pool->max,
+	};
+
+	return print(text, counter[value]);
+}
+
+static int get_sysctl(struct gw_machine *m, const struct tunable *t,
+	const unsigned *index maybe_unused, struct text_buf *text)
+{
+	return print_value(&m->hugetlb.pool[HUGETLB_2M], t->slot, text);
+}
+
+static int get_value(struct gw_machine *m, const struct tunable *t, const unsigned *index,
+	struct text_buf *text)
+{
+	const struct hugetlb_pool *pool = pool_of(m, index[0]);
+
+	return pool ? print_value(pool, t->slot, text) : -ENOENT;
+}
+
+static int get_of_node(struct gw_machine *m, const struct tunable *t, const unsigned *index,
+	struct text_buf *text)
+{
+	const struct hugetlb_pool *pool = pool_of(m, index[1]);
+
+	if (!pool || index[0] >= m->phys.nr_nodes)
+		return -ENOENT;
+	return print(text, t->slot == NR	? &pool->nr_node[index[0]]
+			   : t->slot == FREE	? &pool->free_node[index[0]]
+						: &pool->surplus_node[index[0]]);
+}
+
+// ---- Writing
+
+// The nodes that the writer's policy names; all, if it names none.
+static struct nodemask policy_nodes(struct gw_machine *m)
+{
+	struct task *task = task_current();
+	struct mempolicy *policy =
+		task && task->mm == &m->mm ? task_policy_get(task) : NULL;
+	struct nodemask nodes = policy ? mempolicy_nodes(policy) : NODEMASK_NONE;
+
+	if (policy && policy->mode == POLICY_LOCAL)
+		nodes = nodemask_of((unsigned)task_nid(task));
+	if (policy && policy->mode == POLICY_PREFERRED)
+		nodes = nodemask_of((unsigned)nodemask_first(nodes));
+	mempolicy_put(policy);
+	nodes = nodemask_and(nodes, m->phys.has_memory);
+	return nodemask_empty(nodes) ? m->phys.has_memory : nodes;
+}
+
+static int resize(struct gw_machine *m, struct hugetlb_pool *pool, const char *value,
+	struct nodemask nodes, bool of_node)
+{
+	unsigned long n;
+	int err = tunable_number(value, 0, 0, ~0ul, &n);
+
+	if (!err)
+		hugetlb_resize(&m->hugetlb, pool, n, nodes, of_node);
+	return err;
+}
+
+// A row with `words` obeys the writer's policy.
+static struct nodemask row_nodes(struct gw_machine *m, const struct tunable *t)
+{
+	return t->words ? policy_nodes(m) : m->phys.has_memory;
+}
+
+static int set_sysctl(struct gw_machine *m, const struct tunable *t,
+	const unsigned *index maybe_unused, const char *value)
+{
+	return resize(m, &m->hugetlb.pool[HUGETLB_2M], value, row_nodes(m, t), false);
+}
+
+static int set_size(struct gw_machine *m, const struct tunable *t, const unsigned *index,
+	const char *value)
+{
+	struct hugetlb_pool *pool = pool_of(m, index[0]);
+
+	return pool ? resize(m, pool, value, row_nodes(m, t), false) : -ENOENT;
+}
+
+static int set_of_node(struct gw_machine *m, const struct tunable *t maybe_unused,
+	const unsigned *index, const char *value)
+{
+	struct hugetlb_pool *pool = pool_of(m, index[1]);
+
+	if (!pool || index[0] >= m->phys.nr_nodes)
+		return -ENOENT;
+	return resize(m, pool, value, nodemask_of(index[0]), true);
+}
+
+static int overcommit(struct gw_machine *m, struct hugetlb_pool *pool, const char *value)
+{
+	unsigned long n;
+	int err = tunable_number(value, 0, 0, ~0ul, &n);
+
+	if (!err && pool->order > MAX_PAGE_ORDER)
+		err = -EINVAL; // nobody makes such pages on demand
+	if (!err)
+		hugetlb_set_overcommit(&m->hugetlb, pool, n);
+	return err;
+}
+
+static int set_overcommit_sysctl(struct gw_machine *m, const struct tunable *t maybe_unused,
+	const unsigned *index maybe_unused, const char *value)
+{
+	return overcommit(m, &m->hugetlb.pool[HUGETLB_2M], value);
+}
+
+static int set_overcommit(struct gw_machine *m, const struct tunable *t maybe_unused,
+	const unsigned *index, const char *value)
+{
+	struct hugetlb_pool *pool = pool_of(m, index[0]);
+
+	return pool ? overcommit(m, pool, value) : -ENOENT;
+}
+
+// ---- Why a pool is small
+
+static void explain(struct gw_machine *m, const struct hugetlb_pool *pool, struct text_buf *text)
+{
+	const struct hugetlb_shortfall *s = &pool->shortfall;
+
+	text_printf(text, "%lukB: ", PAGE_SIZE << pool->order >> 10);
+	if (s->got >= s->wanted) {
+		text_printf(text, "%lu pages, as asked for\n", s->wanted);
+		return;
+	}
+	text_printf(text, "%lu of the %lu pages asked for", s->got, s->wanted);
+	for (unsigned nid = 0; nid < m->phys.nr_nodes; nid++)
+		text_printf(text, "; node %u had %lu kB free, in pieces of at most %lu kB", nid,
+			s->free_pages[nid] << 2, s->largest_free[nid] << 2);
+	text_putc(text, '\n');
+}
+
+static int get_explanation(struct gw_machine *m, const struct tunable *t maybe_unused,
+	const unsigned *index maybe_unused, struct text_buf *text)
+{
+	for (unsigned i = 0; i < HUGETLB_SIZES; i++)
+		explain(m, &m->hugetlb.pool[i], text);
+	return 0;
+}
+
+// ---- The table
+
+#define READ(name, slot_) {DIR name, get_value, NULL, .slot = slot_},
+#define OF_NODE(name, slot_) {NODE_DIR name, get_of_node, NULL, .slot = slot_},
+
+static const struct tunable rows[] = {
+	// clang-format off
+	{"proc/sys/vm/nr_hugepages", get_sysctl, set_sysctl, .slot = MAX},
+	{"proc/sys/vm/nr_hugepages_mempolicy", get_sysctl, set_sysctl, .slot = MAX,
+		.words = "policy"},
+	{"proc/sys/vm/nr_overcommit_hugepages", get_sysctl, set_overcommit_sysctl,
+		.slot = OVERCOMMIT},
+	{DIR "nr_hugepages", get_value, set_size, .slot = NR},
+	{DIR "nr_hugepages_mempolicy", get_value, set_size, .slot = NR, .words = "policy"},
+	{DIR "nr_overcommit_hugepages", get_value, set_overcommit, .slot = OVERCOMMIT},
+	READ("free_hugepages", FREE)
+	READ("resv_hugepages", RESERVED)
+	READ("surplus_hugepages", SURPLUS)
+	{NODE_DIR "nr_hugepages", get_of_node, set_of_node, .slot = NR},
+	OF_NODE("free_hugepages", FREE)
+	OF_NODE("surplus_hugepages", SURPLUS)
+	TUNABLE("godwit/hugepages", get_explanation, NULL),
+	// clang-format on
+};
+
+const struct tunable_table tunables_hugetlb = {rows, ARRAY_SIZE(rows)};

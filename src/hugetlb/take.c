@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// A page for an address.
+//
+// What the mapping was promised comes first; who was promised nothing gets what the pool has
+// beyond all promises. The policy of the address says from which node on to look, and where: a
+// page that is free elsewhere does not help a mapping bound to a node, promised or not, and the
+// fault ends in SIGBUS. When no free page fits, a surplus page is made, if there may be one more.
+//
+// A page that was taken is given back whole when it could not be mapped: promise and all.
+//
+// Locks: hugetlb->lock inside. What can fail: -EIO.
+#include "hugetlb/internal.h"
+
+#include "base/mark.h"
+#include "virt/task.h"
+
+#include <errno.h>
+
+static struct folio *from_pool(const struct hugetlb_claim *claim, const struct policy_placement *p,
+	bool many, struct task *task)
+{
+	struct folio *folio;
+
+	if (!claim->promised && !hugetlb_available(claim->pool))
+		return NULL;
+	folio = hugetlb_dequeue(claim->h, claim->pool, 0, p->nid, p->allowed);
+	if (!folio && many)
+		folio = hugetlb_dequeue(claim->h, claim->pool, 0, p->nid, task_mems_allowed(task));
+	return folio;
+}
+
+static struct folio *beyond_pool(const struct hugetlb_claim *claim,
+	const struct policy_placement *p, bool many, struct task *task)
+{
+	struct folio *folio =
+		hugetlb_alloc_surplus(claim->h, claim->pool, 0, p->nid, p->allowed);
+
+	if (!folio && many)
+		folio = hugetlb_alloc_surplus(claim->h, claim->pool, 0, p->nid,
+			task_mems_allowed(task));
+	return folio;
+}
+
+// The promise is kept (or none was needed). H
+static void commit(struct hugetlb_claim *claim)
+{
+	if (claim->promised)
+		hugetlb_add(&claim->pool->reserved, -1);
+	hugetlb_promise_use(claim);
+}
+
+int hugetlb_take(struct hugetlb_claim *claim, struct vma *vma, uint64_t addr, struct task *task,
+	bool beside, struct folio **ret_folio)
+{
+	struct hugetlb *h = vma->space->mm->hugetlb;
+	bool many;
+
+	*claim = (struct hugetlb_claim){.h = h, .pool = hugetlb_pool_of_vma(h, vma), .vma = vma,
+		.addr = addr};
+	struct policy_placement p = vma_placement(vma, addr, claim->pool->order, task, &many);
+	mutex_lock(&h->lock);
+	claim->promised = !beside && hugetlb_is_promised(claim);
+	struct folio *folio = from_pool(claim, &p, many, task);
+	if (folio)
+		commit(claim);
+	mutex_unlock(&h->lock);
+	if (!folio) {
+		folio = beyond_pool(claim, &p, many, task);
+		mutex_lock(&h->lock);
+		if (folio)
+			commit(claim);
+		mutex_unlock(&h->lock);
+	}
+	if (!folio) {
+		MARK(hugetlb_no_page);
+		return -EIO;
+	}
+	*ret_folio = folio;
+	return 0;
+}
+
+void hugetlb_give_back(struct hugetlb_claim *claim, struct folio *folio)
+{
+	struct hugetlb *h = claim->h;
+
+	folio_put(folio);
+	mutex_lock(&h->lock);
+	// A surplus page is gone now, and its promise with it.
+	if (claim->promised && hugetlb_available(claim->pool)) {
+		hugetlb_add(&claim->pool->reserved, 1);
+		hugetlb_promise_unuse(claim);
+	}
+	mutex_unlock(&h->lock);
+}
