@@ -168,11 +168,15 @@ static int hint_fault(struct fault *f, struct pte seen)
 	return FAULT_AGAIN;
 }
 
-static bool folio_exclusive(struct pte e)
+// An object's page is one's own in a shared mapping only: in a private one a write through another
+// mapping would show.
+static bool page_is_own(const struct fault *f, struct pte e)
 {
 	struct frame *frame = pfn_frame(pte_pfn(e));
 
-	return !folio_test_anon(frame_folio(frame)) || frame_test(frame, PG_ANON_EXCLUSIVE);
+	if (!folio_test_anon(frame_folio(frame)))
+		return f->vma->flags & VM_SHARED;
+	return frame_test(frame, PG_ANON_EXCLUSIVE);
 }
 
 static int pte_fault(struct fault *f)
@@ -185,10 +189,10 @@ static int pte_fault(struct fault *f)
 		bool own = fault_wants_own_page(f);
 
 		e = table_entry(table, pte_index(vaddr_of(f->addr)));
-		// An unshare is content with an exclusive page, writable or not.
+		// An unshare is content with a page of its own, writable or not.
 		if (pte_present(e) && !(e.v & PTE_HINT) &&
 			(!own || pte_writable(e) ||
-				(!fault_write(f) && !pte_zero_page(e) && folio_exclusive(e)))) {
+				(!fault_write(f) && !pte_zero_page(e) && page_is_own(f, e)))) {
 			err = translate_again(f, e, f->addr, 1);
 			page_table_unlock(table);
 			return err;

@@ -13,7 +13,24 @@
 #include <errno.h>
 #include <string.h>
 
-static int take(struct pte e, unsigned subpage, bool own, bool write, struct folio **ret_folio,
+// How a page is wanted: writable, or one's own (a pin's wish): no copy on write may come between
+// the holder and the program later.
+struct wish {
+	bool own;
+	bool write;
+	bool shared; // the mapping is: an object's page is what the program sees, always
+};
+
+static bool ones_own(struct pte e, const struct folio *folio, const struct frame *frame,
+	const struct wish *wish)
+{
+	if (!folio_test_anon(folio))
+		return wish->shared;
+	// A huge mapping is exclusive by its first page's mark.
+	return frame_test(pte_huge(e) ? &folio->page : frame, PG_ANON_EXCLUSIVE);
+}
+
+static int take(struct pte e, unsigned subpage, const struct wish *wish, struct folio **ret_folio,
 	unsigned *ret_page)
 {
 	struct frame *frame;
@@ -25,12 +42,8 @@ static int take(struct pte e, unsigned subpage, bool own, bool write, struct fol
 		return -EFAULT;
 	frame = pfn_frame(pfn_add(pte_pfn(e), subpage));
 	folio = frame_folio(frame);
-	if (write && !pte_writable(e))
+	if ((wish->write && !pte_writable(e)) || (wish->own && !ones_own(e, folio, frame, wish)))
 		return -EMLINK; // present, but not as wanted
-	// A huge mapping is exclusive by its first page's mark.
-	if (own && folio_test_anon(folio) &&
-		!frame_test(pte_huge(e) ? &folio->page : frame, PG_ANON_EXCLUSIVE))
-		return -EMLINK;
 	if (!folio_try_get(folio))
 		return -ENOENT;
 	*ret_folio = folio;
@@ -40,7 +53,7 @@ static int take(struct pte e, unsigned subpage, bool own, bool write, struct fol
 
 // Under the lock of the entry, whichever level it is at. A leaf may become a table, and a table a
 // leaf, between the two looks.
-static int follow(struct space *space, uint64_t addr, bool own, bool write,
+static int follow(struct space *space, uint64_t addr, const struct wish *wish,
 	struct folio **ret_folio, unsigned *ret_page)
 {
 	struct vaddr v = vaddr_of(addr);
@@ -50,8 +63,7 @@ static int follow(struct space *space, uint64_t addr, bool own, bool write,
 		int err = -ENOENT;
 
 		if (table) {
-			err = take(table_entry(table, pte_index(v)), 0, own, write, ret_folio,
-				ret_page);
+			err = take(table_entry(table, pte_index(v)), 0, wish, ret_folio, ret_page);
 			page_table_unlock(table);
 			return err;
 		}
@@ -60,7 +72,7 @@ static int follow(struct space *space, uint64_t addr, bool own, bool write,
 			return err;
 		struct pte e = table_entry(table, pmd_index(v));
 		if (pte_huge(e))
-			err = take(e, pte_index(v), own, write, ret_folio, ret_page);
+			err = take(e, pte_index(v), wish, ret_folio, ret_page);
 		page_table_unlock(table);
 		if (!pmd_entry_table(e))
 			return err;
@@ -69,30 +81,41 @@ static int follow(struct space *space, uint64_t addr, bool own, bool write,
 
 int follow_page(struct space *space, uint64_t addr, struct folio **ret_folio, unsigned *ret_page)
 {
-	return follow(space, addr, false, false, ret_folio, ret_page);
+	const struct wish any = {0};
+
+	return follow(space, addr, &any, ret_folio, ret_page);
 }
 
-// A page of an area that nobody may touch is still in the page table.
-static bool accessible(struct space *space, uint64_t addr)
+// As follow(), under the mapping the address has now. A page of an area that nobody may touch is
+// still in the page table, and is not for the taking: -EFAULT.
+static int follow_mapped(struct space *space, uint64_t addr, unsigned flags,
+	struct folio **ret_folio, unsigned *ret_page)
 {
+	int err = -EFAULT;
+
 	read_lock(&space->mmap_lock);
-	struct vma *vma = vma_lookup(space, addr);
-	bool yes = vma && vma_accessible(vma);
+	const struct vma *vma = vma_lookup(space, addr);
+	if (vma && vma_accessible(vma)) {
+		const struct wish wish = {
+			.own = flags & (FAULT_WRITE | FAULT_UNSHARE),
+			.write = flags & FAULT_WRITE,
+			.shared = vma->flags & VM_SHARED,
+		};
+
+		err = follow(space, addr, &wish, ret_folio, ret_page);
+	}
 	read_unlock(&space->mmap_lock);
-	return yes;
+	return err;
 }
 
 int get_user_page(struct space *space, struct task *task, uint64_t addr, unsigned flags,
 	struct folio **ret_folio, unsigned *ret_page)
 {
-	bool write = flags & FAULT_WRITE;
 	bool own = flags & (FAULT_WRITE | FAULT_UNSHARE);
 
 	for (;;) {
-		int err = -EFAULT;
+		int err = follow_mapped(space, addr, flags, ret_folio, ret_page);
 
-		if (accessible(space, addr))
-			err = follow(space, addr, own, write, ret_folio, ret_page);
 		if (!err)
 			return 0;
 		if (err == -EFAULT && !own) // the zero page, to read
@@ -106,8 +129,7 @@ int get_user_page(struct space *space, struct task *task, uint64_t addr, unsigne
 int look_user_page(struct space *space, uint64_t addr, unsigned flags, struct folio **ret_folio,
 	unsigned *ret_page)
 {
-	return follow(space, addr, flags & (FAULT_WRITE | FAULT_UNSHARE), flags & FAULT_WRITE,
-		ret_folio, ret_page);
+	return follow_mapped(space, addr, flags, ret_folio, ret_page);
 }
 
 void *folio_bytes(struct mm_core *mm, struct folio *folio, unsigned page)
