@@ -42,6 +42,7 @@ struct compaction {
 	// /proc/sys/vm
 	_Atomic unsigned long proactiveness, extfrag_threshold, unevictable_allowed;
 	_Atomic bool stop; // the daemons shall end
+	_Atomic unsigned paused, running; // who wants the daemons to rest; daemons at work
 	struct kcompactd kcompactd[MAX_NODES];
 };
 
@@ -57,6 +58,10 @@ void compaction_destroy(struct compaction *);
 // No lock held.
 void compact_nodes(struct compaction *, int nid);
 
+// No daemon works between the two, for who balances the books. Nests.
+void kcompactd_pause(struct compaction *);
+void kcompactd_resume(struct compaction *);
+
 // What the daemon of a node does when it is woken, in the caller's thread. false: nobody woke it.
 bool kcompactd_run(struct compaction *, unsigned nid);
 // What it does from time to time: true if it found reason to compact the node; whether that changed
@@ -70,8 +75,6 @@ void compaction_set_proactiveness(struct compaction *, unsigned long percent);
 // Why a block of the order could not be had from this zone: towards 0 too little memory is free,
 // towards 1000 it is in too small pieces; -1000: it could be had.
 int fragmentation_index(struct zone *, unsigned order);
-// Free memory that is in blocks too small for the order, in 1000ths; 0 if none is free.
-int unusable_free_index(struct zone *, unsigned order);
 // 0 to 100: how much a node would gain from compaction.
 unsigned fragmentation_score_node(const struct node *);
 

@@ -140,11 +140,39 @@ bool kcompactd_run_proactive(struct compaction *c, unsigned nid, bool *ret_progr
 
 // ---- The thread
 
+static bool end_work(struct compaction *c)
+{
+	if (atomic_fetch_sub(&c->running, 1) == 1)
+		wake_all(c);
+	return false;
+}
+
+// false: not now.
+static bool begin_work(struct compaction *c)
+{
+	atomic_fetch_add(&c->running, 1);
+	return atomic_load(&c->paused) || atomic_load(&c->stop) ? end_work(c) : true;
+}
+
+void kcompactd_pause(struct compaction *c)
+{
+	atomic_fetch_add(&c->paused, 1);
+	(void)!wait_until(c, !atomic_load(&c->running), WAIT_FOREVER);
+}
+
+void kcompactd_resume(struct compaction *c)
+{
+	atomic_fetch_sub(&c->paused, 1);
+	clock_kick(c->mm->clock);
+}
+
 static bool has_work(struct kcompactd *kd, uint64_t next_ns)
 {
 	struct compaction *c = kd->compaction;
 
-	return atomic_load(&c->stop) || atomic_load(&kd->order) || atomic_load(&kd->proactive) ||
+	if (atomic_load(&c->stop) || atomic_load(&c->paused))
+		return atomic_load(&c->stop);
+	return atomic_load(&kd->order) || atomic_load(&kd->proactive) ||
 	       (atomic_load(&c->proactiveness) && clock_now_ns(c->mm->clock) >= next_ns);
 }
 
@@ -172,13 +200,15 @@ static void *kcompactd_main(void *arg)
 		bool progress;
 
 		sleep_until_work(kd, next_ns);
-		if (atomic_load(&c->stop))
-			break;
-		if (kcompactd_run(c, kd->node->nid))
+		if (!begin_work(c))
 			continue;
-		(void)kcompactd_run_proactive(c, kd->node->nid, &progress);
-		next_ns = clock_now_ns(c->mm->clock) +
-			  (PROACTIVE_INTERVAL_NS << (progress ? 0 : COMPACT_MAX_DEFER_SHIFT));
+		if (!kcompactd_run(c, kd->node->nid)) {
+			(void)kcompactd_run_proactive(c, kd->node->nid, &progress);
+			next_ns = clock_now_ns(c->mm->clock) +
+				  (PROACTIVE_INTERVAL_NS
+					  << (progress ? 0 : COMPACT_MAX_DEFER_SHIFT));
+		}
+		(void)end_work(c);
 	}
 	return NULL;
 }

@@ -52,13 +52,6 @@ int fragmentation_index(struct zone *zone, unsigned order)
 	return 1000 - (int)((1000 + (c.pages * 1000 >> order)) / c.blocks);
 }
 
-int unusable_free_index(struct zone *zone, unsigned order)
-{
-	struct contig c = contig_of(zone, order);
-
-	return c.pages ? (int)((c.pages - (c.suitable << order)) * 1000 / c.pages) : 0;
-}
-
 // Percent of the free memory that is of no use to huge pages.
 unsigned fragmentation_score_zone(const struct zone *zone)
 {

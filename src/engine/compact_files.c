@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The files of compaction: /proc/sys/vm/compact_memory and node/nodeN/compact, which act; the
-// tunables beside them; debugfs' extfrag/ indexes; and godwit/compaction, which says in words what
-// the last run of each zone found, and why pages stayed.
+// tunables beside them; and godwit/compaction, which says in words what the last run of each zone
+// found, and why pages stayed.
 //
 // Values live in struct compaction. Errors are Linux's: -EINVAL for a number that is not allowed,
 // -ENOENT for a node that is not there. No lock is held while a node is compacted.
@@ -10,7 +10,6 @@
 #include "base/text_buf.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 enum { PROACTIVENESS, EXTFRAG_THRESHOLD, UNEVICTABLE_ALLOWED };
 
@@ -67,42 +66,6 @@ static int compact_one_node(struct gw_machine *m, const struct tunable *t maybe_
 	return 0;
 }
 
-// ---- Indexes
-
-typedef int index_fn(struct zone *zone, unsigned order);
-
-static void print_index(struct gw_machine *m, struct text_buf *text, index_fn *index, int width)
-{
-	for (unsigned i = 0; i < m->phys.nr_nodes * ZONES_PER_NODE; i++) {
-		struct node *node = phys_node(&m->phys, i / ZONES_PER_NODE);
-		struct zone *zone = &node->zone[i % ZONES_PER_NODE];
-
-		if (!zone_populated(zone))
-			continue;
-		text_printf(text, "Node %u, zone %8s ", node->nid,
-			zone->type == ZONE_MOVABLE ? "Movable" : "Normal");
-		for (unsigned order = 0; order < NR_PAGE_ORDERS; order++) {
-			int n = index(zone, order);
-			text_printf(text, "%*d.%03d ", width, n / 1000, abs(n % 1000));
-		}
-		text_putc(text, '\n');
-	}
-}
-
-static int get_extfrag(struct gw_machine *m, const struct tunable *t maybe_unused,
-	const unsigned *index maybe_unused, struct text_buf *text)
-{
-	print_index(m, text, fragmentation_index, 2);
-	return 0;
-}
-
-static int get_unusable(struct gw_machine *m, const struct tunable *t maybe_unused,
-	const unsigned *index maybe_unused, struct text_buf *text)
-{
-	print_index(m, text, unusable_free_index, 0);
-	return 0;
-}
-
 // ---- Why there is no larger block
 
 static unsigned long read_number(const _Atomic unsigned long *number)
@@ -152,8 +115,6 @@ static const struct tunable rows[] = {
 	NUMBER("proc/sys/vm/compact_unevictable_allowed", UNEVICTABLE_ALLOWED, 0, 1)
 	{"proc/sys/vm/compact_memory", NULL, compact_memory, .least = 1, .most = 1},
 	TUNABLE("sys/devices/system/node/node*/compact", NULL, compact_one_node),
-	TUNABLE("sys/kernel/debug/extfrag/extfrag_index", get_extfrag, NULL),
-	TUNABLE("sys/kernel/debug/extfrag/unusable_index", get_unusable, NULL),
 	TUNABLE("godwit/compaction", get_explanation, NULL),
 	// clang-format on
 };

@@ -350,8 +350,10 @@ void gw_machine_check(struct gw_machine *machine)
 {
 	if (machine_is_dead(machine))
 		return;
+	kcompactd_pause(&machine->compaction);
 	mm_check(&machine->mm);
 	hugetlb_check(&machine->hugetlb);
+	kcompactd_resume(&machine->compaction);
 }
 
 int gw_clock_advance(struct gw_machine *machine, uint64_t ns)
