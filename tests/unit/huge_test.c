@@ -211,6 +211,16 @@ static long move(uint64_t first, uint64_t second, int node, int keep_huge)
 	return gw_move_pages_explained(t, 0, 2, pages, nodes, status, GW_MPOL_MF_MOVE, &options);
 }
 
+// Between the free pages; compaction shall not make room.
+static struct gw_pin *pin[1024];
+static unsigned nr_pins;
+
+static void unpin_all(void)
+{
+	while (nr_pins)
+		gw_unpin(pin[--nr_pins]);
+}
+
 // So many single pages of the node are free, and no two in a row.
 static uint64_t leave_single_pages(int node, unsigned pages)
 {
@@ -224,8 +234,10 @@ static uint64_t leave_single_pages(int node, unsigned pages)
 	assert_int_equal(gw_mbind(t, at, mapping.length, GW_MPOL_BIND, &mask, 65, 0), 0);
 	touch(at, mapping.length, 7);
 	assert_true(gw_node_fill(m, (unsigned)node, 0) >= 0);
-	for (uint64_t i = 0; i < 2 * pages; i += 2)
+	for (uint64_t i = 0; i < 2 * pages; i += 2) {
+		assert_int_equal(gw_pin(t, at + (i + 1) * 4096, 4096, "test", &pin[nr_pins++]), 0);
 		assert_int_equal(gw_advise(t, at + i * 4096, 4096, MADV_DONTNEED), 0);
+	}
 	set(THP "enabled", "always");
 	return at;
 }
@@ -260,6 +272,7 @@ static void split_to_be_moved(void **state)
 	assert_int_equal(report.huge_split, 1);
 	assert_int_equal(report.huge_moved, 0);
 	check(buf, HUGE, 1);
+	unpin_all();
 	assert_int_equal(gw_unmap(t, hole, 8 << 20), 0);
 	assert_true(gw_node_unfill(m, 1) >= 0);
 }
@@ -296,6 +309,7 @@ static void kept_huge_or_not_at_all(void **state)
 	assert_true(is_huge(t, buf) && is_huge(t, buf + HUGE));
 	assert_int_equal(counter("thp_split_page"), splits);
 
+	unpin_all();
 	assert_int_equal(gw_unmap(t, hole, 8 << 20), 0); // now there is room
 	assert_true(gw_node_unfill(m, 1) >= 0);
 	assert_int_equal(gw_mbind_explained(t, buf, 2 * HUGE, GW_MPOL_BIND, &to, 65,
@@ -314,17 +328,17 @@ static void a_pin_is_named(void **state)
 	const unsigned long from = 1, to = 2;
 	const struct gw_move_options options = {.size = sizeof options, .keep_huge = 1,
 		.report = &report};
-	struct gw_pin *pin;
+	struct gw_pin *ring;
 
 	(void)state;
 	touch(buf, HUGE, 1);
-	assert_int_equal(gw_pin(t, buf + 0x3000, 4096, "ring 3", &pin), 0);
+	assert_int_equal(gw_pin(t, buf + 0x3000, 4096, "ring 3", &ring), 0);
 	assert_true(gw_migrate_pages_explained(t, 0, 65, &from, &to, &options) > 0);
 	assert_int_equal(report.why, GW_WHY_PINNED);
 	assert_non_null(strstr(report.detail, "ring 3"));
 	assert_int_equal(report.huge_failed, 1);
 	assert_int_equal(report.failed, 512);
-	gw_unpin(pin);
+	gw_unpin(ring);
 }
 
 static void options_that_are_none(void **state)
