@@ -39,6 +39,8 @@ int gw_object_create_huge(struct gw_machine *machine, const char *name, uint64_t
 	struct object *object;
 	int err;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!machine || !bytes)
 		return -EINVAL;
 	err = hugetlb_object_create(&machine->hugetlb, name, bytes,
