@@ -21,7 +21,8 @@ static int engine_moved(struct lab_result *result, long ret, const struct gw_mov
 	int n;
 
 	if (report) {
-		n = snprintf(text, sizeof text, "huge pages: %llu moved whole, %llu stayed, %llu split",
+		n = snprintf(text, sizeof text,
+			"huge pages: %llu moved whole, %llu stayed, %llu split",
 			(unsigned long long)report->huge_moved,
 			(unsigned long long)report->huge_failed,
 			(unsigned long long)report->huge_split);

@@ -92,14 +92,20 @@ int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct f
 	struct mmu *mmu = space->mm->mmu;
 	unsigned index = pmd_index(vaddr_of(haddr));
 	struct pte entry = pte_make(folio_pfn(folio), leaf_bits(vma));
+	struct page_table *pmd, *deposit = NULL;
 	int err = 0;
-	struct page_table *pmd = pmd_table_alloc_lock(space, vaddr_of(haddr), &err);
 
-	if (!pmd)
-		return err;
-	if (table_entry(pmd, index).v != seen.v) {
+	if (pte_none(seen) && !(deposit = page_table_alloc(space, 1, vaddr_of(haddr))))
+		return -ENOMEM;
+	pmd = pmd_table_alloc_lock(space, vaddr_of(haddr), &err);
+	if (pmd && table_entry(pmd, index).v != seen.v) {
 		page_table_unlock(pmd);
-		return -EEXIST;
+		err = -EEXIST;
+	}
+	if (err) {
+		if (deposit)
+			page_table_free(space, deposit);
+		return err;
 	}
 	add_new_anon(vma, haddr, folio);
 	table_set_entry(pmd, index, entry);
@@ -109,8 +115,13 @@ int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct f
 		table_set_entry(pmd, index, seen);
 		atomic_fetch_sub(&space->rss_anon, (long)PTRS_PER_TABLE);
 		folio_remove_rmap_pmd(folio);
+	} else if (deposit) {
+		page_table_deposit(space, deposit);
+		deposit = NULL;
 	}
 	page_table_unlock(pmd);
+	if (deposit)
+		page_table_free(space, deposit);
 	// New huge pages wait to be found underused.
 	if (!err && thp_setting(space->mm->thp, SET_SHRINK_UNDERUSED))
 		(void)folio_deferred_queue(folio);
@@ -123,18 +134,26 @@ static int map_zero_leaf(struct vma *vma, uint64_t haddr)
 	struct mm_core *mm = vma->space->mm;
 	unsigned index = pmd_index(vaddr_of(haddr));
 	struct pfn zero = folio_pfn(mm->zero_page);
+	struct page_table *pmd, *deposit = page_table_alloc(vma->space, 1, vaddr_of(haddr));
 	int err = 0;
-	struct page_table *pmd = pmd_table_alloc_lock(vma->space, vaddr_of(haddr), &err);
 
-	if (!pmd)
+	if (!deposit)
+		return -ENOMEM;
+	pmd = pmd_table_alloc_lock(vma->space, vaddr_of(haddr), &err);
+	if (!pmd) {
+		page_table_free(vma->space, deposit);
 		return err;
+	}
 	if (pte_none(table_entry(pmd, index)) &&
 		!mm->mmu->ops->map(mm->mmu, vma_host(vma, haddr), zero, PTRS_PER_TABLE, MMU_READ)) {
 		table_set_entry(pmd, index,
 			pte_make(zero, PTE_PRESENT | PTE_HUGE | PTE_ZERO | PTE_YOUNG));
+		page_table_deposit(vma->space, deposit);
 		err = 1;
 	}
 	page_table_unlock(pmd);
+	if (!err)
+		page_table_free(vma->space, deposit);
 	if (err && !atomic_exchange(&mm->thp->zero_page_counted, true))
 		vm_event(mm->stat, VM_THP_ZERO_PAGE_ALLOC);
 	return err;

@@ -377,6 +377,108 @@ static void locked_memory_splits_and_stays_locked(void **state)
 	fx_verify(&fx, a, buf, HPAGES, 8);
 }
 
+// ---- Entries made to fault once
+
+static unsigned nr_hints;
+static struct folio *hinted;
+
+static int count_hint(struct vma *vma, struct task *task, uint64_t addr, struct folio *folio)
+{
+	(void)vma;
+	(void)task;
+	(void)addr;
+	nr_hints++;
+	hinted = folio;
+	return 0;
+}
+
+static void arm_hint(uint64_t addr)
+{
+	struct page_table *pmd = pmd_table_lock(a->space, vaddr_of(addr));
+	unsigned i = pmd_index(vaddr_of(addr));
+
+	table_set_entry(pmd, i, pte_set(table_entry(pmd, i), PTE_HINT));
+	fx.mm.mmu->ops->clear(fx.mm.mmu, vma_host(vma_lookup(a->space, addr), addr), HPAGES);
+	page_table_unlock(pmd);
+}
+
+static void a_huge_leaf_hints_once(void **state)
+{
+	(void)state;
+	fx.mm.up.hint_fault = count_hint;
+	nr_hints = 0;
+	fx_fill(&fx, a, buf, HPAGES, 3);
+	arm_hint(buf);
+	store(a, buf + 7 * PAGE_SIZE + 8, 1);
+	assert_int_equal(nr_hints, 1);
+	assert_ptr_equal(hinted, folio_at(a, buf));
+	store(a, buf + 8, 1);
+	assert_int_equal(nr_hints, 1);
+	assert_true(is_leaf(a, buf) && pte_writable(pmd_at(a, buf)));
+	// Armed, and then split: every small entry hints.
+	arm_hint(buf);
+	fx_ok(thp_split_pmd(vma_lookup(a->space, buf), buf));
+	store(a, buf + 8, 2);
+	store(a, buf + PAGE_SIZE + 8, 2);
+	store(a, buf + 16, 2);
+	assert_int_equal(nr_hints, 3);
+	fx_check(&fx);
+}
+
+// ---- Poison
+
+static void a_poisoned_huge_page_stays_where_it_is(void **state)
+{
+	struct fx_move mv;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 3);
+	struct folio *folio = folio_at(a, buf);
+	for (unsigned page = 0; page < 20; page += 19) {
+		frame_set_hwpoison(folio_frame(folio, page));
+		fx_move_alloc(&mv, buf, 1, 1);
+		fx_move_run(&mv, a, 0, MBIND_MOVE);
+		assert_int_equal(mv.ret, 1);
+		assert_int_equal(mv.why[0], WHY_POISONED);
+		fx_move_free(&mv);
+		assert_true(is_leaf(a, buf)); // not emptied
+		fx_check(&fx);
+		fx_verify(&fx, a, buf, HPAGES, 3);
+		frame_clear_hwpoison(folio_frame(folio, page));
+	}
+}
+
+// ---- Splits need no memory
+
+static void a_leaf_is_split_without_memory(void **state)
+{
+	struct task *b;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 3);
+	(void)load(a, buf + PMD_SIZE); // the zero page
+	assert_int_equal(a->space->nr_deposited, 2);
+	fx_ok(task_fork(a, 0, &b));
+	assert_int_equal(b->space->nr_deposited, 2);
+	fault_arm(FI_META, FI_THREAD, 0, FI_ALWAYS);
+	fx_ok(thp_split_pmd(vma_lookup(a->space, buf), buf));
+	fx_ok(thp_split_pmd(vma_lookup(a->space, buf + PMD_SIZE), buf + PMD_SIZE));
+	fx_ok(thp_split_pmd(vma_lookup(b->space, buf), buf));
+	fault_disarm_all();
+	assert_int_equal(a->space->nr_deposited, 0);
+	assert_int_equal(b->space->nr_deposited, 1);
+	fx_check(&fx);
+	fx_verify(&fx, a, buf, HPAGES, 3);
+	fx_verify(&fx, b, buf, HPAGES, 3);
+	fx_ok(space_unmap(b->space, buf, 2 * PMD_SIZE));
+	assert_int_equal(b->space->nr_deposited, 0);
+	task_exit(b);
+	store(a, buf + 8, 4); // a page of its own: something is writable
+	fx_ok(space_advise(a->space, a, buf, PMD_SIZE, 25)); // collapsed again
+	assert_int_equal(a->space->nr_deposited, 1);
+	fx_check(&fx);
+}
+
 static void shared_memory(void **state)
 {
 	struct object *object;
@@ -421,6 +523,9 @@ int main(void)
 		CASE(split_and_its_refusals),
 		CASE(split_of_what_two_spaces_map),
 		CASE(locked_memory_splits_and_stays_locked),
+		CASE(a_huge_leaf_hints_once),
+		CASE(a_poisoned_huge_page_stays_where_it_is),
+		CASE(a_leaf_is_split_without_memory),
 		CASE(shared_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
