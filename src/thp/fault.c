@@ -6,6 +6,7 @@
 //		else			a zeroed folio by policy; none to be had: counted, small
 //					pages
 //		shared memory		the object's huge folio, made when the object allows it
+//		a file			the object's huge folio, if khugepaged made one: read-only
 //	thp_large_fault()	a write where small entries stand or must stand: the largest order
 //				that is enabled, fits, and whose entries are all empty
 //
@@ -168,7 +169,7 @@ static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint6
 	struct thp *thp = object->mm->thp;
 	struct folio *folio = object_find(object, pgoff);
 
-	if (folio)
+	if (folio || object->ops->kind == OBJECT_FILE)
 		return folio;
 	folio = folio_alloc_object(thp_fault_gfp(thp, vma) | GFP_ZERO, PMD_ORDER, object, pgoff,
 		task);
@@ -217,14 +218,15 @@ static int map_object_leaf(struct vma *vma, uint64_t haddr, struct folio *folio,
 
 static int object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool write)
 {
+	struct thp *thp = vma->space->mm->thp;
 	uint64_t pgoff = vma_pgoff(vma, haddr);
 	bool mapped = false;
 
 	if (pgoff & (PTRS_PER_TABLE - 1) || (write && !(vma->flags & VM_SHARED)) ||
-		vma->object->ops->kind != OBJECT_SHMEM ||
 		pgoff >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE))
 		return 0;
-	khugepaged_enter(vma->space->mm->thp, vma->space);
+	if (thp_vma_orders(thp, vma, THP_KHUGEPAGED, 1u << PMD_ORDER))
+		khugepaged_enter(thp, vma->space);
 	struct folio *folio = object_huge_folio(vma, task, pgoff);
 	if (!folio)
 		return 0;

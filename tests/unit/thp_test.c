@@ -347,6 +347,154 @@ static void split_and_its_refusals(void **state)
 	fx_verify(&fx, a, buf, HPAGES, 6);
 }
 
+static int split_folio(struct folio *folio)
+{
+	folio_lock(folio);
+	int err = thp_split_folio_to(folio, 0, NULL);
+	folio_unlock(folio);
+	return err;
+}
+
+// What is refused at once is no attempt, and not counted; the rest is.
+static void folios_that_cannot_be_split(void **state)
+{
+	struct object *object;
+	struct folio *folio, *unmapped;
+	struct pin *pin;
+
+	(void)state;
+	assert_int_equal(split_folio(fx.mm.zero_page), -EBUSY);
+	fx_fill(&fx, a, buf, HPAGES, 6);
+	folio = folio_at(a, buf);
+	folio_get(folio);
+	frame_set(&folio->page, PG_WRITEBACK);
+	assert_int_equal(split_folio(folio), -EBUSY);
+	frame_clear(&folio->page, PG_WRITEBACK);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE_FAILED), 0);
+
+	fx_ok(pin_pages(a->space, a, buf + 3 * PAGE_SIZE, PAGE_SIZE, "test", &pin));
+	assert_int_equal(split_folio(folio), -EAGAIN);
+	assert_true(is_leaf(a, buf)); // found out before anything was taken apart
+	unpin_pages(pin);
+	folio_put(folio);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE_FAILED), 1);
+	assert_int_equal(thp.stat[THP_SIZES - 1][STAT_SPLIT_FAILED], 1);
+
+	unmapped = folio_alloc(&fx.phys, GFP_TRANSHUGE, PMD_ORDER, 0, NULL, 0);
+	assert_int_equal(split_folio(unmapped), -EBUSY); // nobody's
+	folio_put(unmapped);
+
+	thp.setting[SET_SHMEM_ENABLED] = SHMEM_ALWAYS;
+	fx_ok(object_create_shmem(&fx.mm, NULL, PMD_SIZE, &object));
+	uint64_t at = fx_map_shared(a, HPAGES, object);
+	store(a, at, 1);
+	folio = folio_at(a, at);
+	folio_get(folio);
+	fx_ok(space_unmap(a->space, at, PMD_SIZE));
+	folio_lock(folio);
+	object_remove_folio(folio); // truncated
+	folio_unlock(folio);
+	assert_int_equal(split_folio(folio), -EBUSY);
+	folio_put(folio);
+	object_put(object);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), 0);
+	fx_verify(&fx, a, buf, HPAGES, 6);
+}
+
+// ---- Pieces of a leaf
+
+// What is done to 7 pages of 512: the leaf becomes a table, the folio stays whole, and waits for its
+// split if it lost pages.
+struct part {
+	const char *what; // for the reader
+	bool gone; // the part is not mapped any more
+	bool queued;
+};
+
+static void do_part(unsigned i, uint64_t at, uint64_t len)
+{
+	uint64_t to;
+
+	switch (i) {
+	case 0:
+		fx_ok(space_unmap(a->space, at, len));
+		break;
+	case 1:
+		fx_ok(space_advise(a->space, a, at, len, 4)); // DONTNEED
+		break;
+	case 2:
+		fx_ok(space_protect(a->space, at, len, VM_READ));
+		break;
+	default:
+		fx_ok(space_remap(a->space, at, len, len, 0, false, &to));
+	}
+}
+
+static void a_part_splits_the_leaf_not_the_folio(void **state)
+{
+	static const struct part parts[] = {
+		{"munmap", true, true},
+		{"MADV_DONTNEED", true, true},
+		{"mprotect", false, false},
+		{"mremap", false, false},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
+		uint64_t at = fx_map(a, HPAGES);
+
+		fx_mark(&fx);
+		fx_fill(&fx, a, at, HPAGES, 6);
+		struct folio *folio = folio_at(a, at);
+		assert_true(is_leaf(a, at));
+		do_part(i, at + 100 * PAGE_SIZE, 7 * PAGE_SIZE);
+		assert_false(is_leaf(a, at));
+		assert_int_equal(folio_order(folio), PMD_ORDER);
+		assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PMD), 1);
+		assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), 0);
+		assert_int_equal(fx_since(&fx, VM_THP_DEFERRED_SPLIT_PAGE), parts[i].queued);
+		assert_int_equal(folio_test_partially_mapped(folio), parts[i].queued);
+		assert_int_equal(folio_mapcount(folio), (int)HPAGES - 7 * parts[i].gone);
+		fx_verify(&fx, a, at, 100, 6);
+		fx_verify(&fx, a, at + 107 * PAGE_SIZE, HPAGES - 107, 6);
+		fx_check(&fx);
+		// Memory is wanted: what lost pages is split, and those pages are free.
+		uint64_t free = node_nr_free(phys_node(&fx.phys, 0));
+		assert_int_equal(thp_shrink_deferred(&thp, 0, 8), parts[i].queued);
+		assert_true(node_nr_free(phys_node(&fx.phys, 0)) >= free + 7 * parts[i].queued);
+		assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), parts[i].queued);
+		fx_verify(&fx, a, at, 100, 6);
+		fx_check(&fx);
+		fx_ok(space_unmap(a->space, at, PMD_SIZE));
+	}
+}
+
+// New huge pages of which most is zeros are split, when max_ptes_none says what "most" is.
+static void underused_pages_are_split(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 12; i++)
+		store(a, buf + i * PAGE_SIZE, i + 1);
+	fx_fill(&fx, a, buf + PMD_SIZE, HPAGES, 2);
+	assert_int_equal(thp_shrink_deferred(&thp, 0, 8), 0); // 511: never
+	thp.setting[SET_MAX_PTES_NONE] = 400;
+	struct folio *full = folio_at(a, buf + PMD_SIZE), *sparse = folio_at(a, buf);
+	(void)folio_deferred_queue(full);
+	(void)folio_deferred_queue(sparse);
+	thp.setting[SET_SHRINK_UNDERUSED] = 0;
+	assert_int_equal(thp_shrink_deferred(&thp, 0, 8), 0);
+	thp.setting[SET_SHRINK_UNDERUSED] = 1;
+	(void)folio_deferred_queue(full);
+	(void)folio_deferred_queue(sparse);
+	assert_int_equal(thp_shrink_deferred(&thp, 0, 8), 1);
+	assert_int_equal(fx_since(&fx, VM_THP_UNDERUSED_SPLIT_PAGE), 1);
+	assert_true(is_leaf(a, buf + PMD_SIZE));
+	assert_false(is_leaf(a, buf));
+	for (unsigned i = 0; i < 12; i++)
+		assert_int_equal(load(a, buf + i * PAGE_SIZE), i + 1);
+	fx_verify(&fx, a, buf + PMD_SIZE, HPAGES, 2);
+}
+
 static void split_of_what_two_spaces_map(void **state)
 {
 	struct task *b;
@@ -521,6 +669,9 @@ int main(void)
 		CASE(split_when_the_target_has_no_room),
 		CASE(never_split_when_kept_huge),
 		CASE(split_and_its_refusals),
+		CASE(folios_that_cannot_be_split),
+		CASE(a_part_splits_the_leaf_not_the_folio),
+		CASE(underused_pages_are_split),
 		CASE(split_of_what_two_spaces_map),
 		CASE(locked_memory_splits_and_stays_locked),
 		CASE(a_huge_leaf_hints_once),
