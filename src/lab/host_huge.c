@@ -2,9 +2,9 @@
 // How many huge mappings begin in a range, on the host.
 //
 // A newer kernel (6.7) is asked entry by entry (PAGEMAP_SCAN). An older one says in smaps how much
-// of a whole mapping is mapped by huge entries, the huge page of zeros not among them; for a part of
-// a mapping it tells only what page lies there, not by what entry it is mapped, and a huge page that
-// is mapped by small entries counts as well.
+// of a whole mapping is mapped by huge entries, the huge page of zeros not among them; for a part
+// of a mapping it tells only what page lies there, not by what entry it is mapped, and a huge page
+// that is mapped by small entries counts as well.
 
 #include "lab/host_machine.h"
 

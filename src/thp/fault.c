@@ -5,8 +5,8 @@
 //		read, use_zero_page	the huge zero page, which costs nothing
 //		else			a zeroed folio by policy; none to be had: counted, small
 //					pages
-//		shared memory		the object's huge folio, made when the settings allow it; one that
-//					is there is mapped whatever they say
+//		shared memory		the object's huge folio, made when the settings allow
+//					it; one that is there is mapped whatever they say
 //	thp_large_fault()	a write where small entries stand or must stand: the largest order
 //				that is enabled, fits, and whose entries are all empty
 //
@@ -144,7 +144,8 @@ static int map_zero_leaf(struct vma *vma, uint64_t haddr)
 
 // ---- Objects
 
-// The folio that holds these offsets, a huge one made when there is nothing yet. A reference, not locked.
+// The folio that holds these offsets, a huge one made when there is nothing yet. A reference, not
+// locked.
 static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint64_t pgoff,
 	bool make)
 {

@@ -181,8 +181,8 @@ bool thp_eligible(const struct vma *);
 // changed),
 // -ENOMEM. mmap_lock held.
 int thp_map_anon_leaf(struct vma *, uint64_t haddr, struct pte seen, struct folio *);
-// Map the object's huge folio at haddr, where nothing is mapped yet; `make` it when there is no page.
-// >0: mapped; 0: small pages serve. mmap_lock held.
+// Map the object's huge folio at haddr, where nothing is mapped yet; `make` it when there is no
+// page. >0: mapped; 0: small pages serve. mmap_lock held.
 int thp_object_fault(struct vma *, struct task *, uint64_t haddr, bool write, bool make);
 // A zeroed huge folio for a first touch, by policy; counted. NULL: none to be had.
 struct folio *thp_alloc_for_fault(struct vma *, struct task *, uint64_t haddr);

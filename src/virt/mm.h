@@ -27,6 +27,7 @@ struct page_table;
 struct mempolicy;
 struct thp;
 struct hugetlb;
+struct compaction;
 
 enum mm_invalidate_reason {
 	MM_INVALIDATE_UNMAP,
@@ -142,6 +143,7 @@ struct mm_core {
 	struct mm_upcalls up;
 	struct thp *thp; // of src/thp; NULL: there is none
 	struct hugetlb *hugetlb; // of src/hugetlb; NULL: there is none
+	struct compaction *compaction; // of src/compact; NULL: there is none
 	struct mm_tunables tunables;
 	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
 	struct mutex tasks_lock; // rank TASKS: tasks, spaces lists
