@@ -151,6 +151,16 @@ int rewire_place(struct rewire_call *c, struct pfn first, bool *ret_filled)
 	return 0;
 }
 
+void rewire_populate(const struct rewire_call *c, struct pfn first)
+{
+	const struct arena *arena = arena_of(first);
+
+	if (c->nr > 1 && arena && arena->page_shift == PAGE_SHIFT)
+		host_populate_around(c->at, c->size);
+	else
+		host_populate(c->at, c->size);
+}
+
 bool rewire_park(struct rewire_call *c, struct pfn first)
 {
 	struct arena *arena = arena_of(first);
