@@ -17,8 +17,8 @@ extern "C" {
 // Shared memory with a name, or a file's pages: what several tasks may map.
 struct gw_object;
 
-// An object in memory, `bytes` long, all zeros. The caller owns one reference. The name is copied
-// and only shown. -EINVAL: 0 bytes, or more than an object can have. -ENOMEM.
+// An object in memory, `bytes` long (at most 4 PiB), all zeros. The caller owns one reference. The
+// name is copied and only shown. -EINVAL: 0 bytes, or too many; -ENOMEM.
 GW_EXPORT int gw_object_create(struct gw_machine *machine, const char *name, uint64_t bytes,
 	struct gw_object **ret_object) GW_CHECK;
 // The same of huge pages, 1 << huge_shift bytes each (21 or 30; 0: 21); the size is rounded up. It
@@ -60,8 +60,9 @@ struct gw_mapping {
 	unsigned huge_shift;	  // with GW_MAP_HUGETLB: 21 (default) or 30
 };
 
-// mmap(2). -EINVAL: a field; -EEXIST; -EACCES: to write a file that is open for reading only;
-// -ENOMEM: no memory, no room, no host mapping left, or no huge pages to promise.
+// mmap(2). -EINVAL: a field; -EOVERFLOW: offset and length together are no number; -EEXIST;
+// -EACCES: to write a file that is open for reading only; -ENOMEM: no memory, no room, no host
+// mapping left, or no huge pages to promise.
 GW_EXPORT int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret_address)
 	GW_CHECK;
 // The common case: private anonymous memory to read and write; the number is the pointer.

@@ -101,12 +101,16 @@ int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret
 	const unsigned known = GW_MAP_SHARED | GW_MAP_HUGETLB | GW_MAP_STACK | GW_MAP_HEAP;
 	struct map_request request = {0};
 	unsigned shift;
+	uint64_t end;
 
 	if (task_is_dead(task))
 		return -EOWNERDEAD;
 	if (mapping->size != sizeof *mapping || !mapping->length || mapping->flags & ~known ||
 		mapping->offset & ~PAGE_MASK || mapping->address & ~PAGE_MASK)
 		return -EINVAL;
+	if (__builtin_add_overflow(mapping->offset, mapping->length, &end) ||
+		end > UINT64_MAX - PAGE_SIZE)
+		return -EOVERFLOW;
 	request.addr = mapping->address;
 	request.fixed = mapping->address != 0;
 	request.own = mapping->address == 0;
