@@ -23,7 +23,9 @@ static const char usage[] =
 	"usage: godwit bench migrate [--against memcpy|host] [--quick] [--rounds N]\n"
 	"                            [--filter TEXT] [--json]\n"
 	"\n"
-	"  --against host compare with the kernel's move_pages(2), between the same two nodes\n"
+	"How fast pages move here, each row beside a plain memcpy in the same run.\n"
+	"\n"
+	"  --against host the kernel's move_pages(2) instead, between the same two nodes\n"
 	"  --quick        a few seconds: that it runs, not how fast\n"
 	"  --rounds N     measured rounds of each row (15)\n"
 	"  --filter TEXT  only rows whose CASE/BLOCKER/ARENA/COPY contains TEXT\n"
@@ -150,8 +152,7 @@ static int cmd_migrate(int argc, char **argv)
 			return cli_usage_error("godwit bench migrate",
 				"--against takes memcpy or host, not '%s'", optarg);
 		else if (c != 'r')
-			return cli_usage_error("godwit bench migrate", "bad option or value: %s",
-				argv[optind - 1]);
+			return cli_bad_option("godwit bench migrate", c, argv);
 		else if (!read_rounds(optarg, &options.rounds))
 			return cli_usage_error("godwit bench migrate",
 				"--rounds takes 1 to %d, not '%s'", ROUNDS_MAX, optarg);
