@@ -253,6 +253,8 @@ static int build_mm(struct gw_machine *m)
 	tunables_register(m, &tunables_hugetlb);
 	m->phys.up.arg = &m->mm;
 	m->phys.up.reclaim = reclaim;
+	compaction_init(&m->compaction, &m->mm);
+	tunables_register(m, &tunables_compact);
 	return 0;
 }
 
@@ -299,7 +301,9 @@ static int build(struct gw_machine *m, const struct gw_machine_config *config)
 	if (err)
 		return err;
 	m->built = BUILT_MM;
-	return 0;
+	// On the soft backend nothing runs by itself.
+	err = m->mmu->caps & MMU_REAL ? kcompactd_start(&m->compaction) : 0;
+	return err ? refuse(err, "no thread for compaction: %s", strerror(-err)) : 0;
 }
 
 // Nobody makes or ends tasks any more: the list is ours.
@@ -312,6 +316,7 @@ static void end_tasks(struct mm_core *mm)
 static void take_down(struct gw_machine *m)
 {
 	if (m->built >= BUILT_MM) {
+		compaction_destroy(&m->compaction);
 		end_tasks(&m->mm);
 		for (unsigned i = 0; i < m->topology.nr_nodes; i++)
 			(void)gw_node_unfill(m, i);
@@ -379,8 +384,10 @@ void gw_machine_check(struct gw_machine *machine)
 {
 	if (machine_is_dead(machine))
 		return;
+	kcompactd_pause(&machine->compaction);
 	mm_check(&machine->mm);
 	hugetlb_check(&machine->hugetlb);
+	kcompactd_resume(&machine->compaction);
 }
 
 int gw_clock_advance(struct gw_machine *machine, uint64_t ns)
