@@ -10,8 +10,8 @@
 // stale value is printed with the seed, and the program aborts. The seed decides what each thread
 // does, not when: a run with the same seed is alike, not the same.
 //
-// Other actors (stress_movers.c, stress_spaces.c, stress_device.c) move, bind, protect, lock, fork,
-// unmap, remap, sync, pin and fill. At the end everything is read once more, the machine's books
+// Other actors (stress_movers.c, stress_spaces.c, stress_huge.c, stress_device.c) move, bind,
+// protect, lock, fork, unmap, remap, sync, collapse, split, pin and fill. At the end everything is read once more, the machine's books
 // are balanced, and no object of the engine may be left.
 //
 // GODWIT_STRESS_SECONDS in the environment goes before --seconds. Exit: 0, 77 when this host does
@@ -50,6 +50,8 @@ static struct actor actors[] = {
 	{.name = "fork", .step = act_fork},
 	{.name = "fill", .step = act_fill},
 	{.name = "advise", .step = act_advise},
+	{.name = "huge", .step = act_huge, .number = 0},
+	{.name = "huge", .step = act_huge, .number = 1},
 	{.name = "sync", .step = act_sync},
 	{.name = "device", .step = act_device},
 	{.name = "syscall", .step = act_syscall},
@@ -251,14 +253,15 @@ static void say_progress(unsigned second)
 	fflush(stdout);
 }
 
-// Somebody has not made a step for too long.
+// Somebody has not made a step, nor a part of one, for too long.
 static void watch(void)
 {
 	static uint64_t steps[NR_ACTORS];
 	static unsigned still[NR_ACTORS];
 
 	for (unsigned i = 0; i < NR_ACTORS; i++) {
-		uint64_t now = atomic_load(&actors[i].steps);
+		uint64_t now = atomic_load(&actors[i].steps) + atomic_load(&actors[i].accesses) +
+			       atomic_load(&actors[i].calls);
 
 		still[i] = now == steps[i] && actors[i].runs ? still[i] + 1 : 0;
 		steps[i] = now;

@@ -138,6 +138,7 @@ void signals_attach(struct actor *actor);
 actor_fn act_write, act_read;				     // stress.c
 actor_fn act_move, act_migrate, act_bind, act_mems, act_lock; // stress_movers.c
 actor_fn act_churn, act_protect, act_fork, act_fill, act_advise, act_sync; // stress_spaces.c
+actor_fn act_huge;						      // stress_huge.c
 actor_fn act_device, act_syscall, act_host_fork;		      // stress_device.c
 
 #endif
