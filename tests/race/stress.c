@@ -25,6 +25,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -188,6 +189,7 @@ static void *actor_main(void *arg)
 
 	expect(actor, "gw_task_attach", gw_task_attach(actor->task), 0);
 	signals_attach(actor);
+	actor->tid = (int)syscall(SYS_gettid);
 	while (!atomic_load_explicit(&stress.stop, memory_order_relaxed)) {
 		actor->step(actor);
 		atomic_fetch_add_explicit(&actor->steps, 1, memory_order_relaxed);
@@ -253,6 +255,32 @@ static void say_progress(unsigned second)
 	fflush(stdout);
 }
 
+// Where its thread is in the kernel, and what engine and host have at the address.
+static void say_where(const struct actor *actor)
+{
+	uint64_t at = actor->at, page = at & ~(PAGE - 1), entry = 0;
+	char path[64], text[64] = "";
+	int node[2] = {0, 0};
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/self/task/%d/wchan", actor->tid);
+	f = fopen(path, "re");
+	if (f && fgets(text, sizeof text, f))
+		text[strcspn(text, "\n")] = '\0';
+	if (f)
+		fclose(f);
+	f = fopen("/proc/self/pagemap", "re");
+	if (!f || fseek(f, (long)(page / PAGE * 8), SEEK_SET) || fread(&entry, 8, 1, f) != 1)
+		entry = 0;
+	if (f)
+		fclose(f);
+	for (unsigned i = 0; i < 2; i++)
+		if (gw_move_pages(stress.task[i], 0, 1, &page, NULL, &node[i], 0))
+			node[i] = -1000;
+	fprintf(stderr, "    at %#lx: status %d (task 0), %d (task 1), pagemap %#lx, thread %d in %s\n",
+		at, node[0], node[1], entry, actor->tid, text);
+}
+
 // Somebody has not made a step, nor a part of one, for too long.
 static void watch(void)
 {
@@ -267,10 +295,13 @@ static void watch(void)
 		steps[i] = now;
 		if (still[i] < STUCK_SECONDS)
 			continue;
-		for (unsigned k = 0; k < NR_ACTORS; k++)
-			fprintf(stderr, "  %s %u: %s (step %lu)\n", actors[k].name,
+		for (unsigned k = 0; k < NR_ACTORS; k++) {
+			fprintf(stderr, "  %s %u: %s (step %lu, still for %u s)\n", actors[k].name,
 				actors[k].number, actors[k].doing ? actors[k].doing : "-",
-				atomic_load(&actors[k].steps));
+				atomic_load(&actors[k].steps), still[k]);
+			if (still[k] > 5)
+				say_where(&actors[k]);
+		}
 		fail(&judge, "actor %s %u is stuck in %s", actors[i].name, actors[i].number,
 			actors[i].doing ? actors[i].doing : "-");
 	}

@@ -73,6 +73,8 @@ struct actor {
 	pthread_t thread;
 	bool runs;
 	_Atomic(const char *) doing; // for the watchdog
+	_Atomic uint64_t at; // what it accesses, or accessed last
+	_Atomic int tid;
 	_Atomic uint64_t steps, accesses, moved, calls;
 	uint64_t why[GW_WHY_COUNT]; // pages that stayed, by reason
 };
