@@ -165,6 +165,7 @@ struct mm_core {
 	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
 	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 	_Atomic uint64_t faults_near_limit; // placed by neighbour: host mappings were short
+	_Atomic uint64_t faults_at_limit;   // failed: the host had no mapping left
 };
 
 // An access arrived that will sleep in the host if its page is moving; it did not sleep after all;
