@@ -93,8 +93,8 @@ GW_EXPORT void gw_machine_check(struct gw_machine *machine);
 // A manual clock goes forward.
 GW_EXPORT int gw_clock_advance(struct gw_machine *machine, uint64_t ns) GW_CHECK;
 
-// Take all but `leave` bytes of a node's free memory with pages that never move; give them back.
-// Returns the bytes taken or given.
+// Take a node's free memory with pages that never move, but `leave` bytes that others can still take
+// (above the min watermark; 0: not a page); give it back. Returns the bytes taken or given.
 GW_EXPORT int64_t gw_node_fill(struct gw_machine *machine, unsigned node, uint64_t leave) GW_CHECK;
 GW_EXPORT int64_t gw_node_unfill(struct gw_machine *machine, unsigned node);
 
