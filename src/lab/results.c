@@ -11,7 +11,8 @@
 //
 // Noise is what two runs of the same kernel need not agree on: addresses, names of files, active=
 // in numa_maps and Referenced in smaps (pending batches), ProtectionKey (which the processor
-// decides), the bits of entries in traces. Allocation and broken input are the errors; a half-read result is released.
+// decides), the bits of entries in traces. Allocation and broken input are the errors; a half-read
+// result is released.
 
 #include "lab/results.h"
 

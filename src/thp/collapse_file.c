@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Collapse of shared memory: 512 slots of an object's index hold one huge folio afterwards.
+// Collapse of shared memory and files: 512 slots of an object's index hold one huge folio after it.
 //
 //	1  a look: at most max_ptes_none holes, every page on the LRU, unlocked, with no references
 //    but
@@ -18,8 +18,12 @@
 //
 // Held by the caller: mmap_lock for reading, given up when the look says yes. Inside: folio locks
 // (512 at once, by trylock but for the new one), rmap locks for reading, page tables, i_pages.
-// What can fail: every enum scan_result but success, with the object as it was before. Only shared
-// memory: files are not collapsed (-EINVAL by SCAN_VMA_CHECK long before).
+// Files: only such as were opened for reading alone (policy.c asks), so that nobody can write to
+// them by this object. They have no holes: what is not cached yet is read between 2 and 3, while no
+// lock is held, and what is missing after that all the same, dirty or under writeback, turns it
+// back.
+//
+// What can fail: every enum scan_result but success, with the object as it was before.
 #include "thp/collapse.h"
 
 #include "base/mark.h"
@@ -63,6 +67,17 @@ static enum scan_result look_at_folio(struct collapse *c, struct object *object,
 	return folio_object(folio) == object ? SCAN_SUCCEED : SCAN_TRUNCATED;
 }
 
+static bool is_file(const struct object *object)
+{
+	return object->ops->kind == OBJECT_FILE;
+}
+
+// All of the range lies in the file.
+static bool within_file(const struct object *object, uint64_t pgoff)
+{
+	return pgoff + PTRS_PER_TABLE <= DIV_ROUND_UP(object->size, PAGE_SIZE);
+}
+
 static enum scan_result look(struct collapse *c, struct object *object, uint64_t pgoff,
 	unsigned *ret_present)
 {
@@ -91,19 +106,20 @@ static enum scan_result look(struct collapse *c, struct object *object, uint64_t
 
 // ---- One page
 
-static void unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio)
+static void unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio,
+	unsigned page)
 {
 	unsigned index = pte_index(vaddr_of(addr));
 	struct pte e = table_entry(g->table, index);
 
-	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(folio).n)
+	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(folio).n + page)
 		return;
 	table_set_entry(g->table, index, (struct pte){0});
 	gather_clear(g, vma_host(vma, addr), 1);
 	(void)gather_flush(g);
 	if (e.v & PTE_DIRTY)
 		folio_mark_dirty(folio);
-	folio_remove_rmap(folio, 0, 1);
+	folio_remove_rmap(folio, page, 1);
 	space_rss_add(vma->space, folio, -1);
 	folio_put(folio); // not the last
 }
@@ -116,7 +132,7 @@ static bool unmap_here(const struct rmap_range *range, void *arg)
 	mm_notify_start(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
 	gather_init(&g, vma->space->mm);
 	if (gather_table(&g, vma->space, vaddr_of(range->addr)))
-		unmap_entry(&g, vma, range->addr, arg);
+		unmap_entry(&g, vma, range->addr, arg, 0);
 	(void)gather_finish(&g);
 	mm_notify_end(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
 	return true;
@@ -133,6 +149,8 @@ static enum scan_result take_locked(struct work *w, struct folio *folio, unsigne
 		return SCAN_FAIL;
 	if (folio_test_writeback(folio))
 		return SCAN_PAGE_COUNT;
+	if (is_file(w->object) && folio_test_dirty(folio))
+		return SCAN_FAIL;
 	if (!folio_isolate_lru(folio))
 		return SCAN_DEL_PAGE_LRU;
 	folio_count_isolated(folio);
@@ -154,7 +172,7 @@ static enum scan_result take_page(struct work *w, unsigned i)
 
 	w->old[i] = NULL;
 	if (!folio)
-		return SCAN_SUCCEED;
+		return is_file(w->object) ? SCAN_FAIL : SCAN_SUCCEED;
 	if (!folio_trylock(folio)) {
 		folio_put(folio);
 		return SCAN_PAGE_LOCK;
@@ -177,6 +195,23 @@ static void copy_page(struct work *w, unsigned i)
 		memcpy(to, folio_bytes(w->mm, w->old[i], 0), PAGE_SIZE);
 	else
 		memset(to, 0, PAGE_SIZE);
+}
+
+// What of a file is not cached yet; nothing is locked.
+static enum scan_result read_pages(struct work *w)
+{
+	struct folio *folio;
+
+	if (!is_file(w->object))
+		return SCAN_SUCCEED;
+	if (!within_file(w->object, w->pgoff))
+		return SCAN_FAIL;
+	for (unsigned i = 0; i < PTRS_PER_TABLE; i++) {
+		if (object_get_folio(w->object, NULL, w->pgoff + i, &folio))
+			return SCAN_FAIL;
+		folio_put(folio);
+	}
+	return SCAN_SUCCEED;
 }
 
 // ---- All of them
@@ -275,6 +310,48 @@ static bool retract_here(const struct rmap_range *range, void *arg)
 	return true;
 }
 
+// ---- A leaf for the caller of MADV_COLLAPSE
+
+// The small entries at haddr that map the folio go; false: others stay.
+static bool clear_entries(struct vma *vma, uint64_t haddr, struct folio *folio)
+{
+	bool empty = true;
+	struct gather g;
+
+	mm_notify_start(vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
+	gather_init(&g, vma->space->mm);
+	if (gather_table(&g, vma->space, vaddr_of(haddr))) {
+		for (unsigned i = 0; i < PTRS_PER_TABLE; i++)
+			unmap_entry(&g, vma, haddr + i * PAGE_SIZE, folio, i);
+		empty = !g.table->nr_used;
+	}
+	(void)gather_finish(&g);
+	mm_notify_end(vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
+	return empty;
+}
+
+enum scan_result collapse_map_object(struct vma *vma, uint64_t haddr)
+{
+	struct folio *folio = object_find(vma->object, vma_pgoff(vma, haddr));
+	bool mapped = false;
+
+	if (folio) {
+		folio_lock(folio);
+		bool huge = folio_order(folio) == PMD_ORDER &&
+			    folio_object(folio) == vma->object &&
+			    folio_index(folio) == vma_pgoff(vma, haddr);
+		bool room = huge && clear_entries(vma, haddr, folio);
+		folio_unlock(folio);
+		folio_put(folio);
+		if (room) {
+			retract_table(vma, haddr);
+			mapped = thp_object_fault(vma, NULL, haddr, false, false) > 0;
+		}
+	}
+	return mapped || collapse_pmd_state(vma->space, haddr) == SCAN_PMD_MAPPED
+		       ? SCAN_SUCCEED : SCAN_FAIL;
+}
+
 static enum scan_result collapse_object(struct collapse *c, struct object *object, uint64_t pgoff)
 {
 	struct work *w = meta_new(struct work);
@@ -285,8 +362,10 @@ static enum scan_result collapse_object(struct collapse *c, struct object *objec
 	*w = (struct work){.c = c, .mm = object->mm, .object = object, .pgoff = pgoff};
 	result = collapse_alloc(c, &w->new);
 	if (result == SCAN_SUCCEED) {
+		result = read_pages(w);
 		folio_lock(w->new);
-		result = replace(w);
+		if (result == SCAN_SUCCEED)
+			result = replace(w);
 		if (result == SCAN_SUCCEED)
 			(void)rmap_walk(w->new, retract_here, NULL, false);
 		folio_unlock(w->new);
@@ -319,7 +398,7 @@ NO_THREAD_SAFETY_ANALYSIS enum scan_result collapse_scan_object(
 	read_unlock(&space->mmap_lock);
 	result = collapse_object(c, object, pgoff);
 	trace_event(space->mm->trace, mm_khugepaged_collapse_file, .mm = (uintptr_t)space,
-		.index = pgoff, .addr = haddr, .is_shmem = 1,
+		.index = pgoff, .addr = haddr, .is_shmem = !is_file(object),
 		.filename = object->name ? object->name : "", .nr = PTRS_PER_TABLE,
 		.result = result);
 	object_put(object);

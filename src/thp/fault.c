@@ -5,7 +5,9 @@
 //		read, use_zero_page	the huge zero page, which costs nothing
 //		else			a zeroed folio by policy; none to be had: counted, small
 //					pages
-//		shared memory		the object's huge folio, made when the object allows it
+//		shared memory		the object's huge folio, made when the settings allow
+//					it; one that is there is mapped whatever they say
+//		a file			the object's huge folio, if khugepaged made one: read-only
 //	thp_large_fault()	a write where small entries stand or must stand: the largest order
 //				that is enabled, fits, and whose entries are all empty
 //
@@ -27,18 +29,19 @@
 #include <errno.h>
 
 static int map_zero_leaf(struct vma *vma, uint64_t haddr);
-static int object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool write);
 
 int thp_huge_fault(struct vma *vma, struct task *task, uint64_t addr, bool write)
 {
 	struct mm_core *mm = vma->space->mm;
 	uint64_t haddr = addr & PMD_MASK;
 
-	if (haddr < vma->start || haddr + PMD_SIZE > vma->end ||
-		!thp_vma_orders(mm->thp, vma, THP_FAULT, 1u << PMD_ORDER))
+	if (haddr < vma->start || haddr + PMD_SIZE > vma->end)
 		return 0;
+	bool allowed = thp_vma_orders(mm->thp, vma, THP_FAULT, 1u << PMD_ORDER);
 	if (vma->object)
-		return object_fault(vma, task, haddr, write);
+		return thp_object_fault(vma, task, haddr, write, allowed);
+	if (!allowed)
+		return 0;
 	int err = anon_vma_prepare(vma);
 	if (err)
 		return err;
@@ -92,14 +95,20 @@ int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct f
 	struct mmu *mmu = space->mm->mmu;
 	unsigned index = pmd_index(vaddr_of(haddr));
 	struct pte entry = pte_make(folio_pfn(folio), leaf_bits(vma));
+	struct page_table *pmd, *deposit = NULL;
 	int err = 0;
-	struct page_table *pmd = pmd_table_alloc_lock(space, vaddr_of(haddr), &err);
 
-	if (!pmd)
-		return err;
-	if (table_entry(pmd, index).v != seen.v) {
+	if (pte_none(seen) && !(deposit = page_table_alloc(space, 1, vaddr_of(haddr))))
+		return -ENOMEM;
+	pmd = pmd_table_alloc_lock(space, vaddr_of(haddr), &err);
+	if (pmd && table_entry(pmd, index).v != seen.v) {
 		page_table_unlock(pmd);
-		return -EEXIST;
+		err = -EEXIST;
+	}
+	if (err) {
+		if (deposit)
+			page_table_free(space, deposit);
+		return err;
 	}
 	add_new_anon(vma, haddr, folio);
 	table_set_entry(pmd, index, entry);
@@ -109,8 +118,13 @@ int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct f
 		table_set_entry(pmd, index, seen);
 		atomic_fetch_sub(&space->rss_anon, (long)PTRS_PER_TABLE);
 		folio_remove_rmap_pmd(folio);
+	} else if (deposit) {
+		page_table_deposit(space, deposit);
+		deposit = NULL;
 	}
 	page_table_unlock(pmd);
+	if (deposit)
+		page_table_free(space, deposit);
 	// New huge pages wait to be found underused.
 	if (!err && thp_setting(space->mm->thp, SET_SHRINK_UNDERUSED))
 		(void)folio_deferred_queue(folio);
@@ -123,18 +137,26 @@ static int map_zero_leaf(struct vma *vma, uint64_t haddr)
 	struct mm_core *mm = vma->space->mm;
 	unsigned index = pmd_index(vaddr_of(haddr));
 	struct pfn zero = folio_pfn(mm->zero_page);
+	struct page_table *pmd, *deposit = page_table_alloc(vma->space, 1, vaddr_of(haddr));
 	int err = 0;
-	struct page_table *pmd = pmd_table_alloc_lock(vma->space, vaddr_of(haddr), &err);
 
-	if (!pmd)
+	if (!deposit)
+		return -ENOMEM;
+	pmd = pmd_table_alloc_lock(vma->space, vaddr_of(haddr), &err);
+	if (!pmd) {
+		page_table_free(vma->space, deposit);
 		return err;
+	}
 	if (pte_none(table_entry(pmd, index)) &&
 		!mm->mmu->ops->map(mm->mmu, vma_host(vma, haddr), zero, PTRS_PER_TABLE, MMU_READ)) {
 		table_set_entry(pmd, index,
 			pte_make(zero, PTE_PRESENT | PTE_HUGE | PTE_ZERO | PTE_YOUNG));
+		page_table_deposit(vma->space, deposit);
 		err = 1;
 	}
 	page_table_unlock(pmd);
+	if (!err)
+		page_table_free(vma->space, deposit);
 	if (err && !atomic_exchange(&mm->thp->zero_page_counted, true))
 		vm_event(mm->stat, VM_THP_ZERO_PAGE_ALLOC);
 	return err;
@@ -142,14 +164,16 @@ static int map_zero_leaf(struct vma *vma, uint64_t haddr)
 
 // ---- Objects
 
-// The huge folio that holds these offsets, made when there is nothing yet. A reference, not locked.
-static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint64_t pgoff)
+// The folio that holds these offsets, a huge one made when there is nothing yet. A reference, not
+// locked.
+static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint64_t pgoff,
+	bool make)
 {
 	struct object *object = vma->object;
 	struct thp *thp = object->mm->thp;
 	struct folio *folio = object_find(object, pgoff);
 
-	if (folio)
+	if (folio || !make || object->ops->kind == OBJECT_FILE)
 		return folio;
 	folio = folio_alloc_object(thp_fault_gfp(thp, vma) | GFP_ZERO, PMD_ORDER, object, pgoff,
 		task);
@@ -196,17 +220,19 @@ static int map_object_leaf(struct vma *vma, uint64_t haddr, struct folio *folio,
 	return err;
 }
 
-static int object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool write)
+int thp_object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool write, bool make)
 {
+	struct thp *thp = vma->space->mm->thp;
 	uint64_t pgoff = vma_pgoff(vma, haddr);
 	bool mapped = false;
 
 	if (pgoff & (PTRS_PER_TABLE - 1) || (write && !(vma->flags & VM_SHARED)) ||
-		vma->object->ops->kind != OBJECT_SHMEM ||
-		pgoff >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE))
+		pgoff >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE) ||
+		vma->flags & VM_NOHUGEPAGE || atomic_load(&vma->space->thp_disabled))
 		return 0;
-	khugepaged_enter(vma->space->mm->thp, vma->space);
-	struct folio *folio = object_huge_folio(vma, task, pgoff);
+	if (thp_vma_orders(thp, vma, THP_KHUGEPAGED, 1u << PMD_ORDER))
+		khugepaged_enter(thp, vma->space);
+	struct folio *folio = object_huge_folio(vma, task, pgoff, make);
 	if (!folio)
 		return 0;
 	folio_lock(folio);

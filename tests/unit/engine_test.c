@@ -204,224 +204,6 @@ static void full_node_refuses(struct setup *s)
 	assert_int_equal(move(s, at, PAGES, 1, status, GW_MPOL_MF_MOVE), 0);
 }
 
-// ---- The host's fork()
-
-// Locks of the machine, held by another thread while the process forks: in the child they stay so.
-struct holder {
-	struct setup *s;
-	pthread_barrier_t held, forked;
-};
-
-static void *hold_locks(void *arg)
-{
-	struct holder *h = arg;
-	struct space *space = task_of(h->s->task)->space;
-
-	mutex_lock(&h->s->machine->mm.tasks_lock);
-	mutex_lock(&h->s->machine->fill_lock);
-	write_lock(&space->mmap_lock);
-	pthread_barrier_wait(&h->held);
-	pthread_barrier_wait(&h->forked);
-	write_unlock(&space->mmap_lock);
-	mutex_unlock(&h->s->machine->fill_lock);
-	mutex_unlock(&h->s->machine->mm.tasks_lock);
-	return NULL;
-}
-
-struct inherited {
-	struct setup *s;
-	uint64_t at;
-	struct gw_pin *pin;
-	struct gw_object *object;
-	struct gw_notifier *notifier;
-	struct gw_driver *driver;
-	struct gw_page *page;
-};
-
-static bool isolate_page(struct gw_page *page, enum gw_migrate_mode mode, void *owner)
-{
-	(void)page, (void)mode, (void)owner;
-	return false;
-}
-
-static int migrate_page(struct gw_page *dst, struct gw_page *src, enum gw_migrate_mode mode,
-	void *owner)
-{
-	(void)dst, (void)src, (void)mode, (void)owner;
-	return -EAGAIN;
-}
-
-static void putback_page(struct gw_page *page, void *owner)
-{
-	(void)page, (void)owner;
-}
-
-static const struct gw_movable_operations page_ops = {isolate_page, migrate_page, putback_page};
-static const struct gw_notifier_ops no_callbacks;
-
-// The line of the first door that was open, or 0. Not cmocka's assertions: this is a child.
-#define SHUT(call)                                                                                 \
-	do {                                                                                       \
-		if ((call) != -EOWNERDEAD)                                                         \
-			return __LINE__;                                                           \
-	} while (0)
-#define NOTHING(call)                                                                              \
-	do {                                                                                       \
-		if (call)                                                                          \
-			return __LINE__;                                                           \
-	} while (0)
-
-static int doors_of_machine(struct inherited *in)
-{
-	struct gw_machine *m = in->s->machine;
-	struct gw_object *object;
-	struct gw_driver *driver;
-	struct gw_task *task;
-	int64_t value;
-	char *text;
-
-	NOTHING(gw_machine_backend(m));
-	NOTHING(gw_machine_blocker(m));
-	NOTHING(gw_machine_syscall_safe(m));
-	NOTHING(gw_machine_nodes(m) + gw_machine_cpus(m) + gw_trace_mark(m));
-	SHUT(gw_clock_advance(m, 1));
-	SHUT(gw_node_fill(m, 0, 0));
-	SHUT(gw_node_unfill(m, 0));
-	SHUT(gw_task_create(m, NULL, &task));
-	SHUT(gw_object_create(m, "x", BYTES, &object));
-	SHUT(gw_object_open(m, 0, &object));
-	SHUT(gw_driver_register(m, "x", &page_ops, NULL, &driver));
-	SHUT(gw_text(m, "proc/meminfo", &text));
-	SHUT(gw_tunable_set(m, "proc/sys/vm/compact_memory", "1"));
-	SHUT(gw_vmstat(m, "pgfault", &value));
-	SHUT(gw_trace_text(m, 0, &text));
-	gw_trace_enable(m, 1);
-	gw_khugepaged_scan(m, 1);
-	gw_migration_waits(m, &(struct gw_waits){0});
-	gw_machine_check(m);
-	return 0;
-}
-
-static int doors_of_task(struct inherited *in)
-{
-	const struct gw_mapping mapping = {.size = sizeof mapping, .length = BYTES};
-	struct gw_task *t = in->s->task, *child;
-	unsigned long nodes = 1;
-	uint64_t at = in->at, n;
-	struct gw_notifier *notifier;
-	struct gw_huge_info info;
-	struct gw_pin *pin;
-	int mode, status;
-	void *p;
-
-	SHUT(gw_task_fork(t, &child));
-	SHUT(gw_task_pid(t));
-	SHUT(gw_task_set_cpu(t, 0));
-	NOTHING(gw_task_cpu(t));
-	NOTHING(gw_task_machine(t));
-	SHUT(gw_task_attach(t));
-	SHUT(gw_task_attach(NULL));
-	SHUT(gw_map(t, &mapping, &n));
-	SHUT(gw_alloc(t, BYTES, &p));
-	SHUT(gw_unmap(t, at, BYTES));
-	SHUT(gw_protect(t, at, BYTES, GW_PROT_READ));
-	SHUT(gw_remap(t, at, BYTES, BYTES, 0, &n));
-	SHUT(gw_advise(t, at, BYTES, 4));
-	SHUT(gw_lock(t, at, BYTES));
-	SHUT(gw_unlock(t, at, BYTES));
-	SHUT(gw_sync(t, at, BYTES));
-	NOTHING(gw_pointer(t, at));
-	SHUT(gw_read(t, at, &mode, sizeof mode));
-	SHUT(gw_write(t, at, &at, sizeof at));
-	SHUT(gw_pin(t, at, BYTES, "x", &pin));
-	SHUT(gw_set_mempolicy(t, 0, NULL, 0));
-	SHUT(gw_get_mempolicy(t, &mode, NULL, 0, 0, 0));
-	SHUT(gw_mbind(t, at, BYTES, 0, NULL, 0, 0));
-	SHUT(gw_set_mems(t, 1, 0));
-	NOTHING(gw_get_mems(t));
-	SHUT(gw_move_pages(t, 0, 1, &at, NULL, &status, 0));
-	SHUT(gw_migrate_pages(t, 0, 2, &nodes, &nodes));
-	SHUT(gw_huge_query(t, at, BYTES, &info, 1));
-	SHUT(gw_thp_disable(t, 1));
-	SHUT(gw_notifier_register(t, &no_callbacks, NULL, &notifier));
-	SHUT(gw_translate(t, at, 0, &p, &n));
-	return 0;
-}
-
-static int doors_of_the_rest(struct inherited *in)
-{
-	struct gw_page *page;
-
-	SHUT(gw_object_resize(in->object, 2 * BYTES));
-	SHUT(gw_page_alloc(in->driver, 0, &page));
-	SHUT(gw_driver_migrate(in->driver, 0, 1));
-	SHUT(gw_page_node(in->page));
-	NOTHING(gw_page_bytes(in->page));
-	NOTHING(gw_page_private(in->page));
-	gw_page_set_private(in->page, 1);
-	gw_page_lock(in->page);
-	gw_page_lock(in->page);
-	gw_page_unlock(in->page);
-	gw_page_free(in->page);
-	gw_driver_unregister(in->driver);
-	gw_notifier_unregister(in->notifier);
-	gw_object_put(in->object);
-	gw_unpin(in->pin);
-	gw_task_exit(in->s->task);
-	gw_machine_destroy(in->s->machine);
-	return 0;
-}
-
-static void fork_and_try(struct inherited *in)
-{
-	int status, line;
-	pid_t child;
-
-	fflush(NULL);
-	child = fork();
-	assert_true(child >= 0);
-	if (!child) {
-		alarm(20); // a lock was touched
-		line = doors_of_machine(in);
-		line = line ? line : doors_of_task(in);
-		line = line ? line : doors_of_the_rest(in);
-		if (line)
-			fprintf(stderr, "an open door: line %d\n", line);
-		_exit(line != 0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
-}
-
-static void child_of_host_finds_shut_doors(struct setup *s)
-{
-	struct inherited in = {.s = s, .at = map(s, BYTES)};
-	struct holder h = {.s = s};
-	pthread_t thread;
-
-	put(s, in.at, 5, GW_PAGE_SIZE);
-	assert_int_equal(gw_pin(s->task, in.at, GW_PAGE_SIZE, "a device", &in.pin), 0);
-	assert_int_equal(gw_object_create(s->machine, "an object", BYTES, &in.object), 0);
-	assert_int_equal(gw_notifier_register(s->task, &no_callbacks, NULL, &in.notifier), 0);
-	assert_int_equal(gw_driver_register(s->machine, "a driver", &page_ops, NULL, &in.driver), 0);
-	assert_int_equal(gw_page_alloc(in.driver, 0, &in.page), 0);
-	pthread_barrier_init(&h.held, NULL, 2);
-	pthread_barrier_init(&h.forked, NULL, 2);
-	assert_int_equal(pthread_create(&thread, NULL, hold_locks, &h), 0);
-	pthread_barrier_wait(&h.held);
-	fork_and_try(&in);
-	pthread_barrier_wait(&h.forked);
-	pthread_join(thread, NULL);
-	pthread_barrier_destroy(&h.held);
-	pthread_barrier_destroy(&h.forked);
-	assert_int_equal(get(s->task, in.at), 5);
-	gw_page_free(in.page);
-	gw_driver_unregister(in.driver);
-	gw_notifier_unregister(in.notifier);
-	gw_object_put(in.object);
-	gw_unpin(in.pin);
-}
-
 // ---- Ends and beginnings
 
 static void destroy_ends_tasks(void **state)
@@ -455,19 +237,24 @@ static void nothing_is_released(void **state)
 	gw_machine_destroy(NULL);
 }
 
-static void bad_configurations(void **state)
+static void sizes_do_not_wrap(void **state)
 {
-	struct gw_machine_config config = {.size = sizeof config, .flags = 1u << 9};
-	struct gw_machine *machine = NULL;
+	struct gw_mapping mapping = {.size = sizeof mapping, .length = GW_PAGE_SIZE, .prot = 3};
+	uint64_t at;
 
 	(void)state;
-	assert_int_equal(gw_machine_create(&config, &machine), -EINVAL);
-	assert_non_null(strstr(gw_machine_error(), "flags 0x200"));
-	config.flags = 0;
-	config.copy_threads = 65;
-	assert_int_equal(gw_machine_create(&config, &machine), -EINVAL);
-	assert_non_null(strstr(gw_machine_error(), "65 copy threads"));
-	assert_null(machine);
+	if (!open_machine(&soft))
+		skip();
+	assert_int_equal(gw_object_create(soft.machine, "x", UINT64_MAX, &mapping.object), -EINVAL);
+	assert_null(mapping.object);
+	assert_int_equal(gw_object_create(soft.machine, "x", BYTES, &mapping.object), 0);
+	mapping.offset = -GW_PAGE_SIZE;
+	assert_int_equal(gw_map(soft.task, &mapping, &at), -EOVERFLOW);
+	mapping.offset = 1ull << 63; // beyond the object, but a number
+	assert_int_equal(gw_map(soft.task, &mapping, &at), 0);
+	assert_int_equal(gw_read(soft.task, at, &at, 1), -EIO);
+	gw_object_put(mapping.object);
+	close_machine(&soft);
 }
 
 static void on(struct setup *s, void (*body)(struct setup *))
@@ -499,7 +286,6 @@ TESTS_OF(move_and_back)
 TESTS_OF(fork_shares_and_copies)
 TESTS_OF(pinned_pages_stay)
 TESTS_OF(full_node_refuses)
-TESTS_OF(child_of_host_finds_shut_doors)
 
 #define ON_ALL(f)                                                                                  \
 	cmocka_unit_test(f##_soft), cmocka_unit_test(f##_signal), cmocka_unit_test(f##_userfaultfd)
@@ -511,10 +297,9 @@ int main(void)
 		ON_ALL(fork_shares_and_copies),
 		ON_ALL(pinned_pages_stay),
 		ON_ALL(full_node_refuses),
-		ON_ALL(child_of_host_finds_shut_doors),
 		cmocka_unit_test(destroy_ends_tasks),
 		cmocka_unit_test(nothing_is_released),
-		cmocka_unit_test(bad_configurations),
+		cmocka_unit_test(sizes_do_not_wrap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -253,6 +253,7 @@ static const char whole_language[] =
 	"A policy interleave:0,1\nA policy prefer-many:0-3\nA policy weighted:0,1\n"
 	"A policy bind=static:1\nA policy bind=relative:1\nA policy bind=balancing:1\n"
 	"A policy mode=7:0\nA get_policy\nA get_policy a node\nA get_policy mems\n"
+	"A mbind a bind:1 move keep_huge\nA move a to=1 keep_huge\nA migrate from=0 to=1 keep_huge\n"
 	"A mbind a bind:1 move strict\nA mbind a bind:1 move_all\nA mbind a bind:1 flags=8\n"
 	"A where a[0] a[4K] a[0] step=4K\nexpect status 1 -ENOENT ?\n"
 	"A move a to=1\nA move a to=0,1,2 step=2M all\nA move a to=1 of=B\n"
@@ -286,6 +287,21 @@ static void test_whole_language(void **state)
 	assert_string_equal(last->differs, "the reason");
 	assert_string_equal(last->source, "expect tunable sys/kernel/mm/ksm/run 1");
 	story_free(s);
+}
+
+// Comments belong to the command below them, blocks apart by an empty line.
+static void test_notes(void **state)
+{
+	(void)state;
+	static const char text[] = "# One\tline.\n\n#\n#  Two.\nmachine nodes=1\n\n"
+				   "task A # not this\nA map b 4K\n# End.\nexit A\n";
+	struct story *story;
+	struct story_errors errors = {0};
+	assert_int_equal(story_parse("n.gw", text, strlen(text), &story, &errors), 0);
+	assert_string_equal(story->commands[0]->note, "One line.\n\n Two.\n\n");
+	assert_null(story->commands[1]->note);
+	assert_string_equal(story->commands[2]->note, "End.\n");
+	story_free(story);
 }
 
 static void test_machine(void **state)
@@ -449,6 +465,7 @@ static void test_sizes_and_times(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_notes),
 		cmocka_unit_test(test_bad_lines),
 		cmocka_unit_test(test_all_bad_lines_are_reported),
 		cmocka_unit_test(test_whole_language),
