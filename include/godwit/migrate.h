@@ -50,7 +50,8 @@ struct gw_explanation {
 	enum gw_why why;
 	unsigned page_size; // bytes of the page that is there after the call: 2 MiB where a huge
 			    // page stayed huge, 4096 where it was split or always small; 0: none
-	char detail[60]; // who: "mapped 2 times", "pinned by io_uring ring 3"; may be empty
+	char detail[60]; // who: "mapped 2 times", "pinned by io_uring ring 3"; why a huge page
+			 // found no room: "24 pages unmovable stayed there"; may be empty
 };
 
 GW_EXPORT const char *gw_why_text(enum gw_why why);

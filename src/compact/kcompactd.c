@@ -6,10 +6,11 @@
 //	       -> every 500 ms, if proactive: a run while the node's free memory is too fragmented;
 //	          when it gained nothing, not again for 32 s
 //
-// wake_kcompactd() is called by the allocator, also in a fault handler: it stores what is wanted and
-// wakes, and allocates nothing. Several wakes before the daemon comes to it are one, of the largest
-// order. A thread runs the daemon on machines with real memory; without one, who drives the machine
-// calls kcompactd_run(). The daemon sleeps by the machine's clock, so that a manual clock drives it.
+// wake_kcompactd() is called by the allocator, also in a fault handler: it stores what is wanted
+// and wakes, and allocates nothing. Several wakes before the daemon comes to it are one, of the
+// largest order. A thread runs the daemon on machines with real memory; without one, who drives the
+// machine calls kcompactd_run(). The daemon sleeps by the machine's clock, so that a manual clock
+// drives it.
 //
 // Locks: none of its own; runs of daemons and of allocations may meet in a zone. The threads block
 // all signals. What can fail: a thread; then the machine is not built.
@@ -266,26 +267,4 @@ void compaction_destroy(struct compaction *c)
 	}
 	c->mm->compaction = NULL;
 	c->mm = NULL;
-}
-
-const char *compact_result_text(enum compact_result result)
-{
-	static const char *const names[] = {
-#define S(name, text) [name] = text,
-		GODWIT_COMPACT_RESULTS(S)
-#undef S
-	};
-
-	return names[result];
-}
-
-const char *compact_stay_text(enum compact_stay stay)
-{
-	static const char *const names[] = {
-#define X(name, text) [COMPACT_STAY_##name] = text,
-		COMPACT_STAYS(X)
-#undef X
-	};
-
-	return names[stay];
 }

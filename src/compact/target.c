@@ -4,9 +4,9 @@
 // Free blocks are taken out of the buddy by pageblock, whole, until there are as many pages as wait
 // for a target. Only pageblocks of movable memory are searched (any at the highest priority), and
 // not one that is a free block of the wanted order itself. The zone's min watermark is respected:
-// when it forbids a block, the scan ends there. Blocks are on the run's own lists, by order, without
-// any state; a target is split off the smallest that fits, and becomes a folio, its bytes backed,
-// when migration asks for it. What is not used goes back at the end.
+// when it forbids a block, the scan ends there. Blocks are on the run's own lists, by order,
+// without any state; a target is split off the smallest that fits, and becomes a folio, its bytes
+// backed, when migration asks for it. What is not used goes back at the end.
 //
 // Locks: the zone lock for one pageblock at a time; none when migration calls.
 // What can fail: no free page is left above the migrate scanner, or the host has no memory for its

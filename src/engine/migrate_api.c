@@ -37,6 +37,27 @@ static void explain_from(const enum migrate_why *why, unsigned long count,
 		explain[i].why = (enum gw_why)why[i];
 }
 
+// A page found no room on the node it was to go to; for a huge page, what compaction had to say.
+static void explain_target(const struct phys *phys, int nid, struct gw_explanation *explain)
+{
+	size_t size = sizeof explain->detail;
+	struct compact_verdict v;
+
+	if (explain->detail[0] || explain->why != GW_WHY_NO_TARGET || nid < 0 ||
+		(unsigned)nid >= phys->nr_nodes)
+		return;
+	unsigned long kb = node_nr_free(phys_node(phys, (unsigned)nid)) << (PAGE_SHIFT - 10);
+	if (explain->page_size <= PAGE_SIZE ||
+		!node_compact_verdict(phys_node(phys, (unsigned)nid), &v))
+		snprintf(explain->detail, size, "%lu kB free there", kb);
+	else if (!v.nr)
+		snprintf(explain->detail, size, "%lu kB free there, compaction: %s", kb,
+			compact_result_text(v.result));
+	else
+		snprintf(explain->detail, size, "%lu pages %s stayed there", v.nr,
+			compact_stay_text(v.why));
+}
+
 // Of what sizes the pages are now.
 static void explain_sizes(struct task *caller, int pid, unsigned long count, const uint64_t *pages,
 	struct gw_explanation *explain)
@@ -99,6 +120,8 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 		explain_from(request.why, count, explain);
 		if (ret >= 0 || ret == -ENOMEM)
 			explain_sizes(request.caller, pid, count, pages, explain);
+		for (unsigned long i = 0; nodes && i < count; i++)
+			explain_target(&machine_of(request.caller)->phys, nodes[i], &explain[i]);
 	}
 	free(request.why);
 	return ret;
