@@ -371,6 +371,7 @@ static void begin(struct race *r, const struct race_spec *spec)
 	thp_init(&r->thp, &r->fx.mm);
 	r->thp.setting[SET_ENABLED] = r->seed % 2 ? THP_ALWAYS : THP_MADVISE;
 	r->thp.setting[SET_SHMEM_ENABLED] = SHMEM_ALWAYS;
+	r->thp.setting[SET_READ_ONLY_FILES] = 1;
 	r->task = fx_task(&r->fx, 0);
 	r->protects = spec->protects;
 	r->unmaps = spec->unmaps;
