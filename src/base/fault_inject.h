@@ -36,6 +36,7 @@ enum fault_kind {
 enum fault_scope { FI_THREAD, FI_PROCESS };
 
 #ifdef GODWIT_DEBUG
+#define FAULTS_BUILT_IN 1
 // Calls nth, nth+1, ... nth+times-1 from now on (from 0) fail: those of this thread, or of all.
 // times may be FI_ALWAYS.
 void fault_arm(enum fault_kind kind, enum fault_scope scope, uint64_t nth, uint64_t times);
@@ -54,6 +55,7 @@ static inline bool fault_should_fail(enum fault_kind kind)
 	       fault_check_slow(kind);
 }
 #else
+#define FAULTS_BUILT_IN 0
 static inline void fault_arm(enum fault_kind kind maybe_unused,
 	enum fault_scope scope maybe_unused, uint64_t nth maybe_unused, uint64_t times maybe_unused)
 {

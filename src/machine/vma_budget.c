@@ -57,10 +57,27 @@ static size_t count_cuts(const struct window *w, size_t first, size_t last)
 	return n;
 }
 
-// The same, where most calls are about pages of one mapping.
+// Whether frames in a row, or no frames, with equal flags are all there is: then there is no cut
+// among them. The common case, without a branch a page. false: look closely.
+static bool looks_like_one(const struct window *w, size_t page, size_t nr)
+{
+	const uint64_t *state = &w->state[page];
+	bool frames = (*state & PAGE_KIND) == PAGE_FRAME;
+	uint64_t step = frames ? 1ull << PAGE_PFN_SHIFT : 0, differ = 0;
+	uint64_t first = *state >> PAGE_PFN_SHIFT;
+
+	if ((*state & PAGE_KIND) == PAGE_BUS)
+		return nr == 1;
+	for (size_t i = 1; i < nr; i++)
+		differ |= (state[i] - i * step) ^ *state;
+	return !(differ & ~PAGE_OFF) &&
+	       (!frames || first >> ARENA_PFN_ALIGN_SHIFT ==
+				   (first + nr - 1) >> ARENA_PFN_ALIGN_SHIFT);
+}
+
 static size_t count_cuts_of(const struct window *w, size_t page, size_t nr)
 {
-	if (window_state_mapping(w, page, nr) == nr)
+	if (looks_like_one(w, page, nr))
 		return (size_t)is_cut(w, page) + (size_t)is_cut(w, page + nr);
 	return count_cuts(w, page, page + nr);
 }
@@ -97,6 +114,8 @@ size_t window_state_mapping(const struct window *w, size_t page, size_t nr)
 {
 	size_t n = 1;
 
+	if (looks_like_one(w, page, nr))
+		return nr;
 	while (n < nr && mergeable(w->state[page + n - 1], w->state[page + n]))
 		n++;
 	return n;

@@ -33,10 +33,8 @@ static int find_targets(struct batch *b);
 static bool unmap_waiting(struct batch *b);
 static bool move_pass(struct batch *b);
 static void undo_unmapped(struct batch *b);
-static void give_targets_back(struct batch *b);
-static void put_anon_vmas(struct batch *b);
 static void account_pause(struct batch *b);
-static int count_results(struct batch *b, struct migrate_stats *st);
+static int end_slots(struct batch *b, struct migrate_stats *st);
 
 int batch_run(struct batch *b, unsigned passes, struct migrate_stats *st)
 {
@@ -51,11 +49,10 @@ int batch_run(struct batch *b, unsigned passes, struct migrate_stats *st)
 	again = true;
 	for (unsigned pass = 0; again && pass < passes; pass++)
 		again = move_pass(b);
-	undo_unmapped(b);
+	if (again)
+		undo_unmapped(b);
 	account_pause(b);
-	give_targets_back(b);
-	put_anon_vmas(b);
-	int failed = count_results(b, st);
+	int failed = end_slots(b, st);
 	return err ? err : failed;
 }
 
@@ -170,13 +167,6 @@ static void put_target(struct batch *b, struct slot *s)
 	s->dst = NULL;
 }
 
-static void give_targets_back(struct batch *b)
-{
-	for (unsigned i = 0; i < b->nr; i++)
-		if (b->slot[i].dst)
-			put_target(b, &b->slot[i]);
-}
-
 // ---- Phase one
 
 static int fail(struct slot *s, enum migrate_why why, int err)
@@ -240,13 +230,6 @@ static void hold_anon_vma(struct batch *b, struct slot *s)
 		b->anon_vma = s->anon_vma;
 }
 
-static void put_anon_vmas(struct batch *b)
-{
-	for (unsigned i = 0; i < b->nr; i++)
-		if (b->slot[i].anon_vma)
-			anon_vma_put(b->slot[i].anon_vma);
-}
-
 // Nothing speaks against moving a locked slot, as far as can be seen now.
 static int check_locked(struct batch *b, struct slot *s)
 {
@@ -283,6 +266,7 @@ static void finish_undone(struct batch *b)
 	for (unsigned i = 0; i < b->nr; i++) {
 		struct slot *s = &b->slot[i];
 
+		s->tentative = false; // the session ended well, or it was undone
 		if (!s->undone)
 			continue;
 		s->undone = false;
@@ -346,8 +330,6 @@ static void end_session(struct mapper *m)
 			}
 		(void)mapper_finish(m);
 	}
-	for (unsigned i = 0; i < b->nr; i++)
-		b->slot[i].tentative = false;
 	finish_undone(b);
 }
 
@@ -385,12 +367,7 @@ static bool unmap_waiting(struct batch *b)
 static void undo_where(struct batch *b, bool (*which)(const struct slot *))
 {
 	struct mapper m;
-	bool any = false;
 
-	for (unsigned i = 0; i < b->nr && !any; i++)
-		any = which(&b->slot[i]);
-	if (!any)
-		return;
 	mapper_init(&m, b);
 	for (unsigned i = 0; i < b->nr; i++)
 		if (which(&b->slot[i]))
@@ -412,12 +389,19 @@ static bool is_unmapped(const struct slot *s)
 // true: some wait for another pass, still locked and unmapped.
 static bool move_pass(struct batch *b)
 {
-	bool again = false;
+	bool again = false, failed = false;
 
 	batch_move(b);
-	undo_where(b, failed_for_good);
-	for (unsigned i = 0; i < b->nr; i++)
-		again |= b->slot[i].state == SLOT_UNMAPPED;
+	for (unsigned i = 0; i < b->nr; i++) {
+		const struct slot *s = &b->slot[i];
+
+		if (failed_for_good(s))
+			failed = true;
+		else
+			again |= is_unmapped(s);
+	}
+	if (failed)
+		undo_where(b, failed_for_good);
 	return again;
 }
 
@@ -460,27 +444,35 @@ static void account_pause(struct batch *b)
 	atomic_store_explicit(&mc->mm->migrate_page_ns, ns, memory_order_relaxed);
 }
 
-static int count_results(struct batch *b, struct migrate_stats *st)
+static void count_failure(const struct slot *s, struct migrate_stats *st)
+{
+	st->nr_thp_failed += s->thp;
+	if (s->state == SLOT_SPLIT) {
+		st->nr_split++;
+		st->nr_thp_split += s->thp;
+	} else {
+		st->nr_failed_pages += s->nr_pages;
+	}
+}
+
+// What slots still hold is given up; how many failed.
+static int end_slots(struct batch *b, struct migrate_stats *st)
 {
 	int failed = 0;
 
 	for (unsigned i = 0; i < b->nr; i++) {
 		struct slot *s = &b->slot[i];
 
-		if (!s->tried)
-			continue;
+		if (s->dst)
+			put_target(b, s);
+		if (s->anon_vma)
+			anon_vma_put(s->anon_vma);
 		if (s->state == SLOT_MOVED) {
 			st->nr_succeeded += s->nr_pages;
 			st->nr_thp_succeeded += s->thp;
-			continue;
-		}
-		failed++;
-		st->nr_thp_failed += s->thp;
-		if (s->state == SLOT_SPLIT) {
-			st->nr_split++;
-			st->nr_thp_split += s->thp;
-		} else {
-			st->nr_failed_pages += s->nr_pages;
+		} else if (s->tried) {
+			failed++;
+			count_failure(s, st);
 		}
 	}
 	return failed;

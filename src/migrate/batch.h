@@ -41,6 +41,9 @@ struct slot {
 	bool undone;	// still locked, until the session's locks are given up
 	bool tentative; // its block may still fail: the session is not flushed yet
 	bool deferred, partially_mapped; // src was on the deferred split queue
+	bool filing;	// switched; its flags and LRU list are left to run_remap()
+	bool placed;	// by run_remap(): dst is mapped,
+	bool exclusive; // and to nobody else
 	int error;
 };
 
@@ -164,6 +167,9 @@ must_check int folios_copy(struct mm_core *, struct folio *dst, struct folio *sr
 	unsigned nr_pages);
 // What follows a folio to its new frames besides contents and mapping (move.c).
 void folio_migrate_flags(struct folio *dst, struct folio *src);
+uint32_t folio_migrated_flags(const struct folio *src);
+// For a slot whose filing was left: nothing is left any more.
+void slot_file(struct slot *);
 
 // ---- Migration entries (entry.c)
 

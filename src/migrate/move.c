@@ -16,7 +16,9 @@
 //  3. the count is frozen at that value, or -EAGAIN; object: under i_pages, so that a lookup finds
 //     the old folio or the new one, never none;
 //  4. index and mapping are taken over. This is the point of no return;
-//  5. flags follow, the target joins the LRU, entries are replaced, and both are unlocked.
+//  5. flags follow, the target joins the LRU, entries are replaced, and both are unlocked. (In a
+//     run the entries come first: nobody looks at a locked anonymous target's flags, and so they
+//     come with the LRU and the unlocking in one step; run.c.)
 //
 // Both folios of a slot are locked by the batch all the time. Nothing here allocates.
 #include "base/mark.h"
@@ -111,20 +113,46 @@ static int switch_object(struct batch *b, struct object *object, struct slot *s)
 	return 0;
 }
 
-void folio_migrate_flags(struct folio *dst, struct folio *src)
+uint32_t folio_migrated_flags(const struct folio *src)
 {
 	const uint32_t copied = 1u << PG_REFERENCED | 1u << PG_UPTODATE | 1u << PG_WORKINGSET |
 				1u << PG_DIRTY | 1u << PG_YOUNG | 1u << PG_IDLE | 1u << PG_ACTIVE |
 				1u << PG_SWAPBACKED | 1u << PG_ANON_EXCLUSIVE;
-	uint32_t flags = frame_flags(&src->page);
 
-	atomic_fetch_or_explicit(&dst->page.flags, flags & copied, memory_order_acq_rel);
-	if (flags >> PG_ACTIVE & 1)
-		folio_clear_active(src);
-	if (flags >> PG_UNEVICTABLE & 1) // remapping into a locked vma makes dst so again
-		folio_clear_unevictable(src);
+	return frame_flags(&src->page) & copied;
+}
+
+static void migrate_last_cpupid(struct folio *dst, struct folio *src)
+{
 	if (folio_last_cpupid(dst) != folio_last_cpupid(src))
 		(void)folio_xchg_last_cpupid(dst, folio_last_cpupid(src));
+}
+
+void folio_migrate_flags(struct folio *dst, struct folio *src)
+{
+	uint32_t flags = folio_migrated_flags(src);
+
+	atomic_fetch_or_explicit(&dst->page.flags, flags, memory_order_acq_rel);
+	if (flags >> PG_ACTIVE & 1)
+		folio_clear_active(src);
+	if (folio_test_unevictable(src)) // remapping into a locked vma makes dst so again
+		folio_clear_unevictable(src);
+	migrate_last_cpupid(dst, src);
+}
+
+// Mapped once, and most likely again in a moment: its flags wait for that (run.c).
+static bool may_file_later(const struct batch *b, const struct slot *s)
+{
+	return s->kept && folio_test_anon(s->src) && b->mc->reason != MR_MEMORY_FAILURE;
+}
+
+void slot_file(struct slot *s)
+{
+	if (!s->filing)
+		return;
+	s->filing = false;
+	folio_migrate_flags(s->dst, s->src);
+	folio_add_lru(s->dst);
 }
 
 static void note_deferred(struct slot *s)
@@ -145,8 +173,12 @@ static void switch_identity(struct batch *b, struct slot *s)
 		s->why = folio_maybe_pinned(s->src) ? WHY_PINNED : WHY_EXTRA_REFERENCE;
 		return;
 	}
+	s->filing = may_file_later(b, s);
 	s->kept = false;
-	folio_migrate_flags(s->dst, s->src);
+	if (s->filing)
+		migrate_last_cpupid(s->dst, s->src);
+	else
+		folio_migrate_flags(s->dst, s->src);
 	s->state = SLOT_SWITCHED;
 }
 
@@ -410,6 +442,7 @@ static void remap_all(struct mapper *m, struct batch *b)
 		if (nr)
 			continue;
 		nr = 1;
+		slot_file(s);
 		if (s->state == SLOT_SWITCHED && s->was_mapped)
 			slot_remap(m, s->dst, s->src);
 	}
@@ -424,7 +457,8 @@ static void land(struct batch *b)
 
 	vmstat_batch_begin(&counts, b->mc->mm->stat);
 	for (unsigned i = 0; i < b->nr; i++)
-		if (b->slot[i].state == SLOT_SWITCHED && on_lru(b->slot[i].src))
+		if (b->slot[i].state == SLOT_SWITCHED && !b->slot[i].filing &&
+			on_lru(b->slot[i].src))
 			folio_list_add_tail(&lru, b->slot[i].dst);
 	folio_add_lru_many(&lru);
 	mapper_init(&m, b);

@@ -19,11 +19,14 @@
 //    other flags. The entry still decides: where fork() made it plain the mark is taken away.
 //  - The target's first reference becomes that of its mapping. The table's lock keeps that mapping
 //    until the target is unlocked.
+//  - An anonymous target gets its flags, joins the LRU and is unlocked in one step, when its entry
+//    is in place: nobody can have found it earlier but by its frame, and that looks for LRU first.
 //
 // Locks: as for slot_unmap(); the mapper holds the rmap lock and the table. Nothing here fails.
 #include "base/trace.h"
 #include "machine/clock.h"
 #include "migrate/batch.h"
+#include "phys/lru.h"
 #include "phys/zone.h"
 #include "virt/object.h"
 #include "virt/space.h"
@@ -156,15 +159,26 @@ unsigned run_unmap(struct mapper *m, struct slot *s, unsigned n)
 
 // ---- Remapping
 
-static void add_mapping(struct folio *dst, bool exclusive)
+// Without the flags of a target that is filed later: its source still has them.
+static struct pte new_entry(const struct vma *vma, const struct slot *s, struct pte old)
 {
-	struct frame *frame = &dst->page;
+	const struct folio *flags = s->filing ? s->src : s->dst;
+	struct pte new = migration_entry_restore(old, folio_pfn(s->dst), flags);
 
-	if (!folio_test_anon(dst)) {
-		(void)folio_map_pages(dst, 0, 1);
+	return vma->flags & VM_WRITE ? new : pte_clear(new, PTE_WRITE);
+}
+
+static void add_mapping(struct slot *s, bool exclusive)
+{
+	struct frame *frame = &s->dst->page;
+
+	s->placed = true;
+	s->exclusive = exclusive;
+	if (!folio_test_anon(s->dst)) {
+		(void)folio_map_pages(s->dst, 0, 1);
 		return;
 	}
-	if (exclusive != frame_test_anon_exclusive(frame)) {
+	if (!s->filing && exclusive != frame_test_anon_exclusive(frame)) {
 		if (exclusive)
 			frame_set_anon_exclusive(frame);
 		else
@@ -177,13 +191,10 @@ static void remap_one(struct mapper *m, struct vma *vma, uint64_t addr, struct p
 	struct slot *s)
 {
 	unsigned index = pte_index(vaddr_of(addr));
-	struct pte old = table_entry(table, index);
-	struct pte new = migration_entry_restore(old, folio_pfn(s->dst), s->dst);
+	struct pte old = table_entry(table, index), new = new_entry(vma, s, old);
 	enum mmu_prot prot;
 
-	if (!(vma->flags & VM_WRITE))
-		new = pte_clear(new, PTE_WRITE);
-	add_mapping(s->dst, migration_entry_exclusive(old));
+	add_mapping(s, migration_entry_exclusive(old));
 	table_set_entry(table, index, new);
 	prot = vma_pte_prot(vma, new);
 	if (prot != MMU_NONE) // else cleared when it was unmapped
@@ -192,8 +203,31 @@ static void remap_one(struct mapper *m, struct vma *vma, uint64_t addr, struct p
 		.order = 0);
 }
 
-// Targets that nothing maps in the end keep their reference and lock for finish(). false: the vma
-// is being locked, which is seen under the table's lock only.
+// Targets with a mapping: it has the reference, and cannot go yet. Those that nothing maps in the
+// end keep reference and lock for finish().
+static void file_row(struct slot *s, unsigned nr)
+{
+	const uint32_t exclusive = 1u << PG_ANON_EXCLUSIVE;
+	struct lru_filing filing = {0};
+
+	for (struct slot *end = s + nr; s < end; s++) {
+		if (!s->placed)
+			continue;
+		if (s->filing) {
+			lru_file_and_unlock(&filing, s->dst,
+				(folio_migrated_flags(s->src) & ~exclusive) |
+					(s->exclusive ? exclusive : 0));
+		} else {
+			lru_filing_end(&filing);
+			folio_unlock(s->dst);
+		}
+		s->filing = false;
+		s->dst = NULL;
+	}
+	lru_filing_end(&filing);
+}
+
+// false: the vma is being locked, which is seen under the table's lock only.
 static bool remap_row(struct mapper *m, struct vma *vma, uint64_t addr, struct slot *s, unsigned nr)
 {
 	struct page_table *table = mapper_table(m, vma->space, addr);
@@ -209,10 +243,11 @@ static bool remap_row(struct mapper *m, struct vma *vma, uint64_t addr, struct s
 			continue;
 		remap_one(m, vma, addr, table, &s[i]);
 		tally_add(&tally, s[i].dst, 1);
-		folio_unlock(s[i].dst); // its mapping has the reference, and cannot go yet
-		s[i].dst = NULL;
 	}
 	tally_flush(&tally);
+	file_row(s, nr);
+	for (unsigned i = 0; i < nr; i++)
+		slot_file(&s[i]);
 	return true;
 }
 

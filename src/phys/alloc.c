@@ -143,7 +143,8 @@ struct folio *prep_new_folio(struct frame *head, unsigned order, gfp_t gfp)
 	atomic_store_explicit(&head->index, 0, memory_order_relaxed);
 	atomic_store_explicit(&head->mapcount, 0, memory_order_relaxed);
 	frame_set_links(head, 0, 0);
-	frame_xchg_last_cpupid(head, CPUPID_NONE);
+	if (unlikely(frame_last_cpupid(head) != CPUPID_NONE))
+		frame_xchg_last_cpupid(head, CPUPID_NONE);
 	folio_prep_large(head, order);
 	if (gfp & GFP_ZERO)
 		backing_zero(folio_phys(folio), frame_pfn(head), order);

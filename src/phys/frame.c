@@ -70,12 +70,6 @@ void frames_release(struct pfn first, uint64_t nr)
 		madvise((void *)start, end - start, MADV_DONTNEED);
 }
 
-unsigned frame_last_cpupid(const struct frame *frame)
-{
-	return atomic_load_explicit(&frame->where, memory_order_relaxed) >> WHERE_CPUPID_SHIFT &
-	       ((1u << WHERE_CPUPID_BITS) - 1);
-}
-
 unsigned frame_xchg_last_cpupid(struct frame *frame, unsigned cpupid)
 {
 	const uint32_t mask = ((1u << WHERE_CPUPID_BITS) - 1) << WHERE_CPUPID_SHIFT;

@@ -215,7 +215,13 @@ static inline unsigned frame_zone_type(const struct frame *frame)
 }
 
 // The cpu and task that last touched the page, as NUMA balancing packs them; CPUPID_NONE at first.
-unsigned frame_last_cpupid(const struct frame *frame);
+static inline unsigned frame_last_cpupid(const struct frame *frame)
+{
+	uint32_t where = atomic_load_explicit(&frame->where, memory_order_relaxed);
+
+	return where >> WHERE_CPUPID_SHIFT & ((1u << WHERE_CPUPID_BITS) - 1);
+}
+
 // Store and return what was there.
 unsigned frame_xchg_last_cpupid(struct frame *frame, unsigned cpupid);
 

@@ -22,14 +22,17 @@ static void count(struct node *node, enum lru_list lru, long nr)
 	vmstat_add(node->phys->stat, node->nid, VM_NR_INACTIVE_ANON + lru, nr);
 }
 
+static enum lru_list list_for(uint32_t flags)
+{
+	if (flags >> PG_UNEVICTABLE & 1)
+		return LRU_UNEVICTABLE;
+	return (flags >> PG_SWAPBACKED & 1 ? LRU_INACTIVE_ANON : LRU_INACTIVE_FILE) +
+	       (flags >> PG_ACTIVE & 1);
+}
+
 enum lru_list folio_lru_list(const struct folio *folio)
 {
-	enum lru_list lru;
-
-	if (folio_test_unevictable(folio))
-		return LRU_UNEVICTABLE;
-	lru = folio_is_file_lru(folio) ? LRU_INACTIVE_FILE : LRU_INACTIVE_ANON;
-	return folio_test_active(folio) ? lru + 1 : lru;
+	return list_for(frame_flags(&folio->page));
 }
 
 static void list_folio(struct node *node, struct folio *folio, bool to_tail)
@@ -120,6 +123,52 @@ void folio_add_lru_many(struct folio_list *list)
 		add_run(node, list);
 		mutex_unlock(&node->lru.lock);
 	}
+}
+
+void lru_filing_end(struct lru_filing *f) NO_THREAD_SAFETY_ANALYSIS
+{
+	if (!f->node)
+		return;
+	for (unsigned lru = 0; lru < NR_LRU_LISTS; lru++)
+		if (f->nr[lru])
+			count(f->node, lru, f->nr[lru]);
+	mutex_unlock(&f->node->lru.lock);
+	*f = (struct lru_filing){0};
+	sched_point();
+}
+
+// Who sleeps for the lock is woken as by folio_unlock().
+static void unlock_with(struct folio *folio, uint32_t flags)
+{
+	const uint32_t gone = 1u << PG_LOCKED | 1u << PG_WAITERS;
+	uint32_t old = frame_flags(&folio->page);
+
+	lock_rank_released(RANK_FOLIO, folio);
+	while (!atomic_compare_exchange_weak_explicit(&folio->page.flags, &old,
+		(old & ~gone) | flags, memory_order_acq_rel, memory_order_acquire))
+		;
+	assert_that(old >> PG_LOCKED & 1, "pfn %#lx is not locked",
+		(unsigned long)folio_pfn(folio).n);
+	assert_that(!(old >> PG_LRU & 1), "pfn %#lx is on an LRU list already",
+		(unsigned long)folio_pfn(folio).n);
+	if (unlikely(old >> PG_WAITERS & 1))
+		wake_all(&folio->page);
+}
+
+void lru_file_and_unlock(struct lru_filing *f, struct folio *folio, uint32_t flags)
+	NO_THREAD_SAFETY_ANALYSIS
+{
+	struct node *node = folio_node(folio);
+	enum lru_list lru = list_for(flags);
+
+	if (node != f->node) {
+		lru_filing_end(f);
+		mutex_lock(&node->lru.lock);
+		f->node = node;
+	}
+	frame_list_add(&node->lru.list[lru], &folio->page);
+	f->nr[lru] += (long)folio_nr(folio);
+	unlock_with(folio, flags | 1u << PG_LRU);
 }
 
 static bool set_mlocked(struct folio *folio)

@@ -36,6 +36,15 @@ enum lru_list folio_lru_list(const struct folio *folio);
 void folio_add_lru(struct folio *folio);
 // All of the list; it is empty afterwards. One lock for each run of one node.
 void folio_add_lru_many(struct folio_list *list);
+// The same for new folios that the caller has locked: each gets `flags` (which its list follows
+// from; it has none of them yet, and LRU is set in any case) and is unlocked, in one atomic step.
+// Zero at first; between the first folio and lru_filing_end() an LRU lock is held.
+struct lru_filing {
+	struct node *node;
+	long nr[NR_LRU_LISTS];
+};
+void lru_file_and_unlock(struct lru_filing *, struct folio *folio, uint32_t flags);
+void lru_filing_end(struct lru_filing *);
 // A new folio of a locked vma goes to the unevictable list, MLOCKED; others as folio_add_lru().
 void folio_add_lru_mlocked(struct folio *folio);
 

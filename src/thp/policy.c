@@ -7,12 +7,12 @@
 //		3  orders for which no aligned range fits in the vma drop out (first touches look at
 //		   their own range themselves)
 //		4  shared memory: its own setting decides
-//		5  private anonymous memory: enabled, and each size's own file; MADV_COLLAPSE does
-//     not ask
-//		   them; then an anon_vma must exist, but for first touches and smaps
+//		5  private anonymous memory: enabled, and each size's own file; MADV_COLLAPSE
+//		   does not ask them; then an anon_vma must exist, but for first touches and
+//		   smaps
 //		6  files: none, as in a Linux built without CONFIG_READ_ONLY_THP_FOR_FS; or,
 //		   by the setting of that name, such as were opened for reading alone: enabled
-//		   decides, but not for MADV_COLLAPSE. First touches map what is huge already
+//		   decides, but not for MADV_COLLAPSE
 //	thp_fault_gfp()		how hard a first touch tries
 //
 // A size's file says "inherit" when the word of the whole counts. Only the size of a PMD does at
@@ -22,6 +22,7 @@
 // Locks: none; each setting is one word. mmap_lock of the vma is the caller's.
 #include "thp/thp.h"
 
+#include "phys/zone.h"
 #include "virt/object.h"
 #include "virt/vma.h"
 
@@ -40,6 +41,11 @@ static const unsigned long defaults[THP_SETTINGS] = {
 	[SET_KHUGEPAGED_DEFRAG] = 1,
 };
 
+static void count_deferred(struct folio *folio)
+{
+	thp_count(folio_phys(folio)->mm->thp, folio_order(folio), STAT_SPLIT_DEFERRED);
+}
+
 static void register_upcalls(struct mm_upcalls *up)
 {
 	up->huge_fault = thp_huge_fault;
@@ -48,6 +54,7 @@ static void register_upcalls(struct mm_upcalls *up)
 	up->split_huge_pmd = thp_split_pmd;
 	up->split_folio = thp_split_folio;
 	up->advise = thp_advise;
+	up->partially_mapped = count_deferred;
 	up->thp_eligible = thp_eligible;
 	up->space_forked = thp_space_forked;
 	up->space_exit = thp_space_exit;
@@ -184,10 +191,8 @@ static unsigned file_orders(const struct thp *thp, const struct vma *vma, enum t
 	unsigned long global = thp_setting(thp, SET_ENABLED);
 	bool wanted = global == THP_ALWAYS || (global == THP_MADVISE && vma->flags & VM_HUGEPAGE);
 
-	if (!thp_setting(thp, SET_READ_ONLY_FILES))
+	if (use == THP_FAULT || !thp_setting(thp, SET_READ_ONLY_FILES)) // a touch makes none
 		return 0;
-	if (use == THP_FAULT)
-		return 1u << PMD_ORDER;
 	if (vma->object->writable_fd || (use != THP_COLLAPSE && !wanted))
 		return 0;
 	return 1u << PMD_ORDER;
@@ -221,8 +226,10 @@ unsigned thp_vma_orders(struct thp *thp, const struct vma *vma, enum thp_use use
 		orders = orders_with_room(vma, orders);
 	if (!orders)
 		return 0;
+	// smaps asks about all orders, and room for any of them is enough for it.
 	if (vma->object)
-		return orders >> PMD_ORDER & 1 ? object_orders(thp, vma, use) : 0;
+		return use == THP_SMAPS || orders >> PMD_ORDER & 1 ? object_orders(thp, vma, use)
+								   : 0;
 	if (use != THP_COLLAPSE)
 		orders = orders_enabled(thp, orders, flags & VM_HUGEPAGE);
 	return touch || vma->anon_vma ? orders : 0;

@@ -97,7 +97,7 @@ static void no_memory(void **state maybe_unused)
 {
 	struct arena *a;
 
-	if (!GODWIT_DEBUG)
+	if (!FAULTS_BUILT_IN)
 		skip();
 	a = open_arena((struct arena_config){.bytes = 8 * MIB});
 	fault_arm(FI_SYSCALL, FI_THREAD, 1, 1);
@@ -121,7 +121,7 @@ static void opening_fails_cleanly(void **state maybe_unused)
 	bool hit = true;
 	uint64_t n = 0;
 
-	if (!GODWIT_DEBUG)
+	if (!FAULTS_BUILT_IN)
 		skip();
 	for (; hit; n++) {
 		fault_arm(FI_SYSCALL, FI_THREAD, n, 1);

@@ -179,7 +179,7 @@ static void dontfork_refused(void **state maybe_unused)
 {
 	pid_t pid;
 
-	if (!GODWIT_DEBUG)
+	if (!FAULTS_BUILT_IN)
 		return;
 	assert_int_equal(mini_open(&mini, &config, PAGES << PAGE_SHIFT), 0);
 	mini_fill(&mini, 0, 512, 0, MMU_WRITE);

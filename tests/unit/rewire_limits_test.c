@@ -192,7 +192,7 @@ static void failures_leave_everything(void)
 		inject_block_unblock, inject_clear, inject_window};
 	static const unsigned sizes[] = {1, 16, 512};
 
-	if (!GODWIT_DEBUG)
+	if (!FAULTS_BUILT_IN)
 		return;
 	for (unsigned o = 0; o < ARRAY_SIZE(op); o++)
 		for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++) {
@@ -216,7 +216,7 @@ static void failures_leave_everything(void)
 
 static void failures_of_many(void)
 {
-	if (!GODWIT_DEBUG)
+	if (!FAULTS_BUILT_IN)
 		return;
 	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
 	for (uint64_t n = 0; n < 8; n++) {
@@ -262,7 +262,7 @@ static void opening_fails_cleanly(void)
 	unsigned files = open_files();
 	size_t objects = meta_in_use();
 
-	if (!GODWIT_DEBUG)
+	if (!FAULTS_BUILT_IN)
 		return;
 	for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++) {
 		bool hit = true;
