@@ -301,6 +301,7 @@ static void a_file_opened_for_reading(void **state)
 	uint32_t x;
 
 	(void)state;
+	thp.setting[SET_READ_ONLY_FILES] = 1;
 	fx_ok(fx_access(&fx, a, at + 5 * PAGE_SIZE, &x, 4, false)); // the rest is read by the call
 	x = 77;
 	fx_ok(fx_access(&fx, a, own + 9 * PAGE_SIZE, &x, 4, true)); // a copy of one's own
@@ -339,6 +340,7 @@ static void a_private_mapping_of_a_file(void **state)
 	uint32_t x = 5;
 
 	(void)state;
+	thp.setting[SET_READ_ONLY_FILES] = 1;
 	check_file(a, at, 40);
 	assert_false(is_leaf(a, at));
 	full_scans(1); // khugepaged finds it, too
@@ -365,10 +367,16 @@ static void files_that_are_not_collapsed(void **state)
 
 	(void)state;
 	fx_ok(fx_access(&fx, a, in_tiny, &x, 4, false));
+	thp.setting[SET_READ_ONLY_FILES] = 1;
 	assert_int_equal(advise(at, PMD_SIZE), -EINVAL); // open for writing
 	assert_int_equal(advise(in_tiny, PMD_SIZE), -EINVAL); // ends too early
 	check_file(a, at, HPAGES);
 	check_file(a, in_tiny, 100);
+	thp.setting[SET_READ_ONLY_FILES] = 0;
+	struct object *file = open_file(O_RDONLY, HPAGES);
+	at = fx_map_flags(a, PMD_SIZE, VM_READ | VM_SHARED, file);
+	assert_int_equal(advise(at, PMD_SIZE), -EINVAL); // not in this Linux
+	object_put(file);
 	object_put(written);
 	object_put(tiny);
 }
@@ -380,6 +388,7 @@ static void a_file_turns_back_at_every_step(void **state)
 	uint64_t at = fx_map_flags(a, PMD_SIZE, VM_READ | VM_SHARED, object);
 
 	(void)state;
+	thp.setting[SET_READ_ONLY_FILES] = 1;
 	for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++) {
 		for (uint64_t n = 0;; n += n < 6 ? 1 : 83) {
 			fault_arm(kinds[k], FI_THREAD, n, 1);

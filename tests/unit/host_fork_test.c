@@ -182,6 +182,7 @@ static int doors_of_machine(struct inherited *in)
 	SHUT(gw_driver_register(m, "x", &page_ops, NULL, &driver));
 	SHUT(gw_text(m, "proc/meminfo", &text));
 	SHUT(gw_tunable_set(m, "proc/sys/vm/compact_memory", "1"));
+	SHUT(gw_kcompactd_run(m));
 	SHUT(gw_vmstat(m, "pgfault", &value));
 	SHUT(gw_trace_text(m, 0, &text));
 	gw_trace_enable(m, 1);
