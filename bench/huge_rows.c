@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Rows of `godwit bench huge` that are no moves: splitting huge pages, collapsing small ones (alone,
-// and under a writer), and how fast khugepaged looks at pages.
+// Rows of `godwit bench huge` that are no moves: splitting huge pages, collapsing small ones
+// (alone, and under a writer), and how fast khugepaged looks at pages.
 //
 //   split      debugfs' split_huge_pages for one huge page at a time
 //   collapse   MADV_COLLAPSE for 512 small pages at a time

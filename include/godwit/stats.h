@@ -14,7 +14,8 @@ extern "C" {
 // proc/vmstat, proc/buddyinfo, proc/pagetypeinfo, proc/zoneinfo,
 // sys/devices/system/node/nodeN/{numastat,meminfo,distance}, proc/PID/{numa_maps,smaps}, and every
 // tunable. Of Godwit's own: godwit/arenas (what the host has behind each node: pages of 4 kB, of
-// 2 MiB, a file), godwit/hugepages (why a pool is smaller than it was asked to be). *ret_text is the caller's to free(). -ENOENT: no such file.
+// 2 MiB, a file), godwit/hugepages (why a pool is smaller than it was asked to be). *ret_text is
+// the caller's to free(). -ENOENT: no such file.
 GW_EXPORT int gw_text(struct gw_machine *machine, const char *path, char **ret_text) GW_CHECK;
 // Write a tunable, or a write-only file that makes something happen. The errors are the file's.
 GW_EXPORT int gw_tunable_set(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// godwit bench migrate, godwit bench huge: what moving pages, and what huge pages cost on this host.
-// The measuring is done in bench/.
+// godwit bench migrate, godwit bench huge: what moving pages, and what huge pages cost on this
+// host. The measuring is done in bench/.
 //
 // Progress goes to stderr when that is a terminal and the run takes longer than a second; results
 // go to stdout. Exit status: 0 measured, 1 the bytes of a page were wrong after a move the kernel
