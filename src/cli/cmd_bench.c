@@ -24,7 +24,9 @@ static const char usage[] =
 	"usage: godwit bench migrate|huge [--against memcpy|host] [--quick] [--rounds N]\n"
 	"                                 [--filter TEXT] [--json]\n"
 	"\n"
-	"  --against host compare with the same done by the kernel, between the same two nodes\n"
+	"How fast pages move here, each row beside a plain memcpy in the same run.\n"
+	"\n"
+	"  --against host the same done by the kernel instead, between the same two nodes\n"
 	"  --quick        a few seconds: that it runs, not how fast\n"
 	"  --rounds N     measured rounds of each row (15)\n"
 	"  --filter TEXT  only rows whose CASE/BLOCKER/ARENA/COPY contains TEXT\n"
@@ -152,8 +154,7 @@ static int measure(int argc, char **argv, const char *name, bool huge)
 			return cli_usage_error(name,
 				"--against takes memcpy or host, not '%s'", optarg);
 		else if (c != 'r')
-			return cli_usage_error(name, "bad option or value: %s",
-				argv[optind - 1]);
+			return cli_bad_option(name, c, argv);
 		else if (!read_rounds(optarg, &options.rounds))
 			return cli_usage_error(name,
 				"--rounds takes 1 to %d, not '%s'", ROUNDS_MAX, optarg);

@@ -159,20 +159,21 @@ int cmd_check(int argc, char **argv)
 	int c;
 
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		if (c == 'j') {
 			json = true;
 		} else if (c == 'h') {
-			puts("usage: godwit check [--json]\n\nWhich backend and blocker this host "
-			     "gives the "
-			     "engine, why, and how to get better.");
+			puts("usage: godwit check [--json]\n\n"
+			     "Which backend and blocker this host gives the engine, why, what is\n"
+			     "unsafe with it, and how to get better.");
 			return CLI_OK;
 		} else {
-			return CLI_USAGE;
+			return cli_bad_option("godwit check", c, argv);
 		}
 	}
 	if (optind < argc)
-		return cli_usage_error("godwit check", "unexpected operand '%s'", argv[optind]);
+		return cli_usage_error("godwit check", "unexpected '%s'", argv[optind]);
 	probe_host(&probe);
 	if (json)
 		print_json(&probe);

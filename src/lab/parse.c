@@ -154,10 +154,17 @@ static bool parse_machine_line(struct parser *p, bool *ret_done)
 	return true;
 }
 
+static unsigned operand_column(const struct parser *p, const struct command *c)
+{
+	const struct word *words = p->words.v;
+	return words[c->kind == CMD_EXPECT ? 1 : p->words.count - 1].column;
+}
+
 static bool keep_command(struct parser *p, struct command *c, struct word source,
 	struct word differs)
 {
 	c->line = p->line;
+	c->operand_column = operand_column(p, c);
 	c->source = keep_word(p, source);
 	c->note = p->note;
 	p->note = NULL;

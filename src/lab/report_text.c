@@ -6,9 +6,9 @@
 //     6  expect vmstat x 3            FAILED: found 2
 //   story FILE: 5 commands, 3 expectations, 1 failed
 //
-// Comments of the story stand above the command that they introduce, so that a report can be
-// read alone. Texts that were shown follow their command, indented. Colours only say again what
-// the words say. Nothing is kept between lines but the width of the first column.
+// Comments of the story stand above the command that they introduce, so that a report can be read
+// alone. Texts that were shown follow their command, indented. Colours only say again what the
+// words say. Nothing is kept between lines but the width of the first column.
 
 #include "lab/outcome.h"
 #include "lab/report.h"

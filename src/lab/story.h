@@ -304,6 +304,8 @@ struct command {
 	enum command_kind kind;
 	unsigned line;
 	unsigned column;     // of the command's word
+	unsigned operand_column; // of what a build may not have: of expect what is expected, of
+				 // others the last word
 	const char *source;  // the line as written, without comment and outer blanks
 	const char *note;    // the lines of comment above it, without '#'; or NULL
 	const char *differs; // the reason after "# differs:", or NULL
