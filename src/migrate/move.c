@@ -16,9 +16,9 @@
 //  3. the count is frozen at that value, or -EAGAIN; object: under i_pages, so that a lookup finds
 //     the old folio or the new one, never none;
 //  4. index and mapping are taken over. This is the point of no return;
-//  5. flags follow, the target joins the LRU, entries are replaced, and both are unlocked. (In a run
-//     the entries come first: nobody looks at a locked anonymous target's flags, and so they come
-//     with the LRU and the unlocking in one step; run.c.)
+//  5. flags follow, the target joins the LRU, entries are replaced, and both are unlocked. (In a
+//     run the entries come first: nobody looks at a locked anonymous target's flags, and so they
+//     come with the LRU and the unlocking in one step; run.c.)
 //
 // Both folios of a slot are locked by the batch all the time. Nothing here allocates.
 #include "base/mark.h"

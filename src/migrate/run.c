@@ -19,8 +19,8 @@
 //    other flags. The entry still decides: where fork() made it plain the mark is taken away.
 //  - The target's first reference becomes that of its mapping. The table's lock keeps that mapping
 //    until the target is unlocked.
-//  - An anonymous target gets its flags, joins the LRU and is unlocked in one step, when its entry is
-//    in place: nobody can have found it earlier but by its frame, and that looks for LRU first.
+//  - An anonymous target gets its flags, joins the LRU and is unlocked in one step, when its entry
+//    is in place: nobody can have found it earlier but by its frame, and that looks for LRU first.
 //
 // Locks: as for slot_unmap(); the mapper holds the rmap lock and the table. Nothing here fails.
 #include "base/trace.h"
