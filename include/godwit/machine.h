@@ -75,7 +75,8 @@ GW_EXPORT int gw_machine_create(const struct gw_machine_config *config,
 	struct gw_machine **ret_machine) GW_CHECK;
 // What was wrong with the last gw_machine_create() of this thread; never NULL.
 GW_EXPORT const char *gw_machine_error(void);
-// All tasks end. No thread may be attached, or touch the machine's memory, any more.
+// All tasks end. No thread may be attached, or touch the machine's memory, any more; objects, pins,
+// drivers and notifiers have been released before (what was not is a bug of the caller: abort).
 GW_EXPORT void gw_machine_destroy(struct gw_machine *machine);
 
 // "rewire", "soft"; "userfaultfd", "signal", "none".

@@ -46,22 +46,49 @@ enum gw_why {
 	GW_WHY_COUNT
 };
 
+// What became of the large page that an address was on: any page of more than 4 KiB, moved or not.
+enum gw_huge_fate {
+	GW_HUGE_FATE_NONE,   // no large page was there, or nobody looked
+	GW_HUGE_FATE_STAYED, // as large as before
+	GW_HUGE_FATE_SPLIT,  // smaller than before
+};
+
 struct gw_explanation {
 	enum gw_why why;
 	unsigned page_size; // bytes of the page that is there after the call: 2 MiB where a huge
 			    // page stayed huge, 4096 where it was split or always small; 0: none
-	char detail[60]; // who: "mapped 2 times", "pinned by io_uring ring 3"; may be empty
+	enum gw_huge_fate huge;
+	char detail[60]; // who: "mapped 2 times", "pinned by io_uring ring 3"; how much room:
+			 // "node 1: 4096 kB free, at most 8 kB in a row"; may be empty
 };
 
 GW_EXPORT const char *gw_why_text(enum gw_why why);
 
+// A call as a whole. Pages that were not taken up at all (refused by their status, shared and
+// MOVE_ALL not given) are in none of the numbers.
+struct gw_move_report {
+	uint64_t moved, failed; // in 4 KiB
+	// Transparent huge pages of 2 MiB: moved as one; not moved, or only in pieces; split.
+	uint64_t huge_moved, huge_failed, huge_split;
+	enum gw_why why; // of the first page that was taken up and stayed, or of the
+			 // end of the call; GW_WHY_MOVED: there is none
+	char detail[60]; // as in struct gw_explanation
+};
+
+// keep_huge: a transparent huge page moves as one or not at all. Its target is looked for harder,
+// by compaction where the machine has it; when there is none the call ends with -ENOMEM, what was
+// moved until then stays moved, and explain and report say why. Pages of pools are never split,
+// with or without it.
 struct gw_move_options {
 	size_t size;		  // sizeof(struct gw_move_options)
 	unsigned pause_budget_us; // bound on the engine's own work while accessors are stopped, per
 				  // block; batches adapt to hold it. 0: what the tunable
 				  // godwit/pause_budget_us says, at first none
-	struct gw_explanation *explain; // one for each page asked for, or NULL
+	struct gw_explanation *explain; // gw_move_pages_explained(): one for each page asked for;
+					// NULL: none, and for all others
 	int keep_huge;			// never split a transparent huge page: -ENOMEM instead
+	struct gw_move_report *report;	// written whatever the call returns but -EINVAL for these
+					// options and -EOWNERDEAD; or NULL
 };
 
 // move_pages(2) of the task with that pid (0: the caller), by the caller: for each of `count`
@@ -80,6 +107,10 @@ GW_EXPORT long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned
 // bit that counts is maxnode - 2. Returns pages that could not be moved, or a negative errno.
 GW_EXPORT long gw_migrate_pages(struct gw_task *caller, int pid, unsigned long maxnode,
 	const unsigned long *from, const unsigned long *to) GW_CHECK;
+// Also -ENOMEM by keep_huge; -EINVAL options->explain.
+GW_EXPORT long gw_migrate_pages_explained(struct gw_task *caller, int pid, unsigned long maxnode,
+	const unsigned long *from, const unsigned long *to,
+	const struct gw_move_options *options) GW_CHECK;
 
 // How long accessors waited for pages on the move, since the machine was made.
 struct gw_waits {

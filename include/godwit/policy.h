@@ -35,6 +35,10 @@ GW_EXPORT int gw_get_mempolicy(struct gw_task *task, int *ret_mode, unsigned lon
 // where the policy wants them; -EFAULT for a hole; -EINVAL; -EPERM.
 GW_EXPORT int gw_mbind(struct gw_task *task, uint64_t address, uint64_t length, int mode,
 	const unsigned long *nodes, unsigned long maxnode, unsigned flags) GW_CHECK;
+// Also -ENOMEM by keep_huge (the policy is set, as with -EIO); -EINVAL options->explain.
+GW_EXPORT int gw_mbind_explained(struct gw_task *task, uint64_t address, uint64_t length, int mode,
+	const unsigned long *nodes, unsigned long maxnode, unsigned flags,
+	const struct gw_move_options *options) GW_CHECK;
 
 // cpuset.mems of the task (bit i: node i); its pages follow, as in cgroup v2. -EINVAL when empty or
 // without memory. `move` 0: policies and new pages follow, present pages stay (v1's default).

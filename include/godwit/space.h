@@ -13,7 +13,8 @@ extern "C" {
 // Shared memory with a name, or a file's pages: what several tasks may map.
 struct gw_object;
 
-// An object in memory, `bytes` long, all zeros. The caller owns one reference.
+// An object in memory, `bytes` long (at most 4 PiB, else -EINVAL), all zeros. The caller owns one
+// reference.
 GW_EXPORT int gw_object_create(struct gw_machine *machine, const char *name, uint64_t bytes,
 	struct gw_object **ret_object) GW_CHECK;
 // The same of huge pages, 1 << huge_shift bytes each (21 or 30; 0: 21); the size is rounded up. It

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Sourced by scripts/test: one function a stage. Each counts what passed, failed and was skipped.
 
-default_stages=(style unit user install)
+quick_stages=(style unit user install)
 all_stages=(style unit user install race asan tsan kernel)
 passed=0 failed=0 skipped=0
 failures=()
-: "${GODWIT_STRESS_SECONDS:=60}"
 
 list_stages() {
 	cat <<'TEXT'
@@ -116,7 +115,7 @@ stage_unit() {
 }
 
 stage_race() {
-	build build && meson_tests build --suite race
+	build build && GODWIT_STRESS_SECONDS=${GODWIT_STRESS_SECONDS:-60} meson_tests build --suite race
 }
 
 stage_asan() {

@@ -29,6 +29,7 @@ enum field_type {
 	TYPE_H,
 	TYPE_P,
 	TYPE_S,
+	TYPE_L,
 #define Y(TYPE, table, tag) TYPE_##TYPE,
 	GODWIT_TRACE_SYMBOLS(Y)
 #undef Y
@@ -57,6 +58,10 @@ static const struct {
 } events[TRACE_EVENTS] = {GODWIT_TRACE_EVENTS(E, F)};
 #undef E
 #undef F
+
+#define T(name, text) [TRACE_##name] = text,
+static const char *const texts[TRACE_EVENTS] = {GODWIT_TRACE_TEXTS(T)}; // NULL: "name=value ..."
+#undef T
 
 build_assert(TRACE_EVENTS <= 64, "`enabled` has a bit an event");
 
@@ -247,26 +252,69 @@ static int format_value(const struct trace_record *r, enum field_type type, uint
 		return snprintf(buf, size, "%lx", value);
 	case TYPE_S:
 		return snprintf(buf, size, "%s", r->text);
+	case TYPE_L:
+		return snprintf(buf, size, "%lu", 1ul << (value & 63));
 #define Y(TYPE, table, tag)                                                                        \
 	case TYPE_##TYPE:                                                                          \
-		return snprintf(buf, size, "%s", tag##_name((int)value));
+		return snprintf(buf, size, "%-*s", TYPE_##TYPE == TYPE_ZONE ? 8 : 0,               \
+			tag##_name((int)value));
 		GODWIT_TRACE_SYMBOLS(Y)
 #undef Y
 	}
 	return 0;
 }
 
-int trace_format_fields(const struct trace_record *r, char *buf, size_t size)
+// Both: append at `len`, and return the length of all.
+static int append(char *buf, size_t size, int len, const char *text, int length)
 {
-	int len = snprintf(buf, size, "%s:", trace_event_name((enum trace_event_id)r->event));
+	size_t at = min((size_t)len, size);
+
+	return len + snprintf(buf + at, size - at, "%.*s", length, text);
+}
+
+static int append_field(const struct trace_record *r, char *buf, size_t size, int len,
+	const char *name, size_t length)
+{
+	size_t at = min((size_t)len, size);
 
 	for (unsigned i = 0; i < events[r->event].nr_fields; i++) {
 		const struct field *f = &events[r->event].fields[i];
-		size_t at = min((size_t)len, size);
 
-		len += snprintf(buf + at, size - at, " %s=", f->name);
-		at = min((size_t)len, size);
-		len += format_value(r, f->type, r->field[i], buf + at, size - at);
+		if (!strncmp(f->name, name, length) && !f->name[length])
+			return len + format_value(r, f->type, r->field[i], buf + at, size - at);
+	}
+	return len;
+}
+
+static int append_text(const struct trace_record *r, char *buf, size_t size, int len)
+{
+	for (const char *t = texts[r->event]; *t;) {
+		size_t plain = strcspn(t, "$"), name;
+
+		len = append(buf, size, len, t, (int)plain);
+		t += plain;
+		if (!*t)
+			break;
+		name = strspn(t + 1, "abcdefghijklmnopqrstuvwxyz_");
+		len = append_field(r, buf, size, len, t + 1, name);
+		t += 1 + name;
+	}
+	return len;
+}
+
+int trace_format_fields(const struct trace_record *r, char *buf, size_t size)
+{
+	int len = snprintf(buf, size, "%s: ", trace_event_name((enum trace_event_id)r->event));
+
+	if (texts[r->event])
+		return append_text(r, buf, size, len);
+	for (unsigned i = 0; i < events[r->event].nr_fields; i++) {
+		const char *name = events[r->event].fields[i].name;
+
+		len = append(buf, size, len, " ", i ? 1 : 0);
+		len = append(buf, size, len, name, (int)strlen(name));
+		len = append(buf, size, len, "=", 1);
+		len = append_field(r, buf, size, len, name, strlen(name));
 	}
 	return len;
 }

@@ -44,6 +44,8 @@ enum trace_event_id {
 #define TRACE_FIELD_FEEDBACK(field) int64_t field;
 #define TRACE_FIELD_PRIORITY(field) int64_t field;
 #define TRACE_FIELD_ZONE(field) int64_t field;
+#define TRACE_FIELD_SYNC(field) int64_t field;
+#define TRACE_FIELD_L(field) uint64_t field;
 #define TRACE_FIELD_SKIP(field) int64_t field;
 #define F(type, field) TRACE_FIELD_##type(field)
 #define E(name, fields)                                                                            \

@@ -3,8 +3,9 @@
 // stand for the values of some fields, with the kernel's numbers.
 //   E(name, fields), fields: F(type, name) ...
 // Types: D signed decimal, U unsigned decimal, H hexadecimal with 0x, P an address in hexadecimal
-// without it, S text (one a event at most, 31 bytes kept), and the symbols: MODE, REASON, SCAN,
-// COMPACT, FEEDBACK, PRIORITY, ZONE, SKIP.
+// without it, S text (one a event at most, 31 bytes kept), L a power of two, given as its exponent,
+// and the symbols: MODE, REASON, SCAN, COMPACT, FEEDBACK, PRIORITY, ZONE, SYNC, SKIP.
+// Events are printed as "name=value ...", or as Linux prints them, where that is another text.
 #ifndef GODWIT_BASE_TRACE_EVENTS_H
 #define GODWIT_BASE_TRACE_EVENTS_H
 
@@ -25,18 +26,18 @@
 		F(H, start_pfn) F(H, end_pfn) F(U, nr_scanned) F(U, nr_taken)) \
 	E(mm_compaction_migratepages, F(U, nr_migrated) F(U, nr_failed)) \
 	E(mm_compaction_begin, F(H, zone_start) F(H, migrate_pfn) F(H, free_pfn) F(H, zone_end) \
-		F(D, sync)) \
+		F(SYNC, sync)) \
 	E(mm_compaction_end, F(H, zone_start) F(H, migrate_pfn) F(H, free_pfn) F(H, zone_end) \
-		F(D, sync) F(COMPACT, status)) \
+		F(SYNC, sync) F(COMPACT, status)) \
 	E(mm_compaction_try_to_compact_pages, F(D, order) F(H, gfp_mask) F(D, prio)) \
 	E(mm_compaction_finished, F(D, nid) F(ZONE, idx) F(D, order) F(COMPACT, ret)) \
 	E(mm_compaction_suitable, F(D, nid) F(ZONE, idx) F(D, order) F(COMPACT, ret)) \
 	E(mm_compaction_deferred, F(D, nid) F(ZONE, idx) F(D, order) F(U, considered) \
-		F(U, defer_shift) F(D, order_failed)) \
+		F(L, defer_shift) F(D, order_failed)) \
 	E(mm_compaction_defer_compaction, F(D, nid) F(ZONE, idx) F(D, order) F(U, considered) \
-		F(U, defer_shift) F(D, order_failed)) \
+		F(L, defer_shift) F(D, order_failed)) \
 	E(mm_compaction_defer_reset, F(D, nid) F(ZONE, idx) F(D, order) F(U, considered) \
-		F(U, defer_shift) F(D, order_failed)) \
+		F(L, defer_shift) F(D, order_failed)) \
 	E(mm_compaction_kcompactd_sleep, F(D, nid)) \
 	E(mm_compaction_wakeup_kcompactd, F(D, nid) F(D, order) F(ZONE, highest_zoneidx)) \
 	E(mm_compaction_kcompactd_wake, F(D, nid) F(D, order) F(ZONE, highest_zoneidx)) \
@@ -78,7 +79,61 @@
 		F(D, dst_nid)) \
 	E(sched_skip_vma_numa, F(P, numa_scan_offset) F(P, vm_start) F(P, vm_end) F(SKIP, reason))
 
+// T(name, text): $field stands for its value.
+#define GODWIT_TRACE_TEXTS(T) \
+	T(mm_migrate_pages, "nr_succeeded=$succeeded nr_failed=$failed " \
+		"nr_thp_succeeded=$thp_succeeded nr_thp_failed=$thp_failed " \
+		"nr_thp_split=$thp_split nr_split=$large_folio_split mode=$mode reason=$reason") \
+	T(set_migration_pte, "addr=$addr, pte=$pte order=$order") \
+	T(remove_migration_pte, "addr=$addr, pte=$pte order=$order") \
+	T(set_migration_pmd, "addr=$addr, pmd=$pmd") \
+	T(remove_migration_pmd, "addr=$addr, pmd=$pmd") \
+	T(mm_compaction_isolate_migratepages, \
+		"range=($start_pfn ~ $end_pfn) nr_scanned=$nr_scanned nr_taken=$nr_taken") \
+	T(mm_compaction_isolate_freepages, \
+		"range=($start_pfn ~ $end_pfn) nr_scanned=$nr_scanned nr_taken=$nr_taken") \
+	T(mm_compaction_fast_isolate_freepages, \
+		"range=($start_pfn ~ $end_pfn) nr_scanned=$nr_scanned nr_taken=$nr_taken") \
+	T(mm_compaction_begin, "zone_start=$zone_start migrate_pfn=$migrate_pfn " \
+		"free_pfn=$free_pfn zone_end=$zone_end, mode=$sync") \
+	T(mm_compaction_end, "zone_start=$zone_start migrate_pfn=$migrate_pfn " \
+		"free_pfn=$free_pfn zone_end=$zone_end, mode=$sync status=$status") \
+	T(mm_compaction_try_to_compact_pages, \
+		"order=$order gfp_mask=$gfp_mask priority=$prio") \
+	T(mm_compaction_finished, "node=$nid zone=$idx order=$order ret=$ret") \
+	T(mm_compaction_suitable, "node=$nid zone=$idx order=$order ret=$ret") \
+	T(mm_compaction_deferred, "node=$nid zone=$idx order=$order " \
+		"order_failed=$order_failed consider=$considered limit=$defer_shift") \
+	T(mm_compaction_defer_compaction, "node=$nid zone=$idx order=$order " \
+		"order_failed=$order_failed consider=$considered limit=$defer_shift") \
+	T(mm_compaction_defer_reset, "node=$nid zone=$idx order=$order " \
+		"order_failed=$order_failed consider=$considered limit=$defer_shift") \
+	T(mm_compaction_wakeup_kcompactd, "nid=$nid order=$order classzone_idx=$highest_zoneidx") \
+	T(mm_compaction_kcompactd_wake, "nid=$nid order=$order classzone_idx=$highest_zoneidx") \
+	T(compact_retry, "order=$order priority=$priority compaction_result=$result " \
+		"retries=$retries max_retries=$max_retries should_retry=$ret") \
+	T(mm_khugepaged_scan_pmd, "mm=$mm, scan_pfn=$pfn, writable=$writable, " \
+		"referenced=$referenced, none_or_zero=$none_or_zero, status=$status, " \
+		"unmapped=$unmapped") \
+	T(mm_khugepaged_scan_file, "mm=$mm, scan_pfn=$pfn, filename=$filename, " \
+		"present=$present, swap=$swap, result=$result") \
+	T(mm_khugepaged_collapse_file, "mm=$mm, hpage_pfn=$hpfn, index=$index, addr=$addr, " \
+		"is_shmem=$is_shmem, filename=$filename, nr=$nr, result=$result") \
+	T(mm_collapse_huge_page, "mm=$mm, isolated=$isolated, status=$status") \
+	T(mm_collapse_huge_page_isolate, "scan_pfn=$pfn, none_or_zero=$none_or_zero, " \
+		"referenced=$referenced, writable=$writable, status=$status") \
+	T(mm_collapse_huge_page_swapin, \
+		"mm=$mm, swapped_in=$swapped_in, referenced=$referenced, ret=$ret") \
+	T(ksm_start_scan, "seq $seq rmap size $rmap_entries") \
+	T(ksm_stop_scan, "seq $seq rmap size $rmap_entries") \
+	T(ksm_enter, "mm $mm") \
+	T(ksm_exit, "mm $mm")
+
 // S(value, text): numbered from 0.
+#define GODWIT_COMPACT_SYNCS(S) \
+	S(COMPACT_MODE_ASYNC, "async") \
+	S(COMPACT_MODE_SYNC, "sync")
+
 #define GODWIT_MIGRATE_MODES(S) \
 	S(MIGRATE_ASYNC, "MIGRATE_ASYNC") \
 	S(MIGRATE_SYNC_LIGHT, "MIGRATE_SYNC_LIGHT") \
@@ -177,6 +232,7 @@
 	Y(FEEDBACK, GODWIT_COMPACT_FEEDBACKS, compact_feedback) \
 	Y(PRIORITY, GODWIT_COMPACT_PRIORITIES, compact_priority) \
 	Y(ZONE, GODWIT_ZONE_TYPES, zone_type) \
+	Y(SYNC, GODWIT_COMPACT_SYNCS, compact_sync) \
 	Y(SKIP, GODWIT_NUMAB_SKIPS, numa_vmaskip_reason)
 // clang-format on
 

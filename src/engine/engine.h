@@ -11,6 +11,7 @@
 #include "base/lock.h"
 #include "base/trace.h"
 #include "base/vmstat.h"
+#include "compact/compact.h"
 #include "engine/tunable.h"
 #include "hugetlb/hugetlb.h"
 #include "machine/arena.h"
@@ -39,6 +40,7 @@ struct gw_machine {
 	struct list_head drivers;  // struct gw_driver.node, fill_lock
 	struct hugetlb hugetlb;
 	struct thp thp;
+	struct compaction compaction;
 	struct tunables tunables;  // rows and values of src/text/ and of subsystems
 	unsigned built;		   // how far machine.c got: what to undo
 };

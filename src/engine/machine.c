@@ -117,11 +117,12 @@ static int build_topology(struct gw_machine *m, const struct gw_machine_config *
 	return err ? refuse(err, "%s", error) : 0;
 }
 
-static int build_mmu(struct gw_machine *m, const struct gw_machine_config *config)
+static int build_mmu(struct gw_machine *m, const struct gw_machine_config *config,
+	enum gw_blocker blocker)
 {
 	struct mmu_config mc = {
 		.backend = (enum mmu_backend)config->backend,
-		.blocker = (enum mmu_blocker)config->blocker,
+		.blocker = (enum mmu_blocker)blocker,
 	};
 	int err;
 
@@ -133,6 +134,19 @@ static int build_mmu(struct gw_machine *m, const struct gw_machine_config *confi
 		return refuse(err, "this host does not give the backend asked for: %s",
 			strerror(-err));
 	return 0;
+}
+
+static int refuse_arena(const struct arena_config *ac, int err)
+{
+	const char *why = strerror(-err);
+
+	if (ac->kind == ARENA_FILE)
+		return refuse(err, "node %u: %s: %s", ac->node, ac->path, why);
+	if (ac->host_node >= 0)
+		return refuse(err, "node %u on the host's node %d: %s", ac->node, ac->host_node,
+			why);
+	return refuse(err, "node %u, %llu MiB: %s", ac->node, (unsigned long long)ac->bytes >> 20,
+		why);
 }
 
 static int build_arena(struct gw_machine *m, const struct gw_machine_config *config, unsigned nid)
@@ -157,10 +171,26 @@ static int build_arena(struct gw_machine *m, const struct gw_machine_config *con
 		ac.path = config->path[nid];
 	}
 	err = arena_open(&ac, &m->arena[nid]);
-	if (err)
-		return refuse(err, "node %u, %llu MiB: %s", nid, (unsigned long long)bytes >> 20,
-			strerror(-err));
-	return 0;
+	return err ? refuse_arena(&ac, err) : 0;
+}
+
+// Not every file can be watched by a userfaultfd: with one that cannot, signals have to do.
+static int suit_blocker(struct gw_machine *m, const struct gw_machine_config *config, unsigned nid)
+{
+	if (!m->arena[nid] || m->arena[nid]->uffd_able)
+		return 0;
+	if (strcmp(m->mmu->ops->blocker, "userfaultfd"))
+		return 0;
+	if (config->blocker == GW_BLOCKER_USERFAULTFD)
+		return refuse(-EOPNOTSUPP,
+			"node %u: userfaultfd cannot watch the file system of %s", nid,
+			config->path[nid]);
+	m->mmu->ops->close(m->mmu);
+	m->built = BUILT_COPIER;
+	int err = build_mmu(m, config, GW_BLOCKER_SIGNAL);
+	if (!err)
+		m->built = BUILT_MMU;
+	return err;
 }
 
 static int build_phys(struct gw_machine *m, const struct gw_machine_config *config)
@@ -178,6 +208,8 @@ static int build_phys(struct gw_machine *m, const struct gw_machine_config *conf
 
 	for (unsigned i = 0; i < pc.nr_nodes; i++) {
 		err = build_arena(m, config, i);
+		if (!err)
+			err = suit_blocker(m, config, i);
 		if (err)
 			return err;
 		node[i].arena = m->arena[i];
@@ -185,6 +217,8 @@ static int build_phys(struct gw_machine *m, const struct gw_machine_config *conf
 	err = phys_init(&m->phys, &pc);
 	if (err == -EINVAL)
 		return refuse(err, "no node has memory");
+	if (err == -ENOSPC)
+		return refuse(err, "more memory than there are frame numbers");
 	return err ? refuse(err, "no memory for the frames' data") : 0;
 }
 
@@ -219,6 +253,8 @@ static int build_mm(struct gw_machine *m)
 	tunables_register(m, &tunables_hugetlb);
 	m->phys.up.arg = &m->mm;
 	m->phys.up.reclaim = reclaim;
+	compaction_init(&m->compaction, &m->mm);
+	tunables_register(m, &tunables_compact);
 	return 0;
 }
 
@@ -253,7 +289,7 @@ static int build(struct gw_machine *m, const struct gw_machine_config *config)
 	if (err)
 		return refuse(err, "%u copy threads: %s", config->copy_threads, strerror(-err));
 	m->built = BUILT_COPIER;
-	err = build_mmu(m, config);
+	err = build_mmu(m, config, config->blocker);
 	if (err)
 		return err;
 	m->built = BUILT_MMU;
@@ -265,7 +301,9 @@ static int build(struct gw_machine *m, const struct gw_machine_config *config)
 	if (err)
 		return err;
 	m->built = BUILT_MM;
-	return 0;
+	// On the soft backend nothing runs by itself.
+	err = m->mmu->caps & MMU_REAL ? kcompactd_start(&m->compaction) : 0;
+	return err ? refuse(err, "no thread for compaction: %s", strerror(-err)) : 0;
 }
 
 // Nobody makes or ends tasks any more: the list is ours.
@@ -278,6 +316,7 @@ static void end_tasks(struct mm_core *mm)
 static void take_down(struct gw_machine *m)
 {
 	if (m->built >= BUILT_MM) {
+		compaction_destroy(&m->compaction);
 		end_tasks(&m->mm);
 		for (unsigned i = 0; i < m->topology.nr_nodes; i++)
 			(void)gw_node_unfill(m, i);
@@ -345,8 +384,10 @@ void gw_machine_check(struct gw_machine *machine)
 {
 	if (machine_is_dead(machine))
 		return;
+	kcompactd_pause(&machine->compaction);
 	mm_check(&machine->mm);
 	hugetlb_check(&machine->hugetlb);
+	kcompactd_resume(&machine->compaction);
 }
 
 int gw_clock_advance(struct gw_machine *machine, uint64_t ns)

@@ -4,6 +4,7 @@
 
 #include "base/histogram.h"
 #include "engine/engine.h"
+#include "engine/move_options.h"
 #include "virt/fault.h"
 #include "migrate/move_pages.h"
 
@@ -22,6 +23,8 @@ const char *gw_why_text(enum gw_why why)
 	return migrate_why_text((enum migrate_why)why);
 }
 
+// ---- What is said of each page
+
 static void note_detail(uint64_t index, enum migrate_why why, const char *text, void *arg)
 {
 	struct gw_explanation *explain = arg;
@@ -30,33 +33,112 @@ static void note_detail(uint64_t index, enum migrate_why why, const char *text, 
 	snprintf(explain[index].detail, sizeof explain[index].detail, "%s", text);
 }
 
-static void explain_from(const enum migrate_why *why, unsigned long count,
-	struct gw_explanation *explain)
+static enum gw_huge_fate fate(unsigned order_before, unsigned page_size)
 {
-	for (unsigned long i = 0; i < count; i++)
-		explain[i].why = (enum gw_why)why[i];
+	if (!order_before || !page_size)
+		return GW_HUGE_FATE_NONE;
+	return page_size < PAGE_SIZE << order_before ? GW_HUGE_FATE_SPLIT : GW_HUGE_FATE_STAYED;
 }
 
-// Of what sizes the pages are now.
-static void explain_sizes(struct task *caller, int pid, unsigned long count, const uint64_t *pages,
-	struct gw_explanation *explain)
+// Of what sizes the pages are now. The call was allowed to look at them.
+static void explain_sizes(const struct move_request *rq, struct gw_explanation *explain)
 {
-	struct task *task = pid ? task_find(caller->mm, pid) : caller;
+	struct task *task = rq->pid ? task_find(rq->caller->mm, rq->pid) : rq->caller;
 	struct space *space = task ? task_space_get(task) : NULL;
 
-	for (unsigned long i = 0; space && i < count; i++) {
+	for (unsigned long i = 0; space && i < rq->count; i++) {
 		struct folio *folio;
 		unsigned page;
 
-		if (follow_page(space, pages[i], &folio, &page))
+		if (follow_page(space, rq->pages[i], &folio, &page))
 			continue;
 		explain[i].page_size = (unsigned)folio_size(folio);
+		explain[i].huge = fate(rq->order[i], explain[i].page_size);
 		folio_put(folio);
 	}
 	if (space)
 		space_put(space);
-	if (pid && task)
+	if (rq->pid && task)
 		task_put(task);
+}
+
+static void explain_all(const struct move_request *rq, struct gw_explanation *explain)
+{
+	for (unsigned long i = 0; i < rq->count; i++)
+		explain[i].why = (enum gw_why)rq->why[i];
+	if (rq->count && rq->why[0] != WHY_REFUSED && rq->why[0] != WHY_NO_PERMISSION)
+		explain_sizes(rq, explain);
+}
+
+// ---- A call, with room for what shall be said
+
+struct explained {
+	struct gw_explanation *explain; // the caller's, or our own
+	void *memory;			// of the arrays
+};
+
+// An errno, or 0 and the request has its arrays.
+static int prepare_to_explain(struct explained *ex, struct move_request *rq,
+	const struct gw_move_options *options)
+{
+	unsigned long n = rq->count;
+	size_t each = sizeof *rq->why + sizeof *rq->order +
+		      (options->explain ? 0 : sizeof *ex->explain);
+
+	if (n > SIZE_MAX / 2 / each)
+		return -ENOMEM;
+	ex->memory = calloc(n + 1, each);
+	if (!ex->memory)
+		return -ENOMEM;
+	ex->explain = options->explain ? options->explain : ex->memory;
+	if (options->explain)
+		memset(ex->explain, 0, n * sizeof *ex->explain);
+	rq->why = options->explain ? ex->memory : (void *)(ex->explain + n);
+	rq->order = (uint8_t *)(rq->why + n);
+	rq->detail = note_detail;
+	rq->detail_arg = ex->explain;
+	return 0;
+}
+
+// Neither moved nor passed over by its status, nor a victim of an earlier one.
+static bool is_reason(enum gw_why why)
+{
+	return why > GW_WHY_NOT_ON_LRU && why != GW_WHY_ABORTED;
+}
+
+static const struct gw_explanation *first_failure(const struct explained *ex, unsigned long n)
+{
+	for (unsigned long i = 0; i < n; i++)
+		if (is_reason(ex->explain[i].why))
+			return &ex->explain[i];
+	return NULL;
+}
+
+static void report_all(const struct move_request *rq, const struct explained *ex,
+	struct gw_move_report *report)
+{
+	const struct gw_explanation *first = first_failure(ex, rq->count);
+
+	move_report_totals(report, &rq->totals);
+	report->why = first ? first->why : GW_WHY_MOVED;
+	memcpy(report->detail, first ? first->detail : (char[60]){0}, sizeof report->detail);
+}
+
+static long move_and_explain(struct move_request *rq, const struct gw_move_options *options)
+{
+	struct explained ex = {0};
+	long ret = prepare_to_explain(&ex, rq, options);
+
+	if (options->report)
+		*options->report = (struct gw_move_report){0};
+	if (ret)
+		return ret;
+	ret = move_pages(rq);
+	explain_all(rq, ex.explain);
+	if (options->report)
+		report_all(rq, &ex, options->report);
+	free(ex.memory);
+	return ret;
 }
 
 long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long count,
@@ -72,36 +154,18 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 		.status = status,
 		.flags = flags,
 	};
-	struct gw_explanation *explain = NULL;
-	long ret;
 
 	if (task_is_dead(caller))
 		return -EOWNERDEAD;
 	if (options && options->size != sizeof *options)
 		return -EINVAL;
 	request.pause_budget_us = machine_of(task_of(caller))->tunables.pause_budget_us;
-	if (options) {
-		if (options->pause_budget_us)
-			request.pause_budget_us = options->pause_budget_us;
-		request.keep_huge = options->keep_huge;
-		explain = options->explain;
-	}
-	if (explain && count) {
-		request.why = calloc(count, sizeof *request.why);
-		if (!request.why)
-			return -ENOMEM;
-		memset(explain, 0, count * sizeof *explain);
-		request.detail = note_detail;
-		request.detail_arg = explain;
-	}
-	ret = move_pages(&request);
-	if (request.why) {
-		explain_from(request.why, count, explain);
-		if (ret >= 0 || ret == -ENOMEM)
-			explain_sizes(request.caller, pid, count, pages, explain);
-	}
-	free(request.why);
-	return ret;
+	if (options && options->pause_budget_us)
+		request.pause_budget_us = options->pause_budget_us;
+	request.keep_huge = options && options->keep_huge;
+	if (options && (options->explain || options->report))
+		return move_and_explain(&request, options);
+	return move_pages(&request);
 }
 
 long gw_move_pages(struct gw_task *caller, int pid, unsigned long count, const uint64_t *pages,
@@ -113,9 +177,23 @@ long gw_move_pages(struct gw_task *caller, int pid, unsigned long count, const u
 long gw_migrate_pages(struct gw_task *caller, int pid, unsigned long maxnode,
 	const unsigned long *from, const unsigned long *to)
 {
+	return gw_migrate_pages_explained(caller, pid, maxnode, from, to, NULL);
+}
+
+long gw_migrate_pages_explained(struct gw_task *caller, int pid, unsigned long maxnode,
+	const unsigned long *from, const unsigned long *to, const struct gw_move_options *options)
+{
+	struct migrate_control mc;
+	struct gw_move_report report;
+
 	if (task_is_dead(caller))
 		return -EOWNERDEAD;
-	return migrate_range(task_of(caller), pid, maxnode, from, to);
+	long ret = move_options_begin(options, task_of(caller), &mc, &report);
+	if (ret)
+		return ret;
+	ret = migrate_range(task_of(caller), pid, maxnode, from, to, &mc);
+	move_options_end(options, &mc, &report);
+	return ret;
 }
 
 void gw_migration_waits(struct gw_machine *machine, struct gw_waits *ret_waits)

@@ -3,6 +3,7 @@
 #include <godwit/policy.h>
 
 #include "engine/engine.h"
+#include "engine/move_options.h"
 #include "migrate/move_pages.h"
 #include "virt/cpuset.h"
 #include "virt/mempolicy_calls.h"
@@ -28,9 +29,24 @@ int gw_get_mempolicy(struct gw_task *task, int *ret_mode, unsigned long *ret_nod
 int gw_mbind(struct gw_task *task, uint64_t address, uint64_t length, int mode,
 	const unsigned long *nodes, unsigned long maxnode, unsigned flags)
 {
+	return gw_mbind_explained(task, address, length, mode, nodes, maxnode, flags, NULL);
+}
+
+int gw_mbind_explained(struct gw_task *task, uint64_t address, uint64_t length, int mode,
+	const unsigned long *nodes, unsigned long maxnode, unsigned flags,
+	const struct gw_move_options *options)
+{
+	struct migrate_control mc;
+	struct gw_move_report report;
+
 	if (task_is_dead(task))
 		return -EOWNERDEAD;
-	return (int)mbind_range(task_of(task), address, length, mode, nodes, maxnode, flags);
+	int err = move_options_begin(options, task_of(task), &mc, &report);
+	if (err)
+		return err;
+	err = (int)mbind_range(task_of(task), address, length, mode, nodes, maxnode, flags, &mc);
+	move_options_end(options, &mc, &report);
+	return err;
 }
 
 int gw_set_mems(struct gw_task *task, uint64_t nodes, int move)

@@ -39,6 +39,8 @@ int gw_object_create_huge(struct gw_machine *machine, const char *name, uint64_t
 	struct object *object;
 	int err;
 
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
 	if (!machine || !bytes)
 		return -EINVAL;
 	err = hugetlb_object_create(&machine->hugetlb, name, bytes,
@@ -99,12 +101,16 @@ int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret
 	const unsigned known = GW_MAP_SHARED | GW_MAP_HUGETLB | GW_MAP_STACK | GW_MAP_HEAP;
 	struct map_request request = {0};
 	unsigned shift;
+	uint64_t end;
 
 	if (task_is_dead(task))
 		return -EOWNERDEAD;
 	if (mapping->size != sizeof *mapping || !mapping->length || mapping->flags & ~known ||
 		mapping->offset & ~PAGE_MASK || mapping->address & ~PAGE_MASK)
 		return -EINVAL;
+	if (__builtin_add_overflow(mapping->offset, mapping->length, &end) ||
+		end > UINT64_MAX - PAGE_SIZE)
+		return -EOVERFLOW;
 	request.addr = mapping->address;
 	request.fixed = mapping->address != 0;
 	request.own = mapping->address == 0;
@@ -133,8 +139,13 @@ int gw_alloc(struct gw_task *task, uint64_t length, void **ret_pointer)
 		.prot = GW_PROT_READ | GW_PROT_WRITE,
 	};
 	uint64_t address;
-	int err = gw_map(task, &mapping, &address);
+	int err;
 
+	if (task_is_dead(task))
+		return -EOWNERDEAD;
+	if (!(task_of(task)->mm->mmu->caps & MMU_REAL))
+		return -EOPNOTSUPP; // there is no pointer to give
+	err = gw_map(task, &mapping, &address);
 	if (err)
 		return err;
 	*ret_pointer = gw_pointer(task, address);

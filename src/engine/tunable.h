@@ -63,6 +63,7 @@ void tunables_register(struct gw_machine *machine, const struct tunable_table *t
 // Tables of subsystems that are part of every machine.
 extern const struct tunable_table tunables_thp; // thp_files.c
 extern const struct tunable_table tunables_hugetlb; // hugetlb_files.c
+extern const struct tunable_table tunables_compact; // compact_files.c
 
 // ---- For rows
 

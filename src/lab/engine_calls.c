@@ -13,6 +13,30 @@
 
 #define MAXNODE 65 // a word of nodes, as the system calls count
 
+// What a move that keeps huge pages has to say beside its return: how many moved whole, and why the
+// first page that stayed did. report NULL: a system call, which says nothing.
+static int engine_moved(struct lab_result *result, long ret, const struct gw_move_report *report)
+{
+	char text[200];
+	int n;
+
+	if (report) {
+		n = snprintf(text, sizeof text,
+			"huge pages: %llu moved whole, %llu stayed, %llu split",
+			(unsigned long long)report->huge_moved,
+			(unsigned long long)report->huge_failed,
+			(unsigned long long)report->huge_split);
+		if (report->why != GW_WHY_MOVED)
+			n += snprintf(text + n, sizeof text - (size_t)n, "; %s",
+				gw_why_text(report->why));
+		if (report->detail[0])
+			snprintf(text + n, sizeof text - (size_t)n, " (%s)", report->detail);
+		if (lab_result_text(result, text))
+			return -ENOMEM;
+	}
+	return engine_result(result, ret);
+}
+
 // ---- Policies -----------------------------------------------------------------------------------
 
 int engine_policy(struct lab_machine *machine, const struct command *c, struct lab_result *result)
@@ -31,10 +55,14 @@ int engine_mbind(struct lab_machine *machine, const struct command *c, struct la
 	const struct story_range *r = &c->policy.range;
 	const unsigned long nodes = p->nodes;
 
-	return engine_result(result,
-		gw_mbind(engine_task(engine_of(machine), c->task), r->address, r->length,
-			p->mode | (int)p->flags, p->have_nodes ? &nodes : NULL,
-			p->have_nodes ? MAXNODE : 0, c->policy.flags));
+	struct gw_move_report report = {0};
+	const struct gw_move_options options = {.size = sizeof options,
+		.keep_huge = c->policy.keep_huge, .report = &report};
+	int ret = gw_mbind_explained(engine_task(engine_of(machine), c->task), r->address,
+		r->length, p->mode | (int)p->flags, p->have_nodes ? &nodes : NULL,
+		p->have_nodes ? MAXNODE : 0, c->policy.flags, &options);
+
+	return engine_moved(result, ret, options.keep_huge ? &report : NULL);
 }
 
 int engine_get_policy(struct lab_machine *machine, const struct command *c,
@@ -112,16 +140,19 @@ static int call_move(struct engine_machine *m, const struct command *c, struct l
 	int *nodes = move->to ? targets_of(move) : NULL;
 	int err = lab_result_statuses(result, beyond ? move->count : count);
 	const int *to = move->bad == BAD_NODES ? (const int *)8 : nodes;
+	struct gw_move_report report = {0};
+	const struct gw_move_options options = {.size = sizeof options,
+		.keep_huge = move->keep_huge, .report = move->keep_huge ? &report : NULL};
 
 	if (!pages || (move->to && !nodes) || err) {
 		err = lab_machine_fail(&m->base, -ENOMEM, "out of memory");
 	} else {
-		long ret = gw_move_pages(engine_task(m, c->task), pid_of(m, move),
+		long ret = gw_move_pages_explained(engine_task(m, c->task), pid_of(m, move),
 			beyond ? readable_count(move) : count,
 			move->bad == BAD_PAGES ? NULL : pages,
 			move->bad == BAD_NODES && !move->to ? NULL : to,
-			move->bad == BAD_STATUS ? NULL : result->status, move->flags);
-		err = engine_result(result, beyond && ret >= 0 ? -EFAULT : ret);
+			move->bad == BAD_STATUS ? NULL : result->status, move->flags, &options);
+		err = engine_moved(result, beyond && ret >= 0 ? -EFAULT : ret, options.report);
 	}
 	free(pages);
 	free(nodes);
@@ -144,8 +175,13 @@ int engine_migrate(struct lab_machine *machine, const struct command *c, struct 
 	const unsigned long from = c->migrate.from, to = c->migrate.to;
 	int pid = c->migrate.of ? gw_task_pid(engine_task(m, c->migrate.of)) : 0;
 
-	return engine_result(result,
-		gw_migrate_pages(engine_task(m, c->task), pid, MAXNODE, &from, &to));
+	struct gw_move_report report = {0};
+	const struct gw_move_options options = {.size = sizeof options,
+		.keep_huge = c->migrate.keep_huge, .report = &report};
+	long ret = gw_migrate_pages_explained(engine_task(m, c->task), pid, MAXNODE, &from, &to,
+		&options);
+
+	return engine_moved(result, ret, options.keep_huge ? &report : NULL);
 }
 
 int engine_mems(struct lab_machine *machine, const struct command *c, struct lab_result *result)

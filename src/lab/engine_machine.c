@@ -288,6 +288,7 @@ const struct lab_machine_ops engine_machine_ops = {
 		[CMD_SET] = engine_set,
 		[CMD_SPLIT] = engine_split,
 		[CMD_KHUGEPAGED] = engine_khugepaged,
+		[CMD_COMPACT] = engine_compact,
 		[CMD_FILL] = engine_fill,
 		[CMD_UNFILL] = engine_unfill,
 		[CMD_SLEEP] = engine_sleep,

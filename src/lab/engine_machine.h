@@ -95,7 +95,7 @@ int engine_tunable(struct lab_machine *, const char *path, char **ret_value);
 int engine_mark(struct lab_machine *);
 
 // engine_huge.c
-lab_action_fn engine_split, engine_khugepaged;
+lab_action_fn engine_split, engine_khugepaged, engine_compact;
 
 // engine_truth.c: --bind-nodes.
 int engine_bind_needs(struct engine_machine *, const struct story_machine *);

@@ -96,7 +96,11 @@ static int start(struct fill *f)
 	if (!err)
 		err = call(f, SYS_mmap, BASE, f->size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, (uint64_t)-1);
-	return err ? err : set_policy(f, MODE_BIND);
+	if (err)
+		return err;
+	// Huge pages would take more at a time than was found free.
+	(void)!call(f, SYS_madvise, BASE, f->size, MADV_NOHUGEPAGE, 0, 0);
+	return set_policy(f, MODE_BIND);
 }
 
 // The next piece, touched by mlock.
@@ -165,14 +169,16 @@ int host_act_fill(struct lab_machine *machine, const struct command *c, struct l
 		.leave = c->world.size};
 	int err = 0;
 
-	f.leave += f.leave ? min_watermark(&f) : 0;
+	// Huge pages being enabled raises the watermarks.
+	uint64_t min = min_watermark(&f), margin = MARGIN + min;
+	f.leave += f.leave ? min : 0;
 	f.size = m->nodes.node[f.node].total_bytes + (UINT64_C(64) << 20);
 	if (f.task->socket >= 0)
 		return result_of_write(result, -EBUSY);
 	err = start(&f);
-	while (!err && free_bytes(&f) > f.leave + MARGIN)
+	while (!err && free_bytes(&f) > f.leave + margin)
 		err = take(
-			&f, free_bytes(&f) - f.leave - MARGIN > PIECE ? PIECE : UINT64_C(1) << 20);
+			&f, free_bytes(&f) - f.leave - margin > PIECE ? PIECE : UINT64_C(1) << 20);
 	if (!err)
 		err = squeeze(&f);
 	if (err == -EINTR || err == -ECHILD)

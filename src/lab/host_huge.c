@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // How many huge mappings begin in a range, on the host.
 //
-// For a whole mapping smaps says how much of it is mapped by huge entries. For a part of one a
-// newer kernel (6.7) is asked entry by entry (PAGEMAP_SCAN); an older one tells only what page lies
-// there, not by what entry it is mapped, and a huge page that is mapped by small entries counts as
-// well.
+// A newer kernel (6.7) is asked entry by entry (PAGEMAP_SCAN). An older one says in smaps how much
+// of a whole mapping is mapped by huge entries, the huge page of zeros not among them; for a part
+// of a mapping it tells only what page lies there, not by what entry it is mapped, and a huge page
+// that is mapped by small entries counts as well.
 
 #include "lab/host_machine.h"
 
@@ -87,7 +87,7 @@ static uint64_t guess_huge(int pagemap, int flags, uint64_t start, uint64_t end)
 }
 
 static int count_by_entry(struct host_machine *m, const struct story_range *range, uint64_t start,
-	uint64_t end, uint64_t *ret_count)
+	uint64_t end, bool whole, uint64_t *ret_count)
 {
 	char path[300], name[40];
 	int pagemap, flags, err;
@@ -98,7 +98,7 @@ static int count_by_entry(struct host_machine *m, const struct story_range *rang
 	if (pagemap < 0)
 		return -errno;
 	err = scan_huge(pagemap, start, end, ret_count);
-	if (err) {
+	if (err && !whole) {
 		flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 		err = flags < 0 ? -errno : 0;
 		if (!err) {
@@ -118,15 +118,16 @@ static int count_in_mapping(struct host_machine *m, const struct story_range *ra
 
 	start = ALIGN_UP(start > mapping->start ? start : mapping->start, HUGE);
 	end = end < mapping->end ? end : mapping->end;
-	if (start >= end || !mapping->huge || mapping->page_bytes > HUGE)
+	if (start >= end || mapping->page_bytes > HUGE)
 		return 0;
-	if (start <= ALIGN_UP(mapping->start, HUGE) && end + HUGE > mapping->end) {
+	bool whole = start <= ALIGN_UP(mapping->start, HUGE) && end + HUGE > mapping->end;
+	// A huge mapping that begins in the range may end beyond it.
+	end = ALIGN_UP(end, HUGE) < mapping->end ? ALIGN_UP(end, HUGE) : end;
+	err = count_by_entry(m, range, start, end, whole, &some);
+	if (err == -ENOTTY) {
 		*count += mapping->huge / HUGE;
 		return 0;
 	}
-	// A huge mapping that begins in the range may end beyond it.
-	end = ALIGN_UP(end, HUGE) < mapping->end ? ALIGN_UP(end, HUGE) : end;
-	err = count_by_entry(m, range, start, end, &some);
 	*count += some;
 	return err;
 }

@@ -99,13 +99,25 @@ static int needs_io_uring(struct host_machine *m, const struct command *c)
 	return 0;
 }
 
+static bool keeps_huge(const struct command *c)
+{
+	return c->kind == CMD_MBIND   ? c->policy.keep_huge
+	       : c->kind == CMD_MOVE ? c->move.keep_huge
+				     : c->migrate.keep_huge;
+}
+
+static int needs_whole_moves(struct host_machine *m, const struct command *c)
+{
+	return keeps_huge(c) ? skip(m, c, "a kernel cannot be told to keep huge pages whole") : 0;
+}
+
 // A task without uid= may move what others share, which the kernel allows to root.
 static int needs_move_all(struct host_machine *m, const struct command *c)
 {
 	unsigned flags = c->kind == CMD_MBIND ? c->policy.flags : c->move.flags;
 
 	if (!(flags & F_MOVE_ALL) || c->task->uid >= 0 || geteuid() == 0)
-		return 0;
+		return needs_whole_moves(m, c);
 	return skip(m, c, "needs root, to move what others share");
 }
 
@@ -137,6 +149,7 @@ static int check_command(struct host_machine *m, const struct command *c)
 		[CMD_PIN] = needs_io_uring,
 		[CMD_MOVE] = needs_move_all,
 		[CMD_MBIND] = needs_move_all,
+		[CMD_MIGRATE] = needs_whole_moves,
 		[CMD_MEMS] = needs_cpuset,
 		[CMD_MEMS_V1] = needs_cpuset,
 		[CMD_SPLIT] = needs_split,

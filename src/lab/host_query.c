@@ -211,6 +211,15 @@ static int numastat(struct host_machine *m, FILE *out)
 	return 0;
 }
 
+// "  A-228   [000] ...1.   12.839977: set_migration_pte: addr=..." from the event's name on, which
+// is what the engine's trace has, too.
+static const char *event_of(const char *line)
+{
+	const char *cpu = strstr(line, " ["), *event = cpu ? strstr(cpu, ": ") : NULL;
+
+	return event ? event + 2 : line;
+}
+
 static int trace(struct host_machine *m, FILE *out)
 {
 	char *text, *rest, *line;
@@ -225,7 +234,7 @@ static int trace(struct host_machine *m, FILE *out)
 		return err;
 	for (rest = text; (line = strsep(&rest, "\n"));)
 		if (*line && *line != '#')
-			fprintf(out, "%s\n", line);
+			fprintf(out, "%s\n", event_of(line));
 	free(text);
 	return 0;
 }
@@ -290,6 +299,7 @@ static bool shows_trace(const struct story *story)
 
 int host_trace_start(struct host_machine *m)
 {
+	static const char *const of_pmds[] = {"set_migration_pmd", "remove_migration_pmd"};
 	char path[200];
 	int err;
 
@@ -303,6 +313,10 @@ int host_trace_start(struct host_machine *m)
 	snprintf(path, sizeof path, "%s/events/migrate/enable", m->trace);
 	if (err || host_write(&m->host, path, "1"))
 		*m->trace = '\0';
+	for (size_t i = 0; *m->trace && i < ARRAY_SIZE(of_pmds); i++) {
+		snprintf(path, sizeof path, "%s/events/thp/%s/enable", m->trace, of_pmds[i]);
+		(void)!host_write(&m->host, path, "1");
+	}
 	return 0;
 }
 

@@ -15,7 +15,7 @@
 #define MPOL_MF_MOVE_EVERY 4u
 
 enum { STEP, OF, OFF, COUNT, PID, BAD, WHERE_OPTIONS, TO = WHERE_OPTIONS, ALL, FLAGS,
-	MOVE_OPTIONS };
+	KEEP_HUGE, MOVE_OPTIONS };
 
 static bool read_ranges(struct parser *p, const struct story_task *owner, const struct pile *words,
 	struct story_ranges *ret_ranges)
@@ -152,6 +152,7 @@ bool parse_move(struct parser *p, struct command *c)
 		[TO] = {.name = "to", .kind = OPTION_TEXT},
 		[ALL] = {.name = "all", .kind = OPTION_FLAG},
 		[FLAGS] = {.name = "flags", .kind = OPTION_NUMBER},
+		[KEEP_HUGE] = {.name = "keep_huge", .kind = OPTION_FLAG},
 	};
 	struct operand_move *m = &c->move;
 	if (!read_addresses(p, c, o, MOVE_OPTIONS))
@@ -163,6 +164,7 @@ bool parse_move(struct parser *p, struct command *c)
 	m->flags = o[FLAGS].seen ? (unsigned)o[FLAGS].number
 		: o[ALL].seen	 ? MPOL_MF_MOVE_EVERY
 				 : MPOL_MF_MOVE_PAGES;
+	m->keep_huge = o[KEEP_HUGE].seen;
 	return read_targets(p, o[TO].value, m);
 }
 
@@ -170,13 +172,15 @@ bool parse_migrate(struct parser *p, struct command *c)
 {
 	struct option_spec o[] = {{.name = "from", .kind = OPTION_NODES},
 		{.name = "to", .kind = OPTION_NODES},
-		{.name = "of", .kind = OPTION_TEXT}};
-	if (!read_options(p, o, 3, NULL))
+		{.name = "of", .kind = OPTION_TEXT},
+		{.name = "keep_huge", .kind = OPTION_FLAG}};
+	if (!read_options(p, o, 4, NULL))
 		return false;
 	if (!o[0].seen || !o[1].seen)
 		return bad(p, p->end_column, "no %s on this line, expected from=NODES to=NODES",
 			o[0].seen ? "to=" : "from=");
 	struct known_task *of = o[2].seen ? find_task(p, o[2].value) : NULL;
-	c->migrate = (struct operand_migrate){o[0].number, o[1].number, of ? of->task : NULL};
+	c->migrate = (struct operand_migrate){
+		o[0].number, o[1].number, of ? of->task : NULL, o[3].seen};
 	return !o[2].seen || of;
 }

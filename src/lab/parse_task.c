@@ -311,15 +311,17 @@ bool parse_mbind(struct parser *p, struct command *c)
 	struct option_spec o[] = {{.name = "move", .kind = OPTION_FLAG},
 		{.name = "move_all", .kind = OPTION_FLAG},
 		{.name = "strict", .kind = OPTION_FLAG},
-		{.name = "flags", .kind = OPTION_NUMBER}};
+		{.name = "flags", .kind = OPTION_NUMBER},
+		{.name = "keep_huge", .kind = OPTION_FLAG}};
 	if (!take_range(p, c->task, &c->policy.range) || !take_policy(p, &c->policy.policy) ||
-		!read_options(p, o, 4, NULL))
+		!read_options(p, o, 5, NULL))
 		return false;
 	if (o[3].seen && o[3].number > UINT32_MAX)
 		return bad_word(p, o[3].value, "flags below 4294967296");
 	c->policy.flags = o[3].seen ? (unsigned)o[3].number
 				    : (o[2].seen ? 1u : 0) | (o[0].seen ? 2u : 0) |
 			(o[1].seen ? 4u : 0);
+	c->policy.keep_huge = o[4].seen;
 	return true;
 }
 

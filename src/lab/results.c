@@ -10,8 +10,9 @@
 //   expect         held, or what was found instead
 //
 // Noise is what two runs of the same kernel need not agree on: addresses, names of files, active=
-// in numa_maps and Referenced in smaps (pending batches), and ProtectionKey (which the processor
-// decides). Allocation and broken input are the errors; a half-read result is released.
+// in numa_maps and Referenced in smaps (pending batches), ProtectionKey (which the processor
+// decides), the bits of entries in traces. Allocation and broken input are the errors; a half-read
+// result is released.
 
 #include "lab/results.h"
 
@@ -57,14 +58,20 @@ static void clean_smaps(FILE *out, const char *line, size_t length)
 	}
 }
 
+// Of migrations only, which both machines record; what an entry holds is the machine's own affair.
 static void clean_trace(FILE *out, const char *line, size_t length)
 {
-	for (size_t i = 0; i < length;) {
-		if (i + 2 < length && line[i] == '0' && line[i + 1] == 'x' &&
-			isxdigit((unsigned char)line[i + 2])) {
-			for (i += 2; i < length && isxdigit((unsigned char)line[i]); i++)
+	static const char *const kept[] = {"mm_migrate_pages", "set_migration_p",
+		"remove_migration_p"};
+	bool keep = false;
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+		keep |= begins(line, kept[i]);
+	for (size_t i = 0; keep && i < length;) {
+		bool entry = begins(line + i, "pte=") || begins(line + i, "pmd=");
+		if (entry) {
+			fprintf(out, "%.4sENTRY", line + i);
+			for (i += 4; i < length && isxdigit((unsigned char)line[i]); i++)
 				;
-			fputs("ADDRESS", out);
 		} else {
 			fputc(line[i++], out);
 		}

@@ -126,7 +126,8 @@ static struct known_map *map_named(struct parser *p, const struct story_task *ta
 
 static bool is_reserved(struct word name)
 {
-	static const char *const words[] = {"all", "move", "move_all", "strict", "node", "mems"};
+	static const char *const words[] = {"all", "move", "move_all", "strict", "node", "mems",
+		"keep_huge"};
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (word_is(name, words[i]))
 			return true;

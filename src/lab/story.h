@@ -173,6 +173,7 @@ struct operand_policy { // policy, get_policy, mbind
 	struct story_range range; // mbind; get_policy with GET_POLICY_ADDR
 	unsigned flags;		  // get_policy: MPOL_F_* (the numbers above are Linux's);
 				  // mbind: MPOL_MF_STRICT 1, MOVE 2, MOVE_ALL 4, or flags=N
+	bool keep_huge;		  // mbind
 };
 
 enum bad_pointer { BAD_NONE, BAD_PAGES, BAD_NODES, BAD_STATUS };
@@ -193,12 +194,14 @@ struct operand_move {
 	bool have_pid;
 	uint64_t off;
 	enum bad_pointer bad;
+	bool keep_huge; // move: huge pages move whole or not at all; only the engine can
 	const struct story_task *of;
 };
 
 struct operand_migrate {
 	uint64_t from, to;
 	const struct story_task *of; // NULL: the task itself, with pid 0
+	bool keep_huge;
 };
 
 struct operand_mems {

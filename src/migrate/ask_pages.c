@@ -13,12 +13,16 @@
 
 #define CHUNK 16
 
-static int where(struct lookup *l, uint64_t addr, enum migrate_why *why)
+static int where(struct lookup *l, struct move_request *rq, uint64_t i, enum migrate_why *why)
 {
 	struct folio *folio;
-	int err = lookup_folio(l, addr, &folio, why);
+	int err = lookup_folio(l, rq->pages[i], &folio, why);
 
-	return err ? err : (int)folio_nid(folio);
+	if (err)
+		return err;
+	if (rq->order)
+		rq->order[i] = (uint8_t)folio_order(folio);
+	return (int)folio_nid(folio);
 }
 
 static void ask_chunk(struct move_request *rq, struct space *space, uint64_t first, uint64_t nr)
@@ -29,7 +33,7 @@ static void ask_chunk(struct move_request *rq, struct space *space, uint64_t fir
 	for (uint64_t i = first; i < first + nr; i++) {
 		enum migrate_why why = WHY_ALREADY_THERE;
 
-		rq->status[i] = where(&l, rq->pages[i], &why);
+		rq->status[i] = where(&l, rq, i, &why);
 		if (rq->why)
 			rq->why[i] = why;
 	}

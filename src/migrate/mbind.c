@@ -25,7 +25,13 @@ struct mbind {
 	struct mbind_request rq;
 	struct page_queue queue;
 	struct task *task;
+	struct migrate_control *control; // the caller's, or NULL
 };
+
+static bool keeps_huge(const struct mbind *mb)
+{
+	return mb->control && mb->control->keep_huge;
+}
 
 static struct folio *get_by_policy(struct folio *src, void *arg)
 {
@@ -33,6 +39,8 @@ static struct folio *get_by_policy(struct folio *src, void *arg)
 	struct mm_core *mm = mb->task->mm;
 	unsigned order = folio_order(src);
 	gfp_t gfp = order ? GFP_TRANSHUGE : GFP_HIGHUSER_MOVABLE | GFP_RETRY_MAYFAIL;
+	if (order && keeps_huge(mb))
+		gfp |= GFP_RETRY_MAYFAIL;
 	struct nodemask nodes = mb->rq.policy ? mempolicy_nodes(mb->rq.policy) : NODEMASK_NONE;
 
 	if (!folio_test_hugetlb(src))
@@ -56,22 +64,33 @@ static int queue_misplaced(struct space *space, struct mbind_request *rq)
 	return queue_pages_range(q, space, rq->start, rq->end);
 }
 
+static void describe(const struct folio *src, char *buf, size_t size, void *arg)
+{
+	struct mbind *mb = arg;
+	struct phys *phys = mb->task->mm->phys;
+	struct nodemask nodes = mb->rq.policy ? mempolicy_nodes(mb->rq.policy) : NODEMASK_NONE;
+
+	if (!folio_test_hugetlb(src))
+		migrate_describe_room(phys, nodemask_empty(nodes) ? phys->has_memory : nodes, buf,
+			size);
+}
+
 static long migrate_queued(struct mbind *mb)
 {
-	struct migrate_control mc = {
-		.mm = mb->task->mm,
-		.mode = MIGRATE_SYNC,
-		.reason = MR_MEMPOLICY_MBIND,
-		.target = {.get = get_by_policy, .arg = mb},
-	};
+	struct migrate_control own = {0}, *mc = mb->control ? mb->control : &own;
 
 	if (folio_list_empty(&mb->queue.list))
 		return 0;
-	return migrate_pages(&mb->queue.list, &mc);
+	mc->mm = mb->task->mm;
+	mc->mode = MIGRATE_SYNC;
+	mc->reason = MR_MEMPOLICY_MBIND;
+	mc->target = (struct migrate_target){.get = get_by_policy, .describe = describe, .arg = mb};
+	return migrate_pages(&mb->queue.list, mc);
 }
 
 long mbind_range(struct task *caller, uint64_t start, uint64_t len, int mode,
-	const unsigned long *nmask, unsigned long maxnode, unsigned flags)
+	const unsigned long *nmask, unsigned long maxnode, unsigned flags,
+	struct migrate_control *control)
 {
 	struct space *space = task_space_get(caller);
 	struct mbind mb = {
@@ -84,6 +103,7 @@ long mbind_range(struct task *caller, uint64_t start, uint64_t len, int mode,
 			.queue = queue_misplaced},
 		.queue = {.mm = caller->mm},
 		.task = caller,
+		.control = control,
 	};
 	long err, stay = 0;
 
@@ -92,7 +112,9 @@ long mbind_range(struct task *caller, uint64_t start, uint64_t len, int mode,
 	err = mbind_policy(space, caller, &mb.rq);
 	if (!err)
 		stay = migrate_queued(&mb);
-	if (!err && (stay || mb.queue.nr_failed) && (mb.rq.flags & MBIND_STRICT)) {
+	if (!err && stay == -ENOMEM && keeps_huge(&mb)) {
+		err = -ENOMEM;
+	} else if (!err && (stay || mb.queue.nr_failed) && (mb.rq.flags & MBIND_STRICT)) {
 		MARK(mbind_strict_failed);
 		err = -EIO;
 	}

@@ -148,13 +148,15 @@ static void fill_batch(struct migration *mg, struct folio_list *list, struct fol
 static void explain(struct migration *mg, struct slot *s)
 {
 	struct migrate_control *mc = mg->mc;
-	char holder[64] = "";
+	char detail[64] = "";
 
 	if (!mc->explain)
 		return;
 	if (s->why == WHY_PINNED)
-		(void)pin_holder(mc->mm, s->src, holder, sizeof(holder));
-	mc->explain(s->src, s->why, holder[0] ? holder : NULL, mc->explain_arg);
+		(void)pin_holder(mc->mm, s->src, detail, sizeof(detail));
+	else if (s->why == WHY_NO_TARGET && mc->target.describe)
+		mc->target.describe(s->src, detail, sizeof(detail), mc->target.arg);
+	mc->explain(s->src, s->why, detail[0] ? detail : NULL, mc->explain_arg);
 }
 
 static void give_up(struct migration *mg, struct slot *s)

@@ -55,10 +55,12 @@ struct migrate_control;
 // Frames to move to, each called without any lock held. get: a folio for src with one reference, or
 // NULL. put: an unused one back (NULL: folio_put). run: up to max order-0 folios with consecutive
 // frames, one reference each, for sources that are order-0 too; how many (NULL: one by one).
+// describe: why get() had nothing, for people; snprintf's contract (NULL: nothing to say).
 struct migrate_target {
 	struct folio *(*get)(struct folio *src, void *arg);
 	void (*put)(struct folio *dst, void *arg);
 	unsigned (*run)(struct folio *first_src, unsigned max, struct folio **ret_dst, void *arg);
+	void (*describe)(const struct folio *src, char *buf, size_t size, void *arg);
 	void *arg;
 };
 
@@ -121,8 +123,11 @@ struct node_target {
 	struct nodemask allowed; // empty: any
 	int cpu;
 	enum migrate_reason reason; // hugetlb: where it may fall back to
+	bool keep_huge;		    // a large folio is worth more effort: nothing else will do
 };
 void migrate_target_on_node(struct migrate_target *, struct node_target *);
+// "node 1: 4096 kB free, at most 8 kB in a row", of all the nodes together.
+void migrate_describe_room(const struct phys *, struct nodemask nodes, char *buf, size_t size);
 
 const char *migrate_why_text(enum migrate_why);
 

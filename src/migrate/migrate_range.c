@@ -32,23 +32,28 @@ static int collect(struct page_queue *q, struct space *space)
 	return err;
 }
 
-static long migrate_to_node(struct space *space, int from, int to, unsigned flags, int cpu)
+static long migrate_to_node(struct space *space, int from, int to, const struct nodes_move *move,
+	struct migrate_control *mc)
 {
 	struct mm_core *mm = space->mm;
-	struct page_queue q = {.mm = mm, .nodes = nodemask_of((unsigned)from), .flags = flags};
+	struct page_queue q = {
+		.mm = mm,
+		.nodes = nodemask_of((unsigned)from),
+		.flags = move->all ? MBIND_MOVE_ALL : MBIND_MOVE,
+	};
 	struct node_target target = {
 		.mm = mm,
 		.nid = to,
 		.gfp = GFP_HIGHUSER_MOVABLE | GFP_THISNODE,
-		.cpu = cpu,
+		.cpu = move->cpu,
 		.reason = MR_SYSCALL,
+		.keep_huge = mc->keep_huge,
 	};
-	struct migrate_control mc = {.mm = mm, .mode = MIGRATE_SYNC, .reason = MR_SYSCALL};
 	int err = collect(&q, space);
 
 	if (!err && !folio_list_empty(&q.list)) {
-		migrate_target_on_node(&mc.target, &target);
-		err = migrate_pages(&q.list, &mc);
+		migrate_target_on_node(&mc->target, &target);
+		err = migrate_pages(&q.list, mc);
 	}
 	putback_movable_pages(mm, &q.list);
 	return err < 0 ? err : err + (long)q.nr_failed;
@@ -82,19 +87,21 @@ static bool next_move(struct nodemask left, struct nodemask from, struct nodemas
 	return found;
 }
 
-long space_migrate_nodes(struct space *space, struct nodemask from, struct nodemask to, bool all,
-	int cpu)
+long space_migrate_nodes(struct space *space, const struct nodes_move *move)
 {
-	unsigned flags = all ? MBIND_MOVE_ALL : MBIND_MOVE;
-	struct nodemask left = from;
+	struct migrate_control own = {0}, *mc = move->control ? move->control : &own;
+	struct nodemask left = move->from;
 	int source, dest;
 	long failed = 0;
 
-	if (nodemask_empty(to))
+	if (nodemask_empty(move->to))
 		return 0;
-	while (next_move(left, from, to, &source, &dest)) {
+	mc->mm = space->mm;
+	mc->mode = MIGRATE_SYNC;
+	mc->reason = MR_SYSCALL;
+	while (next_move(left, move->from, move->to, &source, &dest)) {
 		nodemask_clear(&left, (unsigned)source);
-		long err = migrate_to_node(space, source, dest, flags, cpu);
+		long err = migrate_to_node(space, source, dest, move, mc);
 		if (err < 0)
 			return err;
 		failed += err;
@@ -103,7 +110,7 @@ long space_migrate_nodes(struct space *space, struct nodemask from, struct nodem
 }
 
 static long migrate_task(struct task *caller, struct task *target, struct nodemask from,
-	struct nodemask to)
+	struct nodemask to, struct migrate_control *mc)
 {
 	struct space *space;
 	long ret;
@@ -116,14 +123,15 @@ static long migrate_task(struct task *caller, struct task *target, struct nodema
 	space = task_space_get(target);
 	if (!space)
 		return -EINVAL;
-	ret = space_migrate_nodes(space, from, to, caller->cap_sys_nice,
-		atomic_load(&caller->cpu));
+	const struct nodes_move move = {from, to, caller->cap_sys_nice, atomic_load(&caller->cpu),
+		mc};
+	ret = space_migrate_nodes(space, &move);
 	space_put(space);
 	return ret;
 }
 
 long migrate_range(struct task *caller, int pid, unsigned long maxnode, const unsigned long *from,
-	const unsigned long *to)
+	const unsigned long *to, struct migrate_control *mc)
 {
 	struct nodemask old, new;
 	struct task *target;
@@ -136,19 +144,20 @@ long migrate_range(struct task *caller, int pid, unsigned long maxnode, const un
 		err = find_target_task(caller, pid, &target);
 	if (err)
 		return err;
-	err = migrate_task(caller, target, old, new);
+	err = migrate_task(caller, target, old, new, mc);
 	task_put(target);
 	return err;
 }
 
 int cpuset_migrate(struct task *task, const struct nodemask *from, const struct nodemask *to)
 {
+	const struct nodes_move move = {*from, *to, true, atomic_load(&task->cpu), NULL};
 	struct space *space = task_space_get(task);
 	long ret;
 
 	if (!space)
 		return 0;
-	ret = space_migrate_nodes(space, *from, *to, true, atomic_load(&task->cpu));
+	ret = space_migrate_nodes(space, &move);
 	space_put(space);
 	return ret < 0 ? (int)ret : 0;
 }

@@ -227,6 +227,8 @@ static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 	err = lookup_folio(&mv->lookup, mv->rq->pages[i], &folio, why);
 	if (err)
 		return err;
+	if (mv->rq->order)
+		mv->rq->order[i] = (uint8_t)folio_order(folio);
 	if ((int)folio_nid(folio) == mv->node)
 		return refuse(why, WHY_ALREADY_THERE, 0);
 	if (!all && folio_likely_mapped_shared(folio)) {
@@ -292,6 +294,7 @@ static void prepare(struct mover *mv)
 		.allowed = task_mems_allowed(rq->caller), // it is the caller who allocates
 		.cpu = atomic_load(&rq->caller->cpu),
 		.reason = MR_SYSCALL,
+		.keep_huge = rq->keep_huge,
 	};
 	rq->totals = (struct migrate_control){
 		.mm = mv->space->mm,

@@ -35,6 +35,9 @@ void frames_free(struct frame *head, unsigned order);
 // Make frames taken by buddy_isolate_block() a folio with one reference, bytes backed. -ENOMEM
 // leaves them as they were.
 must_check int folio_prep_isolated(struct frame *head, unsigned order, gfp_t gfp);
+// The inverse, for such a folio that was not needed: frames without state again, for the caller.
+// false: somebody found it by its number and has a reference, or it is poisoned; it is put then.
+must_check bool folio_unprep_isolated(struct folio *folio);
 
 // ---- Isolation of pageblocks (contiguous allocation, offlining)
 

@@ -120,6 +120,22 @@ void folio_free(struct folio *folio)
 	release_all(zone, &folio->page, order, poisoned);
 }
 
+bool folio_unprep_isolated(struct folio *folio)
+{
+	unsigned order = folio_order(folio);
+
+	if (!folio_ref_freeze(folio, 1)) {
+		folio_put(folio);
+		return false;
+	}
+	check_free_folio(folio);
+	if (wipe_frames(&folio->page, 1ul << order)) {
+		release_all(folio_zone(folio), &folio->page, order, true);
+		return false;
+	}
+	return true;
+}
+
 // Frames released one after the other that lie one behind the other.
 struct run {
 	struct zone *zone;

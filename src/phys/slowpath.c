@@ -51,19 +51,29 @@ static unsigned slow_flags(const struct alloc_context *ac, unsigned alloc_flags)
 	return flags;
 }
 
-static void wake_background(struct alloc_context *ac)
+// Where nobody reclaims in the background, compaction is woken at once, as at the end of that.
+static void wake_node(struct alloc_context *ac, struct node *node)
 {
 	struct phys_upcalls *up = &ac->phys->up;
+
+	if (up->wake_kswapd)
+		up->wake_kswapd(up->arg, node, ac->order);
+	else if (up->wake_kcompactd && ac->order)
+		up->wake_kcompactd(up->arg, node, ac->order, ac->highest);
+}
+
+static void wake_background(struct alloc_context *ac)
+{
 	struct node *last = NULL;
 
-	if (!up->wake_kswapd || !(ac->gfp & GFP_KSWAPD_RECLAIM))
+	if (!(ac->gfp & GFP_KSWAPD_RECLAIM))
 		return;
 	for (unsigned i = 0; i < ac->zonelist->nr; i++) {
 		struct node *node = ac->zonelist->zone[i]->node;
 		if (node == last || (ac->allowed && !nodemask_test(*ac->allowed, node->nid)))
 			continue;
 		last = node;
-		up->wake_kswapd(up->arg, node, ac->order);
+		wake_node(ac, node);
 	}
 }
 
@@ -83,6 +93,7 @@ static void drain_reserves(struct alloc_context *ac, bool force)
 static struct frame *try_compaction(struct alloc_context *ac, unsigned flags, struct effort *effort)
 {
 	struct phys_upcalls *up = &ac->phys->up;
+	struct frame *head;
 	unsigned saved;
 
 	effort->compacted = COMPACT_SKIPPED;
@@ -94,7 +105,12 @@ static struct frame *try_compaction(struct alloc_context *ac, unsigned flags, st
 	memalloc_restore(saved);
 	if (effort->compacted <= COMPACT_SKIPPED)
 		return NULL;
-	return alloc_from_zonelist(ac, flags);
+	vm_event(ac->phys->stat, VM_COMPACT_STALL);
+	head = alloc_from_zonelist(ac, flags);
+	vm_event(ac->phys->stat, head ? VM_COMPACT_SUCCESS : VM_COMPACT_FAIL);
+	if (head && up->compacted)
+		up->compacted(up->arg, frame_zone(head), ac->order);
+	return head;
 }
 
 // ret_progress: pages freed.

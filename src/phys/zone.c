@@ -96,7 +96,6 @@ static int init_zone(struct node *node, enum zone_type type, uint64_t start, uin
 	zone->start_pfn = start;
 	zone->nr_present = nr;
 	zone->nr_managed = nr;
-	zone->compact.order_failed = -1;
 	mutex_init(&zone->lock, RANK_ZONE);
 	if (!nr)
 		return 0;

@@ -63,6 +63,25 @@ struct free_area {
 	_Atomic unsigned long nr[MIGRATE_TYPES]; // blocks; Z to write, any may read
 };
 
+// X(NAME, text): why pages that compaction looked at stayed where they are.
+#define COMPACT_STAYS(X)                                                                           \
+	X(UNMOVABLE, "unmovable")                                                                  \
+	X(HUGETLB, "in huge page pools")                                                           \
+	X(LARGE, "in huge pages as large as what was wanted")                                      \
+	X(PINNED, "pinned or in use elsewhere")                                                    \
+	X(UNEVICTABLE, "locked in memory")                                                         \
+	X(FILE_BUSY, "of files that cannot move now")                                              \
+	X(ISOLATED, "isolated by others")                                                          \
+	X(NO_TARGET, "without a free page to go to")                                               \
+	X(FAILED, "whose migration failed")
+
+enum compact_stay {
+#define X(name, text) COMPACT_STAY_##name,
+	COMPACT_STAYS(X)
+#undef X
+		COMPACT_STAY_NR
+};
+
 // What the compaction layer keeps for each zone; the compact layer owns it, with Z or relaxed.
 struct zone_compact {
 	_Atomic uint64_t cached_migrate_pfn[2]; // async, sync
@@ -71,6 +90,11 @@ struct zone_compact {
 	_Atomic unsigned considered, defer_shift;
 	_Atomic int order_failed;
 	_Atomic bool blockskip_flush;
+	// The last run that looked at pages, for who wonders why there is no larger block.
+	_Atomic unsigned runs; // so far
+	_Atomic int result;    // enum compact_result
+	_Atomic unsigned long nr_scanned, nr_moved;
+	_Atomic unsigned long stays[COMPACT_STAY_NR]; // pages
 };
 
 struct zone {
@@ -137,9 +161,13 @@ struct phys_upcalls {
 	// Make a block of the order.
 	enum compact_result (*compact)(void *arg, gfp_t gfp, unsigned order, int nid,
 		const struct nodemask *allowed, enum compact_priority prio);
+	// A block that compaction was asked for could be taken from this zone.
+	void (*compacted)(void *arg, struct zone *zone, unsigned order);
 	// The node is below its low watermark (or boosted); order wanted.
 	void (*wake_kswapd)(void *arg, struct node *node, unsigned order);
-	void (*wake_kcompactd)(void *arg, struct node *node, unsigned order);
+	// Its free memory is in pieces smaller than that.
+	void (*wake_kcompactd)(
+		void *arg, struct node *node, unsigned order, enum zone_type highest);
 	// May these frames be handed out again? Nobody can reach them through an old host mapping,
 	// a host pin or a forked child. false: they wait in quarantine and are asked for again.
 	bool (*reusable)(void *arg, struct pfn first, unsigned order);

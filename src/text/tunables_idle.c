@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Tunables of subsystems that may be missing: transparent huge pages, KSM, NUMA balancing,
-// compaction, demotion. A subsystem that is there has registered rows of its own, which are found
+// demotion. A subsystem that is there has registered rows of its own, which are found
 // before these.
 //
 //	switch       has its value for "off" and accepts no other: -EOPNOTSUPP, not in this build
@@ -52,8 +52,6 @@
 	X(HOT_THRESHOLD, BALANCING "hot_threshold_ms", 1000, 0, UMOST, sysctl)                     \
 	X(PROMOTE_RATE, "proc/sys/kernel/numa_balancing_promote_rate_limit_MBps", 65536, 0, MOST,  \
 		sysctl)                                                                            \
-	X(UNEVICTABLE, "proc/sys/vm/compact_unevictable_allowed", 1, 0, 1, sysctl)                 \
-	X(EXTFRAG, "proc/sys/vm/extfrag_threshold", 500, 0, 1000, sysctl)                          \
 	X(SOFT_OFFLINE, "proc/sys/vm/enable_soft_offline", 1, 0, 1, sysctl)                        \
 	X(SWAPPINESS, "proc/sys/vm/swappiness", 60, 0, 200, sysctl)                                \
 	X(STAT_INTERVAL, "proc/sys/vm/stat_interval", 1, 0, MOST, sysctl)
@@ -189,20 +187,6 @@ static int set_lru_gen(struct gw_machine *machine maybe_unused,
 	return bits ? -EOPNOTSUPP : 0;
 }
 
-static int compact_memory(struct gw_machine *machine maybe_unused, const struct tunable *t,
-	const unsigned *index maybe_unused, const char *value)
-{
-	unsigned long one;
-
-	return tunable_number(value, 0, t->least, t->most, &one) ? -EINVAL : -EOPNOTSUPP;
-}
-
-static int compact_node(struct gw_machine *machine, const struct tunable *t maybe_unused,
-	const unsigned *index, const char *value maybe_unused)
-{
-	return index_is_node(machine, index[0]) ? -EOPNOTSUPP : -ENOENT;
-}
-
 static int split_huge_pages(struct gw_machine *machine maybe_unused,
 	const struct tunable *t maybe_unused, const unsigned *index maybe_unused,
 	const char *value maybe_unused)
@@ -270,9 +254,6 @@ static const struct tunable rows[] = {
 	TUNABLE("sys/kernel/mm/lru_gen/enabled", get_lru_gen, set_lru_gen),
 	SWITCH("proc/sys/vm/zone_reclaim_mode", 0, MOST)
 	SWITCH("proc/sys/vm/numa_stat", 1, 1)
-	SWITCH("proc/sys/vm/compaction_proactiveness", 0, 100)
-	{"proc/sys/vm/compact_memory", NULL, compact_memory, .least = 1, .most = 1},
-	TUNABLE("sys/devices/system/node/node*/compact", NULL, compact_node),
 	// clang-format on
 };
 

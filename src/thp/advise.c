@@ -60,6 +60,20 @@ static bool may_go_on(enum scan_result result)
 	}
 }
 
+// Memory of an object is huge now: mapped so, too. Anonymous memory is already.
+static enum scan_result map_collapsed(struct collapse *c, struct space *space, uint64_t haddr,
+	enum scan_result collapsed)
+{
+	struct vma *vma = NULL;
+
+	read_lock(&space->mmap_lock);
+	enum scan_result result = collapse_revalidate(c, space, haddr, &vma);
+	if (result == SCAN_SUCCEED)
+		result = vma->object ? collapse_map_object(vma, haddr) : collapsed;
+	read_unlock(&space->mmap_lock);
+	return result;
+}
+
 // One range; mmap_lock is taken and given up inside.
 NO_THREAD_SAFETY_ANALYSIS static enum scan_result collapse_one(
 	struct collapse *c, struct space *space, uint64_t haddr)
@@ -74,6 +88,8 @@ NO_THREAD_SAFETY_ANALYSIS static enum scan_result collapse_one(
 				     : collapse_scan_pmd(c, vma, haddr, &locked);
 	if (locked)
 		read_unlock(&space->mmap_lock);
+	if (locked ? result == SCAN_PTE_MAPPED_HUGEPAGE : result == SCAN_SUCCEED)
+		result = map_collapsed(c, space, haddr, result);
 	return result;
 }
 

@@ -91,19 +91,20 @@ static enum scan_result look(struct collapse *c, struct object *object, uint64_t
 
 // ---- One page
 
-static void unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio)
+static void unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio,
+	unsigned page)
 {
 	unsigned index = pte_index(vaddr_of(addr));
 	struct pte e = table_entry(g->table, index);
 
-	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(folio).n)
+	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(folio).n + page)
 		return;
 	table_set_entry(g->table, index, (struct pte){0});
 	gather_clear(g, vma_host(vma, addr), 1);
 	(void)gather_flush(g);
 	if (e.v & PTE_DIRTY)
 		folio_mark_dirty(folio);
-	folio_remove_rmap(folio, 0, 1);
+	folio_remove_rmap(folio, page, 1);
 	space_rss_add(vma->space, folio, -1);
 	folio_put(folio); // not the last
 }
@@ -116,7 +117,7 @@ static bool unmap_here(const struct rmap_range *range, void *arg)
 	mm_notify_start(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
 	gather_init(&g, vma->space->mm);
 	if (gather_table(&g, vma->space, vaddr_of(range->addr)))
-		unmap_entry(&g, vma, range->addr, arg);
+		unmap_entry(&g, vma, range->addr, arg, 0);
 	(void)gather_finish(&g);
 	mm_notify_end(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
 	return true;
@@ -273,6 +274,48 @@ static bool retract_here(const struct rmap_range *range, void *arg)
 	if (range->nr_pages == PTRS_PER_TABLE && !(range->addr & ~PMD_MASK))
 		retract_table(range->vma, range->addr);
 	return true;
+}
+
+// ---- A leaf for the caller of MADV_COLLAPSE
+
+// The small entries at haddr that map the folio go; false: others stay.
+static bool clear_entries(struct vma *vma, uint64_t haddr, struct folio *folio)
+{
+	bool empty = true;
+	struct gather g;
+
+	mm_notify_start(vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
+	gather_init(&g, vma->space->mm);
+	if (gather_table(&g, vma->space, vaddr_of(haddr))) {
+		for (unsigned i = 0; i < PTRS_PER_TABLE; i++)
+			unmap_entry(&g, vma, haddr + i * PAGE_SIZE, folio, i);
+		empty = !g.table->nr_used;
+	}
+	(void)gather_finish(&g);
+	mm_notify_end(vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
+	return empty;
+}
+
+enum scan_result collapse_map_object(struct vma *vma, uint64_t haddr)
+{
+	struct folio *folio = object_find(vma->object, vma_pgoff(vma, haddr));
+	bool mapped = false;
+
+	if (folio) {
+		folio_lock(folio);
+		bool huge = folio_order(folio) == PMD_ORDER &&
+			    folio_object(folio) == vma->object &&
+			    folio_index(folio) == vma_pgoff(vma, haddr);
+		bool room = huge && clear_entries(vma, haddr, folio);
+		folio_unlock(folio);
+		folio_put(folio);
+		if (room) {
+			retract_table(vma, haddr);
+			mapped = thp_object_fault(vma, NULL, haddr, false, false) > 0;
+		}
+	}
+	return mapped || collapse_pmd_state(vma->space, haddr) == SCAN_PMD_MAPPED
+		       ? SCAN_SUCCEED : SCAN_FAIL;
 }
 
 static enum scan_result collapse_object(struct collapse *c, struct object *object, uint64_t pgoff)

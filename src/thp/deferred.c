@@ -87,10 +87,13 @@ unsigned thp_shrink_deferred(struct thp *thp, unsigned nid, unsigned max)
 
 // ---- On request
 
+// Who else refers to it makes a split impossible: not even tried then, nor counted.
 static bool split_one(struct folio *folio, unsigned new_order)
 {
 	bool split;
 
+	if (folio_ref_count(folio) != folio_expected_ref_count(folio) + 1)
+		return false;
 	folio_lock(folio);
 	split = folio_large(folio) && !thp_split_folio_to(folio, new_order, NULL);
 	folio_unlock(folio);
@@ -114,7 +117,7 @@ static struct folio *large_folio_at(struct space *space, uint64_t addr, uint64_t
 	return folio;
 }
 
-// Of [addr, end); mmap_lock is held for looking only.
+// Of [addr, end) up to the first hole, as Linux does; mmap_lock is held for looking only.
 static int split_mapped(struct space *space, uint64_t addr, uint64_t end, unsigned new_order)
 {
 	int split = 0;
@@ -125,9 +128,11 @@ static int split_mapped(struct space *space, uint64_t addr, uint64_t end, unsign
 		read_lock(&space->mmap_lock);
 		struct vma *vma = vma_find(space, addr);
 		if (vma && vma->start > addr)
-			addr = vma->start;
-		if (vma && addr < end)
+			vma = NULL;
+		if (vma) {
 			folio = large_folio_at(space, addr, &addr);
+			addr = min(addr, vma->end); // a folio may reach over a hole
+		}
 		read_unlock(&space->mmap_lock);
 		if (!vma)
 			break;

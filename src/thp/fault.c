@@ -5,7 +5,8 @@
 //		read, use_zero_page	the huge zero page, which costs nothing
 //		else			a zeroed folio by policy; none to be had: counted, small
 //					pages
-//		shared memory		the object's huge folio, made when the object allows it
+//		shared memory		the object's huge folio, made when the settings allow
+//					it; one that is there is mapped whatever they say
 //	thp_large_fault()	a write where small entries stand or must stand: the largest order
 //				that is enabled, fits, and whose entries are all empty
 //
@@ -27,18 +28,19 @@
 #include <errno.h>
 
 static int map_zero_leaf(struct vma *vma, uint64_t haddr);
-static int object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool write);
 
 int thp_huge_fault(struct vma *vma, struct task *task, uint64_t addr, bool write)
 {
 	struct mm_core *mm = vma->space->mm;
 	uint64_t haddr = addr & PMD_MASK;
 
-	if (haddr < vma->start || haddr + PMD_SIZE > vma->end ||
-		!thp_vma_orders(mm->thp, vma, THP_FAULT, 1u << PMD_ORDER))
+	if (haddr < vma->start || haddr + PMD_SIZE > vma->end)
 		return 0;
+	bool allowed = thp_vma_orders(mm->thp, vma, THP_FAULT, 1u << PMD_ORDER);
 	if (vma->object)
-		return object_fault(vma, task, haddr, write);
+		return thp_object_fault(vma, task, haddr, write, allowed);
+	if (!allowed)
+		return 0;
 	int err = anon_vma_prepare(vma);
 	if (err)
 		return err;
@@ -142,14 +144,16 @@ static int map_zero_leaf(struct vma *vma, uint64_t haddr)
 
 // ---- Objects
 
-// The huge folio that holds these offsets, made when there is nothing yet. A reference, not locked.
-static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint64_t pgoff)
+// The folio that holds these offsets, a huge one made when there is nothing yet. A reference, not
+// locked.
+static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint64_t pgoff,
+	bool make)
 {
 	struct object *object = vma->object;
 	struct thp *thp = object->mm->thp;
 	struct folio *folio = object_find(object, pgoff);
 
-	if (folio)
+	if (folio || !make)
 		return folio;
 	folio = folio_alloc_object(thp_fault_gfp(thp, vma) | GFP_ZERO, PMD_ORDER, object, pgoff,
 		task);
@@ -196,17 +200,19 @@ static int map_object_leaf(struct vma *vma, uint64_t haddr, struct folio *folio,
 	return err;
 }
 
-static int object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool write)
+int thp_object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool write, bool make)
 {
 	uint64_t pgoff = vma_pgoff(vma, haddr);
 	bool mapped = false;
 
 	if (pgoff & (PTRS_PER_TABLE - 1) || (write && !(vma->flags & VM_SHARED)) ||
 		vma->object->ops->kind != OBJECT_SHMEM ||
-		pgoff >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE))
+		pgoff >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE) ||
+		vma->flags & VM_NOHUGEPAGE || atomic_load(&vma->space->thp_disabled))
 		return 0;
-	khugepaged_enter(vma->space->mm->thp, vma->space);
-	struct folio *folio = object_huge_folio(vma, task, pgoff);
+	if (make)
+		khugepaged_enter(vma->space->mm->thp, vma->space);
+	struct folio *folio = object_huge_folio(vma, task, pgoff, make);
 	if (!folio)
 		return 0;
 	folio_lock(folio);

@@ -20,6 +20,7 @@
 // Locks: none; each setting is one word. mmap_lock of the vma is the caller's.
 #include "thp/thp.h"
 
+#include "phys/zone.h"
 #include "virt/object.h"
 #include "virt/vma.h"
 
@@ -38,6 +39,11 @@ static const unsigned long defaults[THP_SETTINGS] = {
 	[SET_KHUGEPAGED_DEFRAG] = 1,
 };
 
+static void count_deferred(struct folio *folio)
+{
+	thp_count(folio_phys(folio)->mm->thp, folio_order(folio), STAT_SPLIT_DEFERRED);
+}
+
 static void register_upcalls(struct mm_upcalls *up)
 {
 	up->huge_fault = thp_huge_fault;
@@ -46,6 +52,7 @@ static void register_upcalls(struct mm_upcalls *up)
 	up->split_huge_pmd = thp_split_pmd;
 	up->split_folio = thp_split_folio;
 	up->advise = thp_advise;
+	up->partially_mapped = count_deferred;
 	up->thp_eligible = thp_eligible;
 	up->space_forked = thp_space_forked;
 	up->space_exit = thp_space_exit;
@@ -192,7 +199,9 @@ unsigned thp_vma_orders(struct thp *thp, const struct vma *vma, enum thp_use use
 	if (!orders)
 		return 0;
 	if (vma->object) {
-		if (vma->object->ops->kind != OBJECT_SHMEM || !(orders >> PMD_ORDER & 1))
+		// smaps asks about all orders, and room for any of them is enough for it.
+		if (vma->object->ops->kind != OBJECT_SHMEM ||
+			(use != THP_SMAPS && !(orders >> PMD_ORDER & 1)))
 			return 0;
 		return thp_shmem_allows(thp, vma, vma->object, vma->pgoff, PMD_ORDER, use)
 			       ? 1u << PMD_ORDER : 0;

@@ -181,6 +181,9 @@ bool thp_eligible(const struct vma *);
 // changed),
 // -ENOMEM. mmap_lock held.
 int thp_map_anon_leaf(struct vma *, uint64_t haddr, struct pte seen, struct folio *);
+// Map the object's huge folio at haddr, where nothing is mapped yet; `make` it when there is no
+// page. >0: mapped; 0: small pages serve. mmap_lock held.
+int thp_object_fault(struct vma *, struct task *, uint64_t haddr, bool write, bool make);
 // A zeroed huge folio for a first touch, by policy; counted. NULL: none to be had.
 struct folio *thp_alloc_for_fault(struct vma *, struct task *, uint64_t haddr);
 
@@ -213,6 +216,9 @@ enum scan_result collapse_scan_pmd(struct collapse *, struct vma *, uint64_t had
 	bool *ret_locked);
 enum scan_result collapse_scan_object(struct collapse *, struct vma *, uint64_t haddr,
 	bool *ret_locked);
+// The object's folio at haddr is huge: small entries of the space that map it make room for a leaf.
+// mmap_lock held. SCAN_FAIL: something else is mapped among them.
+enum scan_result collapse_map_object(struct vma *, uint64_t haddr);
 // A huge folio by the node loads that a scan counted; SCAN_SUCCEED or why not.
 enum scan_result collapse_alloc(struct collapse *, struct folio **ret_folio);
 // mmap_lock held: the vma at haddr, if it may still be collapsed there.

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A write (or the wish to own the page, before a pin) where a huge leaf is read-only.
 //
-//	huge zero page		a real huge page; none to be had: 512 small entries, one of which is
-//				written
+//	huge zero page		512 small entries, one of which gets a page of its own
 //	shared mapping		the folio is dirty, the leaf writable
 //	exclusive		the leaf becomes writable: nobody else has it
 //	nobody else is left	the same, and it is exclusive again
@@ -29,25 +28,6 @@ static int split(struct vma *vma, uint64_t haddr)
 	int err = thp_split_pmd(vma, haddr);
 
 	return err ? err : SPLIT;
-}
-
-static int replace_zero(struct vma *vma, struct task *task, uint64_t haddr, struct pte seen)
-{
-	struct folio *folio = NULL;
-	int err = anon_vma_prepare(vma);
-
-	if (err)
-		return err;
-	if (thp_vma_orders(vma->space->mm->thp, vma, THP_FAULT, 1u << PMD_ORDER))
-		folio = thp_alloc_for_fault(vma, task, haddr);
-	if (!folio)
-		return split(vma, haddr);
-	mm_notify_start(vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COW);
-	err = thp_map_anon_leaf(vma, haddr, seen, folio);
-	mm_notify_end(vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COW);
-	if (err)
-		folio_put(folio);
-	return err == -ENOMEM ? split(vma, haddr) : SERVED; // -EEXIST: look again
 }
 
 // Page-table lock held, the leaf is still `seen`.
@@ -95,7 +75,7 @@ static int write_to_folio(struct vma *vma, uint64_t haddr, struct pte seen, stru
 	return err == -ENOENT ? split(vma, haddr) : err;
 }
 
-int thp_huge_wp_fault(struct vma *vma, struct task *task, uint64_t addr)
+int thp_huge_wp_fault(struct vma *vma, struct task *task maybe_unused, uint64_t addr)
 {
 	uint64_t haddr = addr & PMD_MASK;
 	struct folio *folio = NULL;
@@ -111,7 +91,7 @@ int thp_huge_wp_fault(struct vma *vma, struct task *task, uint64_t addr)
 	if (!leaf)
 		return SPLIT; // changed meanwhile: look again
 	if (!folio)
-		return replace_zero(vma, task, haddr, seen);
+		return split(vma, haddr);
 	int err = write_to_folio(vma, haddr, seen, folio);
 	folio_put(folio);
 	return err;

@@ -139,51 +139,43 @@ void *folio_bytes(struct mm_core *mm, struct folio *folio, unsigned page)
 
 // ---- Reading and writing as the task itself would
 
-// A reference keeps the page from being moved while it is read.
-static int load(struct space *space, struct task *task, uint64_t at, char *to, uint64_t n)
-{
-	struct folio *folio;
-	unsigned page;
-	int err = get_user_page(space, task, at, 0, &folio, &page);
+// An access as the hardware makes it: it takes no reference, which would keep others from moving,
+// collapsing or merging the page; and it runs under the entry's lock, so that a copy on write, a
+// fork or a move that comes meanwhile is before it or after it. (With a reference the page could be
+// copied for the other side of a fork between the look and a store.) `here` is the engine's: no
+// fault may happen under the lock.
+struct access {
+	bool write;
+	char *here;
+	uint64_t at, n;
+};
 
-	if (err == -EFAULT) { // zeros, or not ours to read
-		err = handle_fault(space, task, at, FAULT_REMOTE);
-		if (!err)
-			memset(to, 0, n);
-		return err;
-	}
-	if (err)
-		return err;
-	char *bytes = folio_bytes(space->mm, folio, page);
-	memcpy(to, bytes + (at & ~PAGE_MASK), n);
-	folio_put(folio);
-	return 0;
-}
-
-// -ENOENT: there is no writable entry.
-static int store_through(struct mm_core *mm, struct pte e, unsigned subpage, uint64_t offset,
-	const char *from, uint64_t n)
+// -ENOENT: there is no entry that lets it; -EFAULT: the zero page, to read. A writable entry is a
+// dirty one, so nothing is to be marked.
+static int access_through(struct mm_core *mm, struct pte e, unsigned subpage,
+	const struct access *a)
 {
-	if (!pte_present(e) || !pte_writable(e))
+	if (!pte_present(e) || (a->write && !pte_writable(e)))
 		return -ENOENT;
-	memcpy((char *)mm->mmu->ops->peek(mm->mmu, pfn_add(pte_pfn(e), subpage)) + offset, from, n);
+	if (pte_zero_page(e))
+		return -EFAULT;
+	char *bytes = mm->mmu->ops->peek(mm->mmu, pfn_add(pte_pfn(e), subpage));
+	bytes += a->at & ~PAGE_MASK;
+	if (a->write)
+		memcpy(bytes, a->here, a->n);
+	else
+		memcpy(a->here, bytes, a->n);
 	return 0;
 }
 
-// Under the entry's lock, as a store of the hardware: a copy on write, a fork or a move that
-// comes meanwhile is before it or after it. (A reference would not do: the page could be copied for
-// the other side of a fork between the look and the store.) A writable entry is a dirty one, so
-// nothing is to be marked. `from` is the engine's: no fault may happen under the lock.
-static int store(struct space *space, uint64_t at, const char *from, uint64_t n)
+static int access_entry(struct space *space, const struct access *a)
 {
-	struct vaddr v = vaddr_of(at);
+	struct vaddr v = vaddr_of(a->at);
 	struct page_table *table = pte_table_lock(space, v);
-	uint64_t offset = at & ~PAGE_MASK;
 	int err = -ENOENT;
 
 	if (table) {
-		err = store_through(
-			space->mm, table_entry(table, pte_index(v)), 0, offset, from, n);
+		err = access_through(space->mm, table_entry(table, pte_index(v)), 0, a);
 		page_table_unlock(table);
 		return err;
 	}
@@ -192,20 +184,55 @@ static int store(struct space *space, uint64_t at, const char *from, uint64_t n)
 		struct pte e = table_entry(table, pmd_index(v));
 
 		if (pte_huge(e))
-			err = store_through(space->mm, e, pte_index(v), offset, from, n);
+			err = access_through(space->mm, e, pte_index(v), a);
 		page_table_unlock(table);
 	}
 	return err;
 }
 
-static int store_with_faults(struct space *space, struct task *task, uint64_t at, const char *from,
+// A page of an area that nobody may touch is still in the page table: reading asks the area first.
+static int load_once(struct space *space, const struct access *a)
+{
+	int err = -EFAULT;
+
+	read_lock(&space->mmap_lock);
+	const struct vma *vma = vma_lookup(space, a->at);
+	if (vma && vma_accessible(vma))
+		err = access_entry(space, a);
+	read_unlock(&space->mmap_lock);
+	return err;
+}
+
+static int load(struct space *space, struct task *task, uint64_t at, char *to, uint64_t n)
+{
+	char here[PAGE_SIZE];
+	const struct access a = {.here = here, .at = at, .n = n};
+	int err;
+
+	while ((err = load_once(space, &a)) == -ENOENT) {
+		err = handle_fault(space, task, at, FAULT_REMOTE);
+		if (err)
+			return err;
+	}
+	if (err == -EFAULT) { // zeros, or not ours to read
+		err = handle_fault(space, task, at, FAULT_REMOTE);
+		if (!err)
+			memset(to, 0, n);
+		return err;
+	}
+	memcpy(to, here, n);
+	return 0;
+}
+
+static int store(struct space *space, struct task *task, uint64_t at, const char *from,
 	uint64_t n)
 {
 	char here[PAGE_SIZE];
+	const struct access a = {.write = true, .here = here, .at = at, .n = n};
 	int err;
 
 	memcpy(here, from, n);
-	while ((err = store(space, at, here, n)) == -ENOENT) {
+	while ((err = access_entry(space, &a)) == -ENOENT) {
 		err = handle_fault(space, task, at, FAULT_WRITE | FAULT_REMOTE);
 		if (err)
 			break;
@@ -240,7 +267,7 @@ int64_t space_write(struct space *space, struct task *task, uint64_t addr, const
 
 	for (uint64_t done = 0, n; done < len; done += n) {
 		n = piece(addr + done, len - done);
-		int err = store_with_faults(space, task, addr + done, from + done, n);
+		int err = store(space, task, addr + done, from + done, n);
 		if (err)
 			return done ? (int64_t)done : err;
 	}

@@ -27,6 +27,7 @@ struct page_table;
 struct mempolicy;
 struct thp;
 struct hugetlb;
+struct compaction;
 
 enum mm_invalidate_reason {
 	MM_INVALIDATE_UNMAP,
@@ -91,6 +92,8 @@ struct mm_upcalls {
 	// LRU.
 	// -EBUSY: in use by others, -EAGAIN: something is locked.
 	int (*split_folio)(struct folio *, struct folio_list *tails);
+	// It lost some of its mappings, the first time: for the counters of its size.
+	void (*partially_mapped)(struct folio *);
 	// A folio of a pool: off its active list with a reference, or false; back on it, putting
 	// the reference; a folio to move src to (allowed empty: any node), or NULL; src became dst:
 	// pool counts and the temporary mark follow.
@@ -146,6 +149,7 @@ struct mm_core {
 	struct mm_upcalls up;
 	struct thp *thp; // of src/thp; NULL: there is none
 	struct hugetlb *hugetlb; // of src/hugetlb; NULL: there is none
+	struct compaction *compaction; // of src/compact; NULL: there is none
 	struct mm_tunables tunables;
 	struct mutex cpuset_lock; // rank CPUSET: mems_allowed of all tasks
 	struct mutex tasks_lock; // rank TASKS: tasks, spaces lists

@@ -391,8 +391,11 @@ static void free_parts(struct object *object)
 int object_create(struct mm_core *mm, const struct object_ops *ops, const char *name, uint64_t size,
 	struct object **ret)
 {
-	struct object *object = meta_new(struct object);
+	struct object *object;
 
+	if (size > OBJECT_MAX_SIZE)
+		return -EINVAL;
+	object = meta_new(struct object);
 	if (!object)
 		return -ENOMEM;
 	*object = (struct object){.mm = mm, .ops = ops, .size = size, .refcount = 1, .fd = -1};
@@ -413,7 +416,7 @@ int object_create(struct mm_core *mm, const struct object_ops *ops, const char *
 
 int object_resize(struct object *object, uint64_t size)
 {
-	if (size < object->size || size > (PAGE_INDEX_MAX + 1) << PAGE_SHIFT)
+	if (size < object->size || size > OBJECT_MAX_SIZE)
 		return -EINVAL;
 	int err = object->ops->grow ? object->ops->grow(object, size) : 0;
 	if (!err)

@@ -43,6 +43,9 @@ struct object_ops {
 
 struct page_index; // offset -> folio, src/virt/page_index.h
 
+// What the index of pages can hold: 4 PiB.
+#define OBJECT_MAX_SIZE ((PAGE_INDEX_MAX + 1ul) << PAGE_SHIFT)
+
 struct object {
 	struct mm_core *mm;
 	struct list_head node; // in mm->objects

@@ -118,8 +118,14 @@ static void note_partially_mapped(struct folio *folio)
 {
 	if (!folio_test_anon(folio) || folio_test_hugetlb(folio) || folio_order(folio) < 2)
 		return;
-	if (!folio_test_set_partially_mapped(folio) && folio_order(folio) == PMD_ORDER)
-		vm_event(folio_phys(folio)->stat, VM_THP_DEFERRED_SPLIT_PAGE);
+	if (!folio_test_set_partially_mapped(folio)) {
+		struct mm_core *mm = folio_phys(folio)->mm;
+
+		if (folio_order(folio) == PMD_ORDER)
+			vm_event(mm->stat, VM_THP_DEFERRED_SPLIT_PAGE);
+		if (mm->up.partially_mapped)
+			mm->up.partially_mapped(folio);
+	}
 	folio_deferred_queue(folio);
 }
 

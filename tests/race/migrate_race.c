@@ -186,7 +186,7 @@ static void binder(struct race *r, unsigned thread)
 	for (unsigned step = 0; step < STEPS / 2; step++) {
 		unsigned long nodes = 1ul << pick(&seed, 3);
 		long err = mbind_range(r->task, r->buf, PAGES * PAGE_SIZE, 2, &nodes, 65,
-			MBIND_MOVE);
+			MBIND_MOVE, NULL);
 
 		hold(!err || err == -EFAULT);
 	}
@@ -199,7 +199,7 @@ static void task_mover(struct race *r, unsigned thread)
 	for (unsigned step = 0; step < STEPS / 2; step++) {
 		unsigned long from = 7, to = 1ul << pick(&seed, 3);
 
-		hold(migrate_range(r->task, 0, 65, &from, &to) >= 0);
+		hold(migrate_range(r->task, 0, 65, &from, &to, NULL) >= 0);
 	}
 }
 

@@ -289,6 +289,7 @@ static int doors_of_machine(struct inherited *in)
 	SHUT(gw_node_unfill(m, 0));
 	SHUT(gw_task_create(m, NULL, &task));
 	SHUT(gw_object_create(m, "x", BYTES, &object));
+	SHUT(gw_object_create_huge(m, "x", BYTES, 0, &object));
 	SHUT(gw_object_open(m, 0, &object));
 	SHUT(gw_driver_register(m, "x", &page_ops, NULL, &driver));
 	SHUT(gw_text(m, "proc/meminfo", &text));
@@ -455,19 +456,24 @@ static void nothing_is_released(void **state)
 	gw_machine_destroy(NULL);
 }
 
-static void bad_configurations(void **state)
+static void sizes_do_not_wrap(void **state)
 {
-	struct gw_machine_config config = {.size = sizeof config, .flags = 1u << 9};
-	struct gw_machine *machine = NULL;
+	struct gw_mapping mapping = {.size = sizeof mapping, .length = GW_PAGE_SIZE, .prot = 3};
+	uint64_t at;
 
 	(void)state;
-	assert_int_equal(gw_machine_create(&config, &machine), -EINVAL);
-	assert_non_null(strstr(gw_machine_error(), "flags 0x200"));
-	config.flags = 0;
-	config.copy_threads = 65;
-	assert_int_equal(gw_machine_create(&config, &machine), -EINVAL);
-	assert_non_null(strstr(gw_machine_error(), "65 copy threads"));
-	assert_null(machine);
+	if (!open_machine(&soft))
+		skip();
+	assert_int_equal(gw_object_create(soft.machine, "x", UINT64_MAX, &mapping.object), -EINVAL);
+	assert_null(mapping.object);
+	assert_int_equal(gw_object_create(soft.machine, "x", BYTES, &mapping.object), 0);
+	mapping.offset = -GW_PAGE_SIZE;
+	assert_int_equal(gw_map(soft.task, &mapping, &at), -EOVERFLOW);
+	mapping.offset = 1ull << 63; // beyond the object, but a number
+	assert_int_equal(gw_map(soft.task, &mapping, &at), 0);
+	assert_int_equal(gw_read(soft.task, at, &at, 1), -EIO);
+	gw_object_put(mapping.object);
+	close_machine(&soft);
 }
 
 static void on(struct setup *s, void (*body)(struct setup *))
@@ -514,7 +520,7 @@ int main(void)
 		ON_ALL(child_of_host_finds_shut_doors),
 		cmocka_unit_test(destroy_ends_tasks),
 		cmocka_unit_test(nothing_is_released),
-		cmocka_unit_test(bad_configurations),
+		cmocka_unit_test(sizes_do_not_wrap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

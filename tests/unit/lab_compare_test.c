@@ -124,7 +124,11 @@ static const struct {
 		"Rss:                   8 kB\nReferenced:            4 kB\nProtectionKey: 0\n"
 		"VmFlags: rd wr \n",
 		"Rss: 8 kB\nVmFlags: rd wr"},
-	{"trace", "mm_migrate at 0xffff12 and 0x\n", "mm_migrate at ADDRESS and 0x"},
+	{"trace",
+		"set_migration_pte: addr=7f00, pte=abc order=0\nmm_compaction_end: x\n"
+		"remove_migration_pmd: addr=7f00, pmd=12\n",
+		"set_migration_pte: addr=7f00, pte=ENTRY order=0\n"
+		"remove_migration_pmd: addr=7f00, pmd=ENTRY"},
 	{"buddyinfo", "Node 0, zone Normal 1 2\n\n", "Node 0, zone Normal 1 2"},
 	{"numa_maps", "", ""},
 };

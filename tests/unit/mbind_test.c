@@ -34,7 +34,7 @@ static int teardown(void **state)
 
 static long bind_to(int mode, unsigned long nodes, unsigned flags)
 {
-	return mbind_range(a, buf, LEN, mode, &nodes, 65, flags);
+	return mbind_range(a, buf, LEN, mode, &nodes, 65, flags, NULL);
 }
 
 static void policy_text(char *text, size_t size)
@@ -128,12 +128,12 @@ static void arguments(void **state)
 
 	(void)state;
 	fx_ok(task_create(&fx.mm, 1000, 0, &user));
-	assert_int_equal(mbind_range(a, buf + 1, LEN, POLICY_BIND, &one, 65, 0), -EINVAL);
-	assert_int_equal(mbind_range(a, buf, LEN, POLICY_BIND, &one, 65, 8), -EINVAL);
-	assert_int_equal(mbind_range(a, buf, 0, POLICY_BIND, &one, 65, 0), 0);
-	assert_int_equal(mbind_range(user, buf, LEN, POLICY_BIND, &one, 65, MBIND_MOVE_ALL),
+	assert_int_equal(mbind_range(a, buf + 1, LEN, POLICY_BIND, &one, 65, 0, NULL), -EINVAL);
+	assert_int_equal(mbind_range(a, buf, LEN, POLICY_BIND, &one, 65, 8, NULL), -EINVAL);
+	assert_int_equal(mbind_range(a, buf, 0, POLICY_BIND, &one, 65, 0, NULL), 0);
+	assert_int_equal(mbind_range(user, buf, LEN, POLICY_BIND, &one, 65, MBIND_MOVE_ALL, NULL),
 		-EPERM);
-	assert_int_equal(mbind_range(a, buf - LEN, 3 * LEN, POLICY_BIND, &one, 65, MBIND_MOVE),
+	assert_int_equal(mbind_range(a, buf - LEN, 3 * LEN, POLICY_BIND, &one, 65, MBIND_MOVE, NULL),
 		-EFAULT);
 	task_exit(user);
 }

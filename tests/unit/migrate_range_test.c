@@ -36,7 +36,7 @@ static void spread(uint64_t at, unsigned nodes)
 
 static long migrate(unsigned long from, unsigned long to)
 {
-	return migrate_range(a, 0, 65, &from, &to);
+	return migrate_range(a, 0, 65, &from, &to, NULL);
 }
 
 // from -> to, and where the pages of nodes 0..5 are afterwards
@@ -80,13 +80,13 @@ static void who_may(void **state)
 	(void)state;
 	fx_ok(task_create(&fx.mm, 1000, 0, &user));
 	fx_ok(task_create(&fx.mm, 1001, 0, &other));
-	assert_int_equal(migrate_range(user, 9999, 65, &one, &two), -ESRCH);
-	assert_int_equal(migrate_range(user, other->pid, 65, &one, &two), -EPERM);
-	assert_int_equal(migrate_range(user, 0, 65, &one, &two), 0);
-	assert_int_equal(migrate_range(user, 0, 65, &one, &out), -EPERM); // not in its cpuset
-	assert_int_equal(migrate_range(a, 0, 65, &one, &out), -EINVAL);   // in nobody's
-	assert_int_equal(migrate_range(a, 0, 65, &one, &none), -EINVAL);
-	assert_int_equal(migrate_range(a, 0, 100000, &one, &two), -EINVAL);
+	assert_int_equal(migrate_range(user, 9999, 65, &one, &two, NULL), -ESRCH);
+	assert_int_equal(migrate_range(user, other->pid, 65, &one, &two, NULL), -EPERM);
+	assert_int_equal(migrate_range(user, 0, 65, &one, &two, NULL), 0);
+	assert_int_equal(migrate_range(user, 0, 65, &one, &out, NULL), -EPERM); // not in its cpuset
+	assert_int_equal(migrate_range(a, 0, 65, &one, &out, NULL), -EINVAL);   // in nobody's
+	assert_int_equal(migrate_range(a, 0, 65, &one, &none, NULL), -EINVAL);
+	assert_int_equal(migrate_range(a, 0, 100000, &one, &two, NULL), -EINVAL);
 	task_exit(user);
 	task_exit(other);
 }
@@ -102,9 +102,9 @@ static void shared_pages_move_only_for_the_privileged(void **state)
 	buf = fx_map(user, 4);
 	fx_fill(&fx, user, buf, 4, 1);
 	fx_ok(task_fork(user, 0, &child));
-	assert_int_equal(migrate_range(user, 0, 65, &one, &two), 0); // passed over: no failure
+	assert_int_equal(migrate_range(user, 0, 65, &one, &two, NULL), 0); // passed over: no failure
 	fx_all_on(user, buf, 4, 0);
-	assert_int_equal(migrate_range(a, user->pid, 65, &one, &two), 0);
+	assert_int_equal(migrate_range(a, user->pid, 65, &one, &two, NULL), 0);
 	fx_all_on(user, buf, 4, 1);
 	fx_all_on(child, buf, 4, 1);
 	task_exit(child);

@@ -253,6 +253,7 @@ static const char whole_language[] =
 	"A policy interleave:0,1\nA policy prefer-many:0-3\nA policy weighted:0,1\n"
 	"A policy bind=static:1\nA policy bind=relative:1\nA policy bind=balancing:1\n"
 	"A policy mode=7:0\nA get_policy\nA get_policy a node\nA get_policy mems\n"
+	"A mbind a bind:1 move keep_huge\nA move a to=1 keep_huge\nA migrate from=0 to=1 keep_huge\n"
 	"A mbind a bind:1 move strict\nA mbind a bind:1 move_all\nA mbind a bind:1 flags=8\n"
 	"A where a[0] a[4K] a[0] step=4K\nexpect status 1 -ENOENT ?\n"
 	"A move a to=1\nA move a to=0,1,2 step=2M all\nA move a to=1 of=B\n"

@@ -102,9 +102,12 @@ static void first_read_maps_the_huge_zero_page(void **state)
 	assert_int_equal(fx_since(&fx, VM_THP_ZERO_PAGE_ALLOC), 1);
 	assert_int_equal(fx_since(&fx, VM_THP_FAULT_ALLOC), 0);
 	store(a, buf + 8, 5);
-	assert_true(is_leaf(a, buf) && !pte_zero_page(pmd_at(a, buf)));
-	assert_int_equal(fx_since(&fx, VM_THP_FAULT_ALLOC), 1);
+	assert_false(is_leaf(a, buf)); // one page of its own, zeros around it
+	assert_int_equal(a->space->rss_anon, 1);
+	assert_int_equal(fx_since(&fx, VM_THP_FAULT_ALLOC), 0);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PMD), 1);
 	assert_int_equal(load(a, buf + 8), 5);
+	assert_int_equal(load(a, buf + PAGE_SIZE), 0);
 }
 
 static void who_gets_one(void **state)

@@ -69,7 +69,7 @@ static void test_overwritten(void **state maybe_unused)
 	for (uint64_t i = 0; i < ring->capacity + 3; i++)
 		trace_event(ring, ksm_start_scan, .seq = (int64_t)i);
 	text = text_since(machine, mark);
-	assert_memory_equal(text, "ksm_start_scan: seq=3 ", 22);
+	assert_memory_equal(text, "ksm_start_scan: seq 3 ", 22);
 	for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
 		lines++;
 	assert_int_equal(lines, ring->capacity);

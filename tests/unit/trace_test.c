@@ -41,11 +41,11 @@ static void test_texts(void **state maybe_unused)
 	start(64);
 	trace_event(&ring, mm_migrate_pages, .succeeded = 512, .failed = 1, .mode = MIGRATE_SYNC,
 		.reason = MR_SYSCALL);
-	expect_fields("mm_migrate_pages: succeeded=512 failed=1 thp_succeeded=0 thp_failed=0 "
-		      "thp_split=0 large_folio_split=0 mode=MIGRATE_SYNC "
+	expect_fields("mm_migrate_pages: nr_succeeded=512 nr_failed=1 nr_thp_succeeded=0 "
+		      "nr_thp_failed=0 nr_thp_split=0 nr_split=0 mode=MIGRATE_SYNC "
 		      "reason=syscall_or_cpuset");
 	trace_event(&ring, set_migration_pte, .addr = 0x7f00, .pte = 0xabc, .order = -1);
-	expect_fields("set_migration_pte: addr=7f00 pte=abc order=-1");
+	expect_fields("set_migration_pte: addr=7f00, pte=abc order=-1");
 	trace_event(&ring, cma_alloc_start, .name = name, .count = 3, .align = 9);
 	memset(name, 'x', 10);
 	expect_fields("cma_alloc_start: name=a name that is longer than thir count=3 align=9");
@@ -53,18 +53,25 @@ static void test_texts(void **state maybe_unused)
 	expect_fields("cma_alloc_start: name= count=1 align=0");
 	trace_event(&ring, mm_compaction_finished, .nid = 1, .idx = ZONE_MOVABLE, .order = 9,
 		.ret = COMPACT_SUCCESS);
-	expect_fields("mm_compaction_finished: nid=1 idx=Movable order=9 ret=success");
+	expect_fields("mm_compaction_finished: node=1 zone=Movable  order=9 ret=success");
 	trace_event(&ring, mm_collapse_huge_page, .mm = 16, .isolated = 1, .status = 99);
-	expect_fields("mm_collapse_huge_page: mm=10 isolated=1 status=?");
+	expect_fields("mm_collapse_huge_page: mm=10, isolated=1, status=?");
 	trace_event(&ring, compact_retry, .order = 9, .priority = COMPACT_PRIO_ASYNC,
 		.result = COMPACTION_PROGRESS, .ret = 1);
-	expect_fields("compact_retry: order=9 priority=COMPACT_PRIO_ASYNC result=progress "
-		      "retries=0 max_retries=0 ret=1");
+	expect_fields("compact_retry: order=9 priority=COMPACT_PRIO_ASYNC compaction_result=progress "
+		      "retries=0 max_retries=0 should_retry=1");
 	trace_event(&ring, mm_khugepaged_scan_pmd, .pfn = -1ULL, .status = SCAN_PAGE_FILLED);
-	expect_fields("mm_khugepaged_scan_pmd: mm=0 pfn=0xffffffffffffffff writable=0 referenced=0 "
-		      "none_or_zero=0 status=page_filled unmapped=0");
+	expect_fields("mm_khugepaged_scan_pmd: mm=0, scan_pfn=0xffffffffffffffff, writable=0, "
+		      "referenced=0, none_or_zero=0, status=page_filled, unmapped=0");
+	trace_event(&ring, mm_compaction_defer_reset, .idx = ZONE_DMA, .considered = 7,
+		.defer_shift = 6, .order_failed = 4);
+	expect_fields("mm_compaction_defer_reset: node=0 zone=DMA      order=0 order_failed=4 "
+		      "consider=7 limit=64");
+	trace_event(&ring, mm_compaction_begin, .zone_start = 1, .zone_end = 16, .sync = 1);
+	expect_fields("mm_compaction_begin: zone_start=0x1 migrate_pfn=0x0 free_pfn=0x0 "
+		      "zone_end=0x10, mode=sync");
 	trace_event(&ring, ksm_enter);
-	expect_fields("ksm_enter: mm=0");
+	expect_fields("ksm_enter: mm 0");
 	trace_destroy(&ring);
 }
 

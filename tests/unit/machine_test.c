@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// What gw_machine_create() takes and what it refuses, in which words.
+#include "unit.h"
+
+#include <godwit/machine.h>
+#include <godwit/migrate.h>
+#include <godwit/space.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define MIB (1ull << 20)
+#define TMPFS 0x01021994
+
+static const uint64_t two_small[] = {64 * MIB, 64 * MIB};
+
+static const struct refused {
+	int err;
+	const char *words;
+	struct gw_machine_config config;
+} refused[] = {
+	{-EINVAL, "unknown flags 0x200", {.flags = 1u << 9}},
+	{-EINVAL, "65 copy threads", {.copy_threads = 65}},
+	{-EINVAL, "65 nodes", {.nr_nodes = 65}},
+	{-EINVAL, "257 cpus", {.nr_cpus = 257}},
+	{-EINVAL, "unknown backend 9", {.backend = (enum gw_backend)9}},
+	{-EINVAL, "unknown backend 0 or blocker 9", {.blocker = (enum gw_blocker)9}},
+	{-EINVAL, "cpu 0 is on node 3", {.nr_cpus = 1, .cpu_node = (const unsigned char[]){3}}},
+	{-EINVAL, "distance 1 from node 0 to 1",
+		{.nr_nodes = 2, .distance = (const unsigned char[]){10, 1, 1, 10}}},
+	{-EINVAL, "node 0 has 4096 bytes", {.node_bytes = (const uint64_t[]){4096}}},
+	{-EINVAL, "no node has memory", {.node_bytes = (const uint64_t[]){0}}},
+	{-ENOMEM, "node 0, 67108864 MiB", {.node_bytes = (const uint64_t[]){1ull << 46}}},
+	{-EINVAL, "node 0 on the host's node 63", {.host_node = (const int[]){63}}},
+	{-ENOENT, "node 0: /nowhere/node0: No such file",
+		{.path = (const char *const[]){"/nowhere/node0"}}},
+	{-EISDIR, "node 0: /: Is a directory", {.path = (const char *const[]){"/"}}},
+};
+
+static void bad_configurations_are_refused_in_words(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+		struct gw_machine_config config = refused[i].config;
+		struct gw_machine *machine = NULL;
+
+		errno = 77;
+		assert_int_equal(gw_machine_create(&config, &machine), -EINVAL);
+		assert_non_null(strstr(gw_machine_error(), "gw_machine_config has 0 bytes"));
+		config.size = sizeof config;
+		assert_int_equal(gw_machine_create(&config, &machine), refused[i].err);
+		if (!strstr(gw_machine_error(), refused[i].words))
+			fail_msg("'%s' does not say '%s'", gw_machine_error(), refused[i].words);
+		assert_null(machine);
+		assert_int_equal(errno, 77);
+	}
+}
+
+// Touches a page and moves it.
+static void use(struct gw_machine *machine)
+{
+	struct gw_task *task;
+	void *pointer;
+	int node = 1, status = -1;
+
+	assert_int_equal(gw_task_create(machine, NULL, &task), 0);
+	assert_int_equal(gw_task_attach(task), 0);
+	assert_int_equal(gw_alloc(task, 2 * MIB, &pointer), 0);
+	memset(pointer, 0x5a, 2 * MIB);
+	uint64_t page = (uint64_t)pointer;
+	assert_int_equal(
+		gw_move_pages(task, 0, 1, &page, &node, &status, GW_MPOL_MF_MOVE), 0);
+	assert_int_equal(status, 1);
+	assert_int_equal(*(unsigned char *)pointer, 0x5a);
+	assert_int_equal(gw_task_attach(NULL), 0);
+	gw_machine_check(machine);
+}
+
+// The files of a machine on `folder`, asked for with a blocker.
+static int create_on(const char *folder, enum gw_blocker blocker, struct gw_machine **ret_machine)
+{
+	char path[2][256];
+	const char *const paths[] = {path[0], path[1]};
+	const struct gw_machine_config config = {
+		.size = sizeof config,
+		.nr_nodes = 2,
+		.node_bytes = two_small,
+		.blocker = blocker,
+		.path = paths,
+	};
+
+	for (int i = 0; i < 2; i++)
+		snprintf(path[i], sizeof path[i], "%s/node%d", folder, i);
+	int err = gw_machine_create(&config, ret_machine);
+	for (int i = 0; i < 2; i++)
+		unlink(path[i]);
+	return err;
+}
+
+// Everything that a file can be is tried: a userfaultfd watches memory, not disks.
+static void nodes_in_files(const char *parent)
+{
+	char folder[200];
+	struct gw_machine *machine;
+	struct statfs fs;
+
+	snprintf(folder, sizeof folder, "%s/godwit-XXXXXX", parent);
+	assert_non_null(mkdtemp(folder));
+	assert_int_equal(statfs(folder, &fs), 0);
+	assert_int_equal(create_on(folder, GW_BLOCKER_AUTO, &machine), 0);
+	if (fs.f_type != TMPFS)
+		assert_string_equal(gw_machine_blocker(machine), "signal");
+	use(machine);
+	gw_machine_destroy(machine);
+	int err = create_on(folder, GW_BLOCKER_USERFAULTFD, &machine);
+	if (err) {
+		assert_true(fs.f_type != TMPFS ? err == -EOPNOTSUPP || err == -EPERM
+					       : err == -EPERM || err == -ENOSYS);
+	} else {
+		assert_int_equal(fs.f_type, TMPFS);
+		use(machine);
+		gw_machine_destroy(machine);
+	}
+	assert_int_equal(rmdir(folder), 0);
+}
+
+static void nodes_in_shared_memory(void **state)
+{
+	(void)state;
+	nodes_in_files("/dev/shm");
+}
+
+static void nodes_in_files_of_a_disk(void **state)
+{
+	(void)state;
+	nodes_in_files("/var/tmp");
+}
+
+// Pointers are what gw_alloc() is for.
+static void soft_gives_no_pointers(void **state)
+{
+	const struct gw_machine_config config = {.size = sizeof config, .backend = GW_BACKEND_SOFT};
+	struct gw_machine *machine;
+	struct gw_task *task;
+	void *pointer = NULL;
+
+	(void)state;
+	assert_int_equal(gw_machine_create(&config, &machine), 0);
+	assert_int_equal(gw_task_create(machine, NULL, &task), 0);
+	assert_int_equal(gw_alloc(task, MIB, &pointer), -EOPNOTSUPP);
+	assert_null(pointer);
+	gw_machine_destroy(machine);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bad_configurations_are_refused_in_words),
+		cmocka_unit_test(nodes_in_shared_memory),
+		cmocka_unit_test(nodes_in_files_of_a_disk),
+		cmocka_unit_test(soft_gives_no_pointers),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
