@@ -13,8 +13,10 @@ extern "C" {
 // A text of the machine by its Linux path, without the leading slash, exactly in Linux's format:
 // proc/vmstat, proc/buddyinfo, proc/pagetypeinfo, proc/zoneinfo,
 // sys/devices/system/node/nodeN/{numastat,meminfo,distance}, proc/PID/{numa_maps,smaps}, and every
-// tunable. *ret_text is the caller's to free(). -ENOENT: no such file, node or task; -EACCES: a
-// file that can only be written; -ENOMEM; -EINVAL: path NULL.
+// tunable. Of Godwit's own: godwit/arenas (what the host has behind each node: pages of 4 kB, of
+// 2 MiB, a file), godwit/hugepages (why a pool is smaller than it was asked to be). *ret_text is
+// the caller's to free(). -ENOENT: no such file, node or task; -EACCES: a file that can only be
+// written; -ENOMEM; -EINVAL: path NULL.
 GW_EXPORT int gw_text(struct gw_machine *machine, const char *path, char **ret_text) GW_CHECK;
 // Write a tunable, or a write-only file that makes something happen. -ENOENT; -EACCES: a file that
 // can only be read; -EINVAL: not a value of this file; -EOPNOTSUPP: Linux would take it, but what
