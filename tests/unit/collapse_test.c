@@ -3,7 +3,7 @@
 // collapse that turns back leaves everything as it was.
 #include "../support/machine_fixture.h"
 
-#include "thp/thp.h"
+#include "thp/collapse.h"
 #include "virt/vma.h"
 
 #include <errno.h>
@@ -253,6 +253,29 @@ static void shared_memory_is_collapsed_for_all(void **state)
 	}
 	object_put(object);
 	task_exit(b);
+}
+
+// MADV_COLLAPSE leaves a leaf, also where small entries of a huge page were.
+static void shared_memory_is_mapped_by_a_leaf(void **state)
+{
+	struct object *object;
+
+	(void)state;
+	fx_ok(object_create_shmem(&fx.mm, NULL, PMD_SIZE, &object));
+	uint64_t at = fx_map_shared(a, HPAGES, object);
+	fx_fill(&fx, a, at, 40, 1);
+	assert_int_equal(advise(at, PMD_SIZE), 0);
+	assert_int_equal(collapse_pmd_state(a->space, at), SCAN_PMD_MAPPED);
+	fx_ok(thp_split_pmd(vma_lookup(a->space, at), at));
+	fx_verify(&fx, a, at + 3 * PAGE_SIZE, 4, 1);
+	struct folio *folio = object_find(object, 0);
+	assert_int_equal(folio_order(folio), PMD_ORDER);
+	folio_put(folio);
+	assert_int_equal(advise(at, PMD_SIZE), 0);
+	assert_int_equal(collapse_pmd_state(a->space, at), SCAN_PMD_MAPPED);
+	fx_check(&fx);
+	fx_verify(&fx, a, at, 40, 1);
+	object_put(object);
 }
 
 // ---- Files
@@ -511,6 +534,7 @@ int main(void)
 		CASE(small_folios_of_a_split_one),
 		CASE(locked_memory),
 		CASE(shared_memory_is_collapsed_for_all),
+		CASE(shared_memory_is_mapped_by_a_leaf),
 		CASE(a_file_opened_for_reading),
 		CASE(a_private_mapping_of_a_file),
 		CASE(files_that_are_not_collapsed),
