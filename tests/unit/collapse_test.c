@@ -432,7 +432,8 @@ static void a_file_turns_back_at_every_step(void **state)
 
 // ---- Results, one by one
 
-static enum scan_result scan(bool khugepaged, uint64_t addr)
+// A scan may let go of mmap_lock, and says so.
+static enum scan_result scan(bool khugepaged, uint64_t addr) NO_THREAD_SAFETY_ANALYSIS
 {
 	struct collapse c = {.thp = &thp, .khugepaged = khugepaged};
 	struct vma *vma;
