@@ -29,8 +29,7 @@ void frames_release_block(struct zone *zone, struct frame *head, unsigned order)
 	if (pcp_free(zone, phys_this_cpu(), head, order, type))
 		return;
 	frames_to_buddy(zone, head, order);
-	if (order >= PAGEBLOCK_ORDER)
-		backing_trim_lazily(zone->node);
+	backing_trim_lazily(zone->node);
 }
 
 void frames_free(struct frame *head, unsigned order)

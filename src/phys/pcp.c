@@ -14,6 +14,7 @@
 // Lock order: PCP, then ZONE.
 #include "phys/pcp.h"
 #include "base/assert.h"
+#include "phys/backing.h"
 #include "phys/buddy.h"
 
 static _Thread_local unsigned this_cpu __attribute__((tls_model("initial-exec")));
@@ -129,11 +130,14 @@ bool pcp_free(
 	if (!mutex_trylock(&pcp->lock))
 		return false;
 	push(pcp, head, order, type, false);
-	if (pcp->count >= atomic_load_explicit(&zone->pcp_high, memory_order_relaxed))
+	bool full = pcp->count >= atomic_load_explicit(&zone->pcp_high, memory_order_relaxed);
+	if (full)
 		give_back(zone, pcp,
 			max(atomic_load_explicit(&zone->pcp_batch, memory_order_relaxed),
 				1u << order));
 	mutex_unlock(&pcp->lock);
+	if (full)
+		backing_trim_lazily(zone->node);
 	return true;
 }
 
