@@ -34,6 +34,7 @@ struct check {
 	struct space *space;
 	struct found *found; // NULL: one space alone
 	struct space_sums sums;
+	unsigned long nr_huge; // entries that need a table laid by
 };
 
 static const char *dump(const struct vma *vma, uint64_t addr, struct pte e, char buf[DUMP_MAX])
@@ -116,6 +117,7 @@ static void check_entry(struct check *c, uint64_t addr, struct pte e)
 	long nr = pte_huge(e) ? PTRS_PER_TABLE : 1;
 
 	entry_holds(vma && addr + (uint64_t)nr * PAGE_SIZE <= vma->end, vma, addr, e);
+	c->nr_huge += pte_huge(e) && vma_deposits(vma);
 	if (pte_present(e))
 		check_present(c, vma, addr, e);
 	else
@@ -253,6 +255,8 @@ static void check_space(struct space *space, struct found *found)
 		"space %u: rss anon %ld file %ld shmem %ld, counted %ld %ld %ld", space->id,
 		c.sums.anon, c.sums.file, c.sums.shmem, (long)space->rss_anon,
 		(long)space->rss_file, (long)space->rss_shmem);
+	must_hold(c.nr_huge == space->nr_deposited, "space %u: %lu huge entries, %u tables laid by",
+		space->id, c.nr_huge, space->nr_deposited);
 }
 
 void space_check(struct space *space)

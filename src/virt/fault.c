@@ -36,6 +36,7 @@
 static int fault_once(struct fault *f);
 static int pmd_fault(struct fault *f, bool *ret_served);
 static int pte_fault(struct fault *f);
+static int hint_fault(struct fault *f, struct pte seen);
 
 int handle_fault(struct space *space, struct task *task, uint64_t addr, unsigned flags)
 {
@@ -117,7 +118,7 @@ static int pmd_fault(struct fault *f, bool *ret_served)
 
 	if (pmd) {
 		e = table_entry(pmd, pmd_index(vaddr_of(f->addr)));
-		if (pte_present(e) && pte_huge(e) &&
+		if (pte_present(e) && pte_huge(e) && !(e.v & PTE_HINT) &&
 			(pte_writable(e) || !fault_wants_own_page(f))) {
 			err = translate_again(f, e, f->addr & PMD_MASK, PTRS_PER_TABLE);
 			*ret_served = true;
@@ -128,6 +129,8 @@ static int pmd_fault(struct fault *f, bool *ret_served)
 		return err;
 	if (pte_huge(e) && pte_migration(e))
 		return FAULT_MIGRATING;
+	if (pte_huge(e) && e.v & PTE_HINT)
+		return hint_fault(f, e);
 	if (pte_huge(e) && pte_present(e)) {
 		err = f->mm->up.huge_wp_fault(f->vma, f->task, f->addr);
 		if (err > 0) // split: the small pages decide
@@ -143,10 +146,24 @@ static int pmd_fault(struct fault *f, bool *ret_served)
 	return 0;
 }
 
-// A page made to fault once to learn who uses it: the upcall decides and restores the entry.
+// The next access goes on, unless the upcall moved the page: then the entry is another already.
+static void clear_hint(struct fault *f, struct pte seen)
+{
+	struct vaddr v = vaddr_of(f->addr);
+	bool huge = pte_huge(seen);
+	struct page_table *table = huge ? pmd_table_lock(f->space, v) : pte_table_lock(f->space, v);
+	unsigned i = huge ? pmd_index(v) : pte_index(v);
+
+	if (!table)
+		return;
+	if (table_entry(table, i).v == seen.v)
+		table_set_entry(table, i, pte_clear(seen, PTE_HINT));
+	page_table_unlock(table);
+}
+
+// A page, or a huge one by one entry, made to fault once to learn who uses it: the upcall decides.
 static int hint_fault(struct fault *f, struct pte seen)
 {
-	struct page_table *table;
 	struct folio *folio = pfn_folio(pte_pfn(seen));
 	int err = 0;
 
@@ -157,15 +174,7 @@ static int hint_fault(struct fault *f, struct pte seen)
 	folio_put(folio);
 	if (err < 0)
 		return err;
-	table = pte_table_lock(f->space, vaddr_of(f->addr));
-	if (table) {
-		unsigned i = pte_index(vaddr_of(f->addr));
-		struct pte e = table_entry(table, i);
-
-		if (e.v == seen.v)
-			table_set_entry(table, i, pte_clear(e, PTE_HINT));
-		page_table_unlock(table);
-	}
+	clear_hint(f, seen);
 	return FAULT_AGAIN;
 }
 
