@@ -497,6 +497,9 @@ static void the_child_builds_its_own(struct setup *s)
 	const struct setup kinds[] = {soft, with_signal};
 	struct busy thread[ARRAY_SIZE(holds)];
 
+	if (HAVE_TSAN || HAVE_ASAN)
+		return; // neither lets the child of a threaded parent start threads
+
 	atomic_store(&stop, false);
 	for (unsigned i = 0; i < ARRAY_SIZE(holds); i++) {
 		thread[i] = (struct busy){.s = s, .hold = holds[i]};
