@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // gw_node_fill(): take a node's free memory with pages that nobody can move or reclaim, so that a
 // story or a test meets a full node. The pages are unmovable ones of this file's own, on a list a
-// node; the largest blocks are taken first. What is left lies above the min watermark, as nobody could
-// take it otherwise; when nothing shall be left, that reserve goes, too.
+// node; the largest blocks are taken first. What is left lies above the min watermark, as nobody
+// could take it otherwise; when nothing shall be left, that reserve goes, too.
 #include "engine/engine.h"
 
 #include "phys/alloc.h"
