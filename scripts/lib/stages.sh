@@ -206,12 +206,16 @@ stage_kernel() {
 		count "$result" "$name" "$why"
 	done <"$results"
 	rm -f "$results"
-	kernel_physical
+	kernel_others
 }
 
-# The engine's nodes on the nodes of a real machine.
-kernel_physical() {
-	check "kernel: every page is where the engine says" tests/real-kernel/physical.sh
+# The engine's nodes on the nodes of a real machine; a player that is killed; the machine itself.
+kernel_others() {
+	# shellcheck disable=SC2086 # a word each
+	check "kernel: every page is where the engine says" \
+		tests/real-kernel/physical.sh ${GODWIT_KERNELS:-6.12 6.1}
+	check "kernel: what a killed player leaves is put back" tests/real-kernel/restore.sh
+	check "kernel: scripts/real-kernel keeps its word" tests/real-kernel/selftest.sh 6.12
 }
 
 summary() {

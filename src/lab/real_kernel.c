@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Plays stories on a real kernel that boots in a virtual machine.
 //
-//   real-kernel --topology WORDS -- godwit lab run --on host --json --keep-going FILE...
+//   real-kernel --topology WORDS --with FILE... --
+//       godwit lab run --on host --json --keep-going FILE...
 //
 // The script finds or fetches a kernel, boots it with several nodes, runs the command inside, and
 // passes its output through, the console's noise included; results.c picks out what it knows. All
@@ -124,13 +125,17 @@ static int start_script(const char *script, const char *kernel, const char *topo
 	static const char *const fixed[] = {
 		"--", "godwit", "lab", "run", "--on", "host", "--json", "--keep-going"};
 	const size_t n = sizeof(fixed) / sizeof(fixed[0]);
-	char **argv = calloc(count + n + 6, sizeof(*argv));
+	char **argv = calloc(3 * count + n + 6, sizeof(*argv));
+	char **paths = calloc(count + 1, sizeof(*paths));
 	size_t argc = 0;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t none;
-	if (!argv)
+	if (!argv || !paths) {
+		free(argv);
+		free(paths);
 		return -ENOMEM;
+	}
 	argv[argc++] = (char *)script;
 	if (kernel) {
 		argv[argc++] = (char *)"--kernel";
@@ -138,10 +143,15 @@ static int start_script(const char *script, const char *kernel, const char *topo
 	}
 	argv[argc++] = (char *)"--topology";
 	argv[argc++] = (char *)topology;
+	for (size_t i = 0; i < count; i++) { // wherever they are, they have the same path inside
+		paths[i] = realpath(files[i], NULL);
+		argv[argc++] = (char *)"--with";
+		argv[argc++] = paths[i] ? paths[i] : (char *)files[i];
+	}
 	for (size_t i = 0; i < n; i++)
 		argv[argc++] = (char *)fixed[i];
 	for (size_t i = 0; i < count; i++)
-		argv[argc++] = (char *)files[i];
+		argv[argc++] = paths[i] ? paths[i] : (char *)files[i];
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
 	posix_spawnattr_init(&attributes);
@@ -151,6 +161,9 @@ static int start_script(const char *script, const char *kernel, const char *topo
 	int err = posix_spawnp(ret_pid, script, &actions, &attributes, argv, environ);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
+	for (size_t i = 0; i < count; i++)
+		free(paths[i]);
+	free(paths);
 	free(argv);
 	return -err;
 }
