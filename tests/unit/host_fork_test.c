@@ -187,6 +187,7 @@ static int doors_of_machine(struct inherited *in)
 	SHUT(gw_trace_text(m, 0, &text));
 	gw_trace_enable(m, 1);
 	gw_khugepaged_scan(m, 1);
+	SHUT(gw_kcompactd_run(m));
 	gw_migration_waits(m, &waits);
 	NOTHING(waits.count | waits.p50_ns | waits.p99_ns | waits.max_ns | waits.overruns);
 	gw_machine_check(m);
