@@ -409,7 +409,8 @@ static void a_file_turns_back_at_every_step(void **state)
 
 // ---- Results, one by one
 
-static enum scan_result scan(bool khugepaged, uint64_t addr)
+// A collapse gives the lock up.
+NO_THREAD_SAFETY_ANALYSIS static enum scan_result scan(bool khugepaged, uint64_t addr)
 {
 	struct collapse c = {.thp = &thp, .khugepaged = khugepaged};
 	struct vma *vma;
