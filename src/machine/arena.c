@@ -292,7 +292,10 @@ static int allocate_chunk(struct arena *a, size_t chunk)
 		return -ENOMEM;
 	host_populate((uintptr_t)a->direct + offset, size);
 	if (a->tables) {
-		host_populate(a->tables + offset, size);
+		if (a->page_shift == PAGE_SHIFT)
+			host_populate_around(a->tables + offset, size);
+		else
+			host_populate(a->tables + offset, size);
 		arena_tables_mark(a, chunk_pfn(a, chunk), chunk_pages(a, chunk), true);
 	}
 	return 0;

@@ -119,7 +119,7 @@ static int signal_map(
 	if (filled)
 		atomic_fetch_add_explicit(&c.rw->counters.tables_moved, 1, memory_order_relaxed);
 	else if (!err && prot != MMU_NONE)
-		host_populate(at, c.size);
+		rewire_populate(&c, first);
 	rewire_leave(&c);
 	return err;
 }
@@ -258,7 +258,7 @@ static void signal_unblock(
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);
 	rewire_unlock(&c);
 	if (!err && !filled && prot != MMU_NONE)
-		host_populate(at, c.size);
+		rewire_populate(&c, first);
 	rewire_leave(&c);
 }
 

@@ -220,7 +220,7 @@ static int uffd_map(
 	rewire_unlock(&c);
 	if (!err) {
 		if (!filled)
-			host_populate(at, c.size);
+			rewire_populate(&c, first);
 		else if (prot == MMU_WRITE)
 			atomic_fetch_add_explicit(
 				&c.rw->counters.tables_moved, 1, memory_order_relaxed);
@@ -477,7 +477,7 @@ static void uffd_unblock(
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);
 	rewire_unlock(&c);
 	if (!err && !filled && prot == MMU_WRITE)
-		host_populate(at, c.size);
+		rewire_populate(&c, first);
 	host_uffd_wake(c.rw->uffd, at, c.size);
 	rewire_leave(&c);
 }

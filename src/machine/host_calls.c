@@ -140,6 +140,14 @@ void host_populate(uintptr_t at, size_t size)
 	errno = saved;
 }
 
+#define FAULT_AROUND (64ul << 10)
+
+void host_populate_around(uintptr_t at, size_t size)
+{
+	for (uintptr_t end = at + size; at < end; at = ALIGN_DOWN(at, FAULT_AROUND) + FAULT_AROUND)
+		host_populate(at, PAGE_SIZE);
+}
+
 void host_zap(uintptr_t at, size_t size)
 {
 	int saved = errno;

@@ -42,6 +42,10 @@ must_check int host_advise(uintptr_t at, size_t size, int advice);
 must_check int host_move_tables(uintptr_t from, uintptr_t to, size_t size);
 // Installs the host's page tables; failing does no harm, the host does it at the first access.
 void host_populate(uintptr_t at, size_t size);
+// The same for many pages of 4 KiB that are in the file: one of each 64 KiB is asked for, and the
+// host, which maps what lies around a fault, does the rest for half the price. Where it is set to
+// map less at a fault (fault_around_bytes), the rest comes at the first access.
+void host_populate_around(uintptr_t at, size_t size);
 // Drops the host's page tables; the mapping stays.
 void host_zap(uintptr_t at, size_t size);
 // Whether part of the range is not mapped at all.

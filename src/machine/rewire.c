@@ -151,6 +151,27 @@ int rewire_place(struct rewire_call *c, struct pfn first, bool *ret_filled)
 	return 0;
 }
 
+void rewire_populate(const struct rewire_call *c, struct pfn first)
+{
+	const struct arena *arena = arena_of(first);
+
+	if (c->nr > 1 && arena && arena->page_shift == PAGE_SHIFT)
+		host_populate_around(c->at, c->size);
+	else
+		host_populate(c->at, c->size);
+}
+
+// A kernel before 6.12 may unmap the destination and fail then. Nobody else's mapping shall come to
+// lie there: the next tables that are parked would go over it.
+static void mend_parking(const struct arena *arena, struct pfn first, size_t size)
+{
+	uintptr_t at = arena_tables_at(arena, first);
+
+	if (host_has_hole(at, size) &&
+		host_map_file(at, size, HOST_RW, arena->fd, arena_offset(arena, first)))
+		MARK(rewire_parking_lost);
+}
+
 bool rewire_park(struct rewire_call *c, struct pfn first)
 {
 	struct arena *arena = arena_of(first);
@@ -163,6 +184,7 @@ bool rewire_park(struct rewire_call *c, struct pfn first)
 		return false;
 	if (host_move_tables(c->at, arena_tables_at(arena, first), c->size)) {
 		MARK(rewire_park_refused);
+		mend_parking(arena, first, c->size);
 		return false;
 	}
 	arena_tables_mark(arena, first, c->nr, true);

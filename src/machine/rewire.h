@@ -53,6 +53,8 @@ void rewire_leave(struct rewire_call *call);  // and let fork() go on, after rew
 // tables when they are ready; ret_filled says so, else the caller populates (without the lock).
 // An error leaves the place as it was, or with a hole (rewire_has_hole()).
 must_check int rewire_place(struct rewire_call *call, struct pfn first, bool *ret_filled);
+// After a place that was not filled, without the lock: so that nobody has to fault for it.
+void rewire_populate(const struct rewire_call *call, struct pfn first);
 // The host's page tables of the place go to where the frames' tables are parked; the place is
 // mapped as before, with empty tables. False when that is not possible or not worth it.
 bool rewire_park(struct rewire_call *call, struct pfn first);

@@ -166,8 +166,8 @@ static int map_zero_leaf(struct vma *vma, uint64_t haddr)
 
 // ---- Objects
 
-// A folio of the order for offsets of which none is cached: in the index, with a reference. NULL: none
-// to be had, or somebody was faster.
+// A folio of the order for offsets of which none is cached: in the index, with a reference. NULL:
+// none to be had, or somebody was faster.
 static struct folio *add_new_folio(struct vma *vma, struct task *task, uint64_t pgoff,
 	unsigned order)
 {

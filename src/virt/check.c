@@ -341,17 +341,25 @@ static void check_node(struct mm_core *mm, const struct node *node, const struct
 		sums.mapped, sums.anon_huge, anon, mapped, huge);
 }
 
-// A fault whose accessor runs already may still be finishing in a thread of the host's.
-static void settle(struct mm_core *mm)
+// A fault whose accessor runs already may still be finishing in a thread of the host's, or not even
+// have begun there: it waits until the books are closed (mm_host_fault()).
+static void hold_host_faults(struct mm_core *mm)
 {
 	struct space *space;
+	int err = 0;
 
-	mutex_lock(&mm->tasks_lock);
-	list_for_each_entry(space, &mm->spaces, all) {
-		write_lock(&space->mmap_lock);
-		write_unlock(&space->mmap_lock);
-	}
-	mutex_unlock(&mm->tasks_lock);
+	atomic_store(&mm->checking, true);
+	list_for_each_entry(space, &mm->spaces, all)
+		err |= wait_until(&space->host_faults, !atomic_load(&space->host_faults),
+			WAIT_FOREVER);
+	assert_that(!err, "waiting for ever ended with %d", err);
+	(void)err;
+}
+
+static void let_host_faults_go(struct mm_core *mm)
+{
+	atomic_store(&mm->checking, false);
+	wake_all(&mm->checking);
 }
 
 void mm_check(struct mm_core *mm)
@@ -362,7 +370,7 @@ void mm_check(struct mm_core *mm)
 
 	bool counted = found.ptes && found.leaves;
 
-	settle(mm);
+	hold_host_faults(mm);
 	list_for_each_entry(space, &mm->spaces, all)
 		check_space(space, counted ? &found : NULL);
 	list_for_each_entry(object, &mm->objects, node)
@@ -373,4 +381,5 @@ void mm_check(struct mm_core *mm)
 	counts_destroy(found.ptes);
 	counts_destroy(found.leaves);
 	phys_check(mm->phys);
+	let_host_faults_go(mm);
 }

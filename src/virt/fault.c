@@ -261,14 +261,12 @@ int fault_install(struct fault *f, const struct fault_install *in)
 
 static enum mmu_fault_result serve_host_fault(struct space *space, const struct mmu_fault *fault)
 {
-	struct task *task = fault->tid ? task_of_tid(space->mm, fault->tid) : task_current();
+	struct task *task = task_of_access(space, fault->tid);
 	unsigned flags = fault->may_wait ? 0 : FAULT_NOWAIT;
 	uint64_t addr;
 	int err;
 
 	lock_assert_none_held();
-	if (!task || task->space != space)
-		task = space->owner;
 	if (fault->access == MMU_ACCESS_WRITE)
 		flags |= FAULT_WRITE;
 	if (!fault->may_wait)
@@ -278,6 +276,7 @@ static enum mmu_fault_result serve_host_fault(struct space *space, const struct 
 	read_unlock(&space->mmap_lock);
 	if (!err)
 		err = handle_fault(space, task, addr, flags);
+	task_put(task);
 	if (!fault->may_wait && err != -EAGAIN)
 		host_wait_cancel(space->mm, fault->at);
 	if (err && err != -EAGAIN)
@@ -294,15 +293,33 @@ static enum mmu_fault_result serve_host_fault(struct space *space, const struct 
 	}
 }
 
+static void end_host_fault(struct space *space)
+{
+	if (atomic_fetch_sub(&space->host_faults, 1) == 1)
+		wake_all(&space->host_faults);
+}
+
+// Not while the machine's books are being balanced.
+static void begin_host_fault(struct space *space)
+{
+	struct mm_core *mm = space->mm;
+
+	atomic_fetch_add(&space->host_faults, 1);
+	while (unlikely(atomic_load(&mm->checking))) {
+		end_host_fault(space);
+		(void)!wait_until(&mm->checking, !atomic_load(&mm->checking), WAIT_FOREVER);
+		atomic_fetch_add(&space->host_faults, 1);
+	}
+}
+
 // The accessor may run before this returns: when it is in a thread of the backend, the space must
 // not go meanwhile.
 enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *fault)
 {
 	struct space *space = owner;
 
-	atomic_fetch_add(&space->host_faults, 1);
+	begin_host_fault(space);
 	enum mmu_fault_result result = serve_host_fault(space, fault);
-	if (atomic_fetch_sub(&space->host_faults, 1) == 1)
-		wake_all(&space->host_faults);
+	end_host_fault(space);
 	return result;
 }

@@ -59,7 +59,8 @@ struct mm_upcalls {
 	// First write to anonymous memory where there is a table already or no PMD leaf could be
 	// had: >0 a large folio was mapped around addr by small entries, 0 a single page, <0 errno.
 	int (*large_fault)(struct vma *, struct task *, uint64_t addr);
-	// A first touch of shared memory: where nothing is cached around addr, a large folio may be.
+	// A first touch of shared memory: where nothing is cached around addr, a large folio may
+	// be put.
 	void (*large_object)(struct vma *, struct task *, uint64_t addr);
 	// A write to a read-only huge page; 0 served, 1 split, retry as small pages, <0 errno.
 	int (*huge_wp_fault)(struct vma *, struct task *, uint64_t addr);
@@ -163,6 +164,7 @@ struct mm_core {
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
 	struct host_waits host_waits;
+	_Atomic bool checking; // mm_check() runs: faults of the host wait
 	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
 	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 	_Atomic uint64_t faults_near_limit; // placed by neighbour: host mappings were short
@@ -183,6 +185,7 @@ int mm_cpu_nid(const struct mm_core *, int cpu);
 // A subscriber may get the end of an invalidation whose start came before it registered; after
 // unregister returned it gets nothing. Both may sleep; not from within start() or end().
 void mm_notifier_register(struct mm_core *, struct mm_notifier *);
+void notifiers_in_child(void); // of the host's fork()
 void mm_notifier_unregister(struct mm_core *, struct mm_notifier *);
 // Under any lock up to the rmap locks, never under a page-table lock.
 void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);

@@ -7,13 +7,14 @@
 //
 // Each thread owns a word in each page of private memory and of an object: what it wrote last must be
 // there whenever it looks, and at the end. Pages that are also unmapped hold zero or a word that was
-// written there. After each seed the books are balanced. A failure prints the seed and the threads'
+// written there. In a third of the moves a lock, a copy, a count or memory is refused on the way. After each seed the books are balanced. A failure prints the seed and the threads'
 // programs; a deadlock is found by the scheduler itself.
 #include <godwit/machine.h>
 #include <godwit/migrate.h>
 #include <godwit/policy.h>
 #include <godwit/space.h>
 
+#include "base/fault_inject.h"
 #include "base/meta.h"
 #include "base/sched.h"
 
@@ -131,6 +132,26 @@ static uint64_t some_address(struct thread *t, unsigned *ret_n)
 	       page * PAGE;
 }
 
+// Somewhere in the next operation of this thread something fails. (Needs a build with checks.)
+static void arm_failure(struct thread *t)
+{
+	static const enum fault_kind kinds[] = {FI_TRYLOCK, FI_COPY, FI_FREEZE, FI_ALLOC, FI_META};
+	enum fault_kind kind = kinds[below(t, sizeof kinds / sizeof *kinds)];
+	unsigned number = below(t, 12), times = 1 + below(t, 3);
+
+	note(t, " [%s %u,%u]", fault_kind_name(kind), number, times);
+	fault_arm(kind, FI_THREAD, number, times);
+}
+
+static bool disarm_failure(void)
+{
+	bool met = false;
+
+	for (int kind = 0; kind < FI_KINDS; kind++)
+		met |= fault_disarm((enum fault_kind)kind);
+	return met;
+}
+
 static void step_move(struct thread *t)
 {
 	unsigned n, flags = below(t, 2) ? GW_MPOL_MF_MOVE_ALL : GW_MPOL_MF_MOVE;
@@ -143,7 +164,11 @@ static void step_move(struct thread *t)
 		status[i] = -12345;
 	}
 	note(t, " move(%#lx,%u,%d,%u)", at & 0xfffff, n, to, flags);
+	if (!below(t, 3))
+		arm_failure(t);
 	long ret = gw_move_pages(run.task, 0, n, page, node, status, flags);
+	if (disarm_failure() && ret == -ENOMEM)
+		return;
 	if (ret < 0 || ret > n)
 		wrong("gw_move_pages: %ld", ret);
 	for (unsigned i = 0; !ret && i < n; i++)
@@ -271,17 +296,32 @@ static void step_passing(struct thread *t)
 		wrong("%#lx where only %#lx was written", seen, value);
 }
 
+static bool is_passing(uint64_t at)
+{
+	return at >= run.passing && at < run.passing + PAGES * PAGE;
+}
+
 static void step_remap(struct thread *t)
 {
 	const struct gw_mapping own = {.size = sizeof own, .length = 2 * PAGE, .prot = RW};
 	uint64_t at, to, value = mix(&t->random);
+	int err;
 
 	note(t, " remap");
-	if (gw_map(run.task, &own, &at) || gw_write(run.task, at + PAGE, &value, 8) != 8)
+	if (gw_map(run.task, &own, &at))
 		wrong("memory to remap");
-	if (gw_remap(run.task, at, 2 * PAGE, 2 * PAGE, 0, &to))
-		wrong("gw_remap");
-	look(t, run.task, to + PAGE, value);
+	if (is_passing(at) || is_passing(at + PAGE)) { // others unmap there, and bind
+		if (gw_unmap(run.task, at, 2 * PAGE))
+			wrong("gw_unmap");
+		return;
+	}
+	if (gw_write(run.task, at + PAGE, &value, 8) != 8)
+		wrong("memory to remap is not to be written");
+	err = gw_remap(run.task, at, 2 * PAGE, 2 * PAGE, 0, &to);
+	if (err)
+		wrong("gw_remap: %d", err);
+	if (!is_passing(to) && !is_passing(to + PAGE))
+		look(t, run.task, to + PAGE, value);
 	if (gw_unmap(run.task, to, 2 * PAGE))
 		wrong("gw_unmap");
 }

@@ -5,12 +5,18 @@
 // every word is what was written last. ThreadSanitizer has nothing to say about the engine's data;
 // that no store is lost is what the words show.
 //
+// Once more with what comes between: the mover's host calls, locks, copies and counts fail here and
+// there, one to three in a row (in a build with checks), while another thread pins pages, which must
+// stay where they are, and forks the task, whose child must see no page change.
+//
 //   GODWIT_ROUNDS=N   moves of the whole buffer (60)
 #include "../unit/unit.h"
 
 #include <godwit/machine.h>
 #include <godwit/migrate.h>
 #include <godwit/space.h>
+
+#include "base/fault_inject.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,6 +30,8 @@ struct stress {
 	char *buf;
 	uint64_t at;
 	atomic_bool stop;
+	bool disturbed;
+	unsigned long failures, pins, forks;
 	uint64_t written[WRITERS][PAGES];
 	unsigned long writes;
 };
@@ -87,6 +95,75 @@ static void *read_words(void *arg)
 	return NULL;
 }
 
+static int node_of(struct stress *s, uint64_t at)
+{
+	int node = -1000;
+
+	hold(!gw_move_pages(s->task, 0, 1, &at, NULL, &node, 0), "asking");
+	return node;
+}
+
+static void pin_one(struct stress *s, unsigned long page)
+{
+	uint64_t at = s->at + page * GW_PAGE_SIZE;
+	struct gw_pin *pin;
+
+	if (gw_pin(s->task, at, GW_PAGE_SIZE, "disturber", &pin))
+		return; // nothing to pin with, or it is being moved for longer than that waits
+	int before = node_of(s, at);
+	usleep(200);
+	int after = node_of(s, at);
+	// -ENOENT: somebody tries to move it.
+	hold(before < 0 || after < 0 || before == after, "a pinned page moved");
+	gw_unpin(pin);
+	s->pins++;
+}
+
+static void fork_one(struct stress *s, unsigned long page)
+{
+	uint64_t at = s->at + page * GW_PAGE_SIZE + 128, first = 0, second = 1;
+	struct gw_task *child;
+
+	if (gw_task_fork(s->task, &child))
+		return;
+	hold(gw_read(child, at, &first, 8) == 8, "reading the child");
+	usleep(200);
+	hold(gw_read(child, at, &second, 8) == 8 && first == second, "a child's page changed");
+	gw_task_exit(child);
+	s->forks++;
+}
+
+static void *disturb(void *arg)
+{
+	struct actor *a = arg;
+	struct stress *s = a->s;
+
+	for (uint64_t n = 0; s->disturbed && !atomic_load(&s->stop); n++) {
+		if (n % 4)
+			pin_one(s, n * 4001 % PAGES);
+		else
+			fork_one(s, n * 5003 % PAGES);
+	}
+	return NULL;
+}
+
+static void arm_failure(unsigned round)
+{
+	static const enum fault_kind kinds[] = {FI_SYSCALL, FI_TRYLOCK, FI_SYSCALL, FI_COPY,
+		FI_SYSCALL, FI_FREEZE};
+
+	fault_arm(kinds[round % 6], FI_THREAD, round / 6 % 23, 1 + round / 6 % 3);
+}
+
+static bool disarm_failure(void)
+{
+	bool met = false;
+
+	for (int kind = 0; kind < FI_KINDS; kind++)
+		met |= fault_disarm((enum fault_kind)kind);
+	return met;
+}
+
 static unsigned long moved;
 
 static void move_all(struct stress *s, int node)
@@ -99,7 +176,8 @@ static void move_all(struct stress *s, int node)
 		nodes[i] = node;
 		status[i] = -1000;
 	}
-	long ret = gw_move_pages(s->task, 0, PAGES, address, nodes, status, GW_MPOL_MF_MOVE);
+	long ret = gw_move_pages(s->task, 0, PAGES, address, nodes, status, GW_MPOL_MF_MOVE_ALL);
+	s->failures += disarm_failure();
 	assert_true(ret >= 0);
 	for (unsigned long i = 0; i < PAGES; i++)
 		moved += status[i] == node;
@@ -127,32 +205,38 @@ static void set_up(struct stress *s, int blocker)
 	memset(s->buf, 0, PAGES * GW_PAGE_SIZE);
 }
 
-static void stress(int blocker)
+static void stress(int blocker, bool disturbed)
 {
 	const char *text = getenv("GODWIT_ROUNDS");
 	unsigned rounds = text ? (unsigned)atoi(text) : 60;
 	static struct stress s;
-	struct actor actor[WRITERS + 1];
+	struct actor actor[WRITERS + 2];
 
 	set_up(&s, blocker);
 	moved = 0;
-	for (unsigned i = 0; i <= WRITERS; i++) {
+	s.disturbed = disturbed;
+	for (unsigned i = 0; i < WRITERS + 2; i++) {
 		actor[i] = (struct actor){.s = &s, .index = i};
 		assert_int_equal(pthread_create(&actor[i].thread, NULL,
-			i < WRITERS ? write_words : read_words, &actor[i]), 0);
+			i < WRITERS ? write_words : i == WRITERS ? read_words : disturb,
+			&actor[i]), 0);
 	}
-	for (unsigned r = 0; r < rounds; r++)
+	for (unsigned r = 0; r < rounds; r++) {
+		if (disturbed)
+			arm_failure(r);
 		move_all(&s, (int)(r + 1) % 3);
+	}
 	atomic_store(&s.stop, true);
-	for (unsigned i = 0; i <= WRITERS; i++)
+	for (unsigned i = 0; i < WRITERS + 2; i++)
 		pthread_join(actor[i].thread, NULL);
 	for (unsigned w = 0; w < WRITERS; w++)
 		for (unsigned long p = 0; p < PAGES; p++) {
 			assert_int_equal(atomic_load(word(&s, w, p)), s.written[w][p]);
 			s.writes += s.written[w][p];
 		}
-	printf("%lu pages moved under %lu writes\n", moved, s.writes);
-	assert_true(moved > PAGES * rounds / 2);
+	printf("%lu pages moved under %lu writes; %lu failures, %lu pins, %lu forks\n", moved,
+		s.writes, s.failures, s.pins, s.forks);
+	assert_true(moved > (disturbed ? PAGES * rounds / 20 : PAGES * rounds / 2));
 	gw_machine_check(s.machine);
 	assert_int_equal(gw_task_attach(NULL), 0);
 	gw_task_exit(s.task);
@@ -161,14 +245,12 @@ static void stress(int blocker)
 
 static void under_signals(void **state)
 {
-	(void)state;
-	stress(GW_BLOCKER_SIGNAL);
+	stress(GW_BLOCKER_SIGNAL, *state);
 }
 
 static void under_userfaultfd(void **state)
 {
-	(void)state;
-	stress(GW_BLOCKER_USERFAULTFD);
+	stress(GW_BLOCKER_USERFAULTFD, *state);
 }
 
 int main(void)
@@ -176,6 +258,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(under_signals),
 		cmocka_unit_test(under_userfaultfd),
+		cmocka_unit_test_prestate(under_signals, "disturbed"),
+		cmocka_unit_test_prestate(under_userfaultfd, "disturbed"),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

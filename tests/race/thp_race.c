@@ -200,13 +200,13 @@ static void writer(struct race *r, unsigned thread)
 
 		ok(err);
 		if (!r->unmaps)
-			hold(old == r->written[i]);
-		next = r->written[i] + 1;
+			hold(old == atomic_load_explicit(&r->written[i], memory_order_relaxed));
+		next = atomic_load_explicit(&r->written[i], memory_order_relaxed) + 1;
 		err = fx_access(&r->fx, r->task, at_word(r, i), &next, sizeof(next), true);
 		if (err && r->protects)
 			continue;
 		ok(err);
-		r->written[i] = next;
+		atomic_store_explicit(&r->written[i], next, memory_order_relaxed);
 	}
 }
 
@@ -243,7 +243,7 @@ static void forker(struct race *r, unsigned thread)
 		ok(task_fork(r->task, 0, &child));
 		for (unsigned i = 0; i < WORDS; i++) {
 			ok(fx_access(&r->fx, child, at_word(r, i), &x, sizeof(x), false));
-			hold(x <= r->written[i] + 1);
+			hold(x <= atomic_load_explicit(&r->written[i], memory_order_relaxed) + 1);
 			if (i % 2 && !r->shm)
 				ok(fx_access(&r->fx, child, at_word(r, i), &mine, sizeof(mine),
 					true));

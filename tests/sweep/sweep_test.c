@@ -3,7 +3,8 @@
 // memory, frames, trylocks, host system calls, copies, freezes) until it runs clean. After each:
 // what was there is still there, the books balance, and a second try, in which nothing fails,
 // succeeds. Where a whole resource can be gone (meta memory, frames), once more with all calls from
-// that number on failing.
+// that number on failing; host calls also with the next one or the next three, so that what is done
+// instead of a failed call fails, too.
 //
 //	sweep_test [--backend soft|signal|userfaultfd] [--only SCENARIO] [--verbose]
 //
@@ -277,6 +278,10 @@ int main(int argc, char **argv)
 			sweep(&scenarios[i], (enum fault_kind)kind, 1);
 			if (kind == FI_META || kind == FI_ALLOC)
 				sweep(&scenarios[i], (enum fault_kind)kind, FI_ALWAYS);
+			if (kind == FI_SYSCALL && backend != GW_BACKEND_SOFT) {
+				sweep(&scenarios[i], FI_SYSCALL, 2);
+				sweep(&scenarios[i], FI_SYSCALL, 4);
+			}
 		}
 	}
 	return 0;
