@@ -8,6 +8,8 @@
 //		shared memory		the object's huge folio, made when the settings allow
 //					it; one that is there is mapped whatever they say
 //		a file			the object's huge folio, if a collapse made one: read-only
+//	thp_large_object()	shared memory that is not cached: the largest order below that which
+//				its setting allows and that fits
 //	thp_large_fault()	a write where small entries stand or must stand: the largest order
 //				that is enabled, fits, and whose entries are all empty
 //
@@ -164,25 +166,22 @@ static int map_zero_leaf(struct vma *vma, uint64_t haddr)
 
 // ---- Objects
 
-// The folio that holds these offsets, a huge one made when there is nothing yet. A reference, not
-// locked.
-static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint64_t pgoff,
-	bool make)
+// A folio of the order for offsets of which none is cached: in the index, with a reference. NULL:
+// none to be had, or somebody was faster.
+static struct folio *add_new_folio(struct vma *vma, struct task *task, uint64_t pgoff,
+	unsigned order)
 {
-	struct object *object = vma->object;
-	struct thp *thp = object->mm->thp;
-	struct folio *folio = object_find(object, pgoff);
+	struct thp *thp = vma->space->mm->thp;
+	struct folio *folio = folio_alloc_object(thp_fault_gfp(thp, vma) | GFP_ZERO, order,
+		vma->object, pgoff, task);
 
-	if (folio || !make || object->ops->kind == OBJECT_FILE)
-		return folio;
-	folio = folio_alloc_object(thp_fault_gfp(thp, vma) | GFP_ZERO, PMD_ORDER, object, pgoff,
-		task);
-	thp_count(thp, PMD_ORDER, folio ? STAT_SHMEM_ALLOC : STAT_SHMEM_FALLBACK);
-	vm_event(thp->mm->stat, folio ? VM_THP_FILE_ALLOC : VM_THP_FILE_FALLBACK);
+	thp_count(thp, order, folio ? STAT_SHMEM_ALLOC : STAT_SHMEM_FALLBACK);
+	if (order == PMD_ORDER)
+		vm_event(thp->mm->stat, folio ? VM_THP_FILE_ALLOC : VM_THP_FILE_FALLBACK);
 	if (!folio)
 		return NULL;
 	folio_lock(folio);
-	int err = object_add_folio(object, folio, pgoff);
+	int err = object_add_folio(vma->object, folio, pgoff);
 	if (!err) {
 		folio_set_uptodate(folio);
 		folio_add_lru(folio);
@@ -192,6 +191,49 @@ static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint6
 		return folio;
 	folio_put(folio); // small pages are there already
 	return NULL;
+}
+
+// The folio that holds these offsets, a huge one made when there is nothing yet. A reference, not
+// locked.
+static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint64_t pgoff,
+	bool make)
+{
+	struct folio *folio = object_find(vma->object, pgoff);
+
+	if (folio || !make || vma->object->ops->kind == OBJECT_FILE)
+		return folio;
+	return add_new_folio(vma, task, pgoff, PMD_ORDER);
+}
+
+// A folio of the order around addr would lie in the vma, and no page of it is cached.
+static bool object_has_room(struct vma *vma, uint64_t addr, unsigned order)
+{
+	uint64_t nr = 1ul << order, base = ALIGN_DOWN(addr, nr << PAGE_SHIFT);
+	uint64_t first = ALIGN_DOWN(vma_pgoff(vma, addr), nr);
+
+	return base >= vma->start && base + (nr << PAGE_SHIFT) <= vma->end &&
+	       vma_pgoff(vma, base) == first &&
+	       !object_resident(vma->object, first, nr, NULL);
+}
+
+void thp_large_object(struct vma *vma, struct task *task, uint64_t addr)
+{
+	struct thp *thp = vma->space->mm->thp;
+	uint64_t pgoff = vma_pgoff(vma, addr);
+
+	if (atomic_load(&vma->space->thp_disabled))
+		return;
+	for (unsigned order = PMD_ORDER - 1; order >= THP_LEAST_ORDER; order--) {
+		struct folio *folio = NULL;
+
+		if (thp_shmem_allows(thp, vma, vma->object, pgoff, order, THP_FAULT) &&
+			object_has_room(vma, addr, order))
+			folio = add_new_folio(vma, task, ALIGN_DOWN(pgoff, 1ul << order), order);
+		if (folio) {
+			folio_put(folio);
+			return;
+		}
+	}
 }
 
 // Folio locked; its reference becomes the leaf's when >0.

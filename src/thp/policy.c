@@ -50,6 +50,7 @@ static void register_upcalls(struct mm_upcalls *up)
 {
 	up->huge_fault = thp_huge_fault;
 	up->large_fault = thp_large_fault;
+	up->large_object = thp_large_object;
 	up->huge_wp_fault = thp_huge_wp_fault;
 	up->split_huge_pmd = thp_split_pmd;
 	up->split_folio = thp_split_folio;
@@ -178,6 +179,8 @@ bool thp_shmem_allows(struct thp *thp, const struct vma *vma, const struct objec
 		return false;
 	if (use == THP_COLLAPSE)
 		return global != SHMEM_DENY;
+	if (global == SHMEM_FORCE && size != SIZE_SHMEM_INHERIT)
+		return false;
 	if (global != SHMEM_DENY && global != SHMEM_FORCE && size != SIZE_SHMEM_INHERIT)
 		word = of_size[size];
 	return shmem_word_allows(word, advised, object, pgoff, order);

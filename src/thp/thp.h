@@ -167,6 +167,7 @@ bool thp_any_enabled(const struct thp *);
 
 int thp_huge_fault(struct vma *, struct task *, uint64_t addr, bool write);
 int thp_large_fault(struct vma *, struct task *, uint64_t addr);
+void thp_large_object(struct vma *, struct task *, uint64_t addr);
 int thp_huge_wp_fault(struct vma *, struct task *, uint64_t addr);
 int thp_split_pmd(struct vma *, uint64_t addr);
 int thp_split_folio(struct folio *, struct folio_list *tails);

@@ -38,6 +38,8 @@ int fault_object(struct fault *f)
 		if (err)
 			return err;
 	}
+	if (object->ops->kind == OBJECT_SHMEM && f->mm->up.large_object)
+		f->mm->up.large_object(f->vma, f->task, f->addr);
 	err = object_get_folio(object, f->task, pgoff, &folio);
 	if (err)
 		return err;
@@ -58,6 +60,7 @@ int fault_object(struct fault *f)
 }
 
 static void map_around(struct fault *f);
+static void map_rest(struct fault *f, struct folio *folio, unsigned page, uint64_t bits);
 
 // Takes over the caller's lock and reference, as do the two below.
 static int read_fault(struct fault *f, struct folio *folio, unsigned page)
@@ -69,7 +72,9 @@ static int read_fault(struct fault *f, struct folio *folio, unsigned page)
 	};
 	int err;
 
-	map_around(f); // first: when the page itself is there, the accessor runs
+	// First the others: when the page itself is there, the accessor runs.
+	map_rest(f, folio, page, PTE_PRESENT | PTE_YOUNG);
+	map_around(f);
 	err = fault_install(f, &in);
 	folio_unlock(folio);
 	if (err)
@@ -88,6 +93,7 @@ static int shared_write_fault(struct fault *f, struct folio *folio, unsigned pag
 	int err;
 
 	folio_mark_dirty(folio);
+	map_rest(f, folio, page, PTE_PRESENT | PTE_WRITE | PTE_DIRTY | PTE_YOUNG);
 	err = fault_install(f, &in);
 	folio_unlock(folio);
 	if (err)
@@ -179,6 +185,60 @@ static void map_around(struct fault *f)
 	for (addr = start; table && addr < end; addr += PAGE_SIZE)
 		if (vma_pgoff(f->vma, addr) << PAGE_SHIFT < end_of_object)
 			map_neighbour(f, &g, table, addr);
+	// A refused host mapping does no harm: the entries stand, the next access translates.
+	(void)gather_finish(&g);
+}
+
+// ---- Large folios of shared memory, below 2 MiB: all of it is mapped where any of it is touched
+
+static bool all_none(const struct page_table *table, unsigned first, unsigned nr)
+{
+	for (unsigned i = first; i < first + nr; i++)
+		if (!pte_none(table_entry(table, i)))
+			return false;
+	return true;
+}
+
+static void map_others(struct fault *f, struct gather *g, struct folio *folio, unsigned page,
+	uint64_t bits)
+{
+	unsigned nr = (unsigned)folio_nr(folio), first = pte_index(vaddr_of(f->addr)) - page;
+	uintptr_t start = vma_host(f->vma, f->addr) - page * PAGE_SIZE;
+
+	folio_ref_add(folio, (int)nr - 1);
+	space_rss_add(f->space, folio, (long)nr - 1);
+	for (unsigned i = 0; i < nr; i++) {
+		struct pfn pfn = pfn_add(folio_pfn(folio), i);
+
+		if (i == page)
+			continue;
+		folio_add_file_rmap(folio, i, 1);
+		table_set_entry(g->table, first + i, pte_make(pfn, bits));
+		gather_map(g, start + i * PAGE_SIZE, pfn, 1,
+			bits & PTE_WRITE ? MMU_WRITE : MMU_READ);
+	}
+}
+
+// Folio locked. Where it does not fit, or something is mapped already, one page must do.
+static void map_rest(struct fault *f, struct folio *folio, unsigned page, uint64_t bits)
+{
+	unsigned nr = (unsigned)folio_nr(folio), index = pte_index(vaddr_of(f->addr));
+	uint64_t start = f->addr - page * PAGE_SIZE, end = start + nr * PAGE_SIZE;
+	struct page_table *table;
+	struct gather g;
+	int err = 0;
+
+	if (nr == 1 || nr >= PTRS_PER_TABLE || !folio_test_swapbacked(folio) || page > index ||
+		index - page + nr > PTRS_PER_TABLE || start < f->vma->start || end > f->vma->end ||
+		folio_index(folio) + nr > f->vma->object->size >> PAGE_SHIFT)
+		return;
+	table = pte_table_alloc_lock(f->space, vaddr_of(f->addr), &err);
+	if (!table)
+		return;
+	gather_init(&g, f->mm);
+	gather_adopt(&g, f->space, table);
+	if (all_none(table, index - page, nr))
+		map_others(f, &g, folio, page, bits);
 	// A refused host mapping does no harm: the entries stand, the next access translates.
 	(void)gather_finish(&g);
 }

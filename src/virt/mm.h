@@ -59,6 +59,9 @@ struct mm_upcalls {
 	// First write to anonymous memory where there is a table already or no PMD leaf could be
 	// had: >0 a large folio was mapped around addr by small entries, 0 a single page, <0 errno.
 	int (*large_fault)(struct vma *, struct task *, uint64_t addr);
+	// A first touch of shared memory: where nothing is cached around addr, a large folio may
+	// be put.
+	void (*large_object)(struct vma *, struct task *, uint64_t addr);
 	// A write to a read-only huge page; 0 served, 1 split, retry as small pages, <0 errno.
 	int (*huge_wp_fault)(struct vma *, struct task *, uint64_t addr);
 	// A fault in a hugetlb vma, with enum fault_flags: 0, <0 (-EIO: no page to be had, SIGBUS),

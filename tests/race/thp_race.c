@@ -302,7 +302,8 @@ static void pinner(struct race *r, unsigned thread)
 struct race_spec {
 	const char *name;
 	actor *actors[5];
-	bool shared, protects, unmaps, file;
+	int shared; // 2: by pages of 64 kB
+	bool protects, unmaps, file;
 };
 
 static const struct race_spec races[] = {
@@ -321,6 +322,7 @@ static const struct race_spec races[] = {
 	{"collapse_shared_fork", {collapser, forker, writer, reader, splitter}, 1, 0, 0, 0},
 	{"keep_huge", {keeper, collapser, splitter, writer, reader}, 0, 0, 0, 0},
 	{"keep_huge_shared", {keeper, collapser, splitter, writer, reader}, 1, 0, 0, 0},
+	{"shared_64k", {mover, splitter, writer, reader, forker}, 2, 0, 0, 0},
 	{"unlucky", {unlucky, mover, writer, reader, forker}, 0, 0, 0, 0},
 	{"unlucky_shared", {unlucky, mover, writer, reader}, 1, 0, 0, 0},
 	{"locked", {locker, collapser, splitter, writer, mover}, 0, 0, 0, 0},
@@ -370,7 +372,8 @@ static void begin(struct race *r, const struct race_spec *spec)
 	fx_open(&r->fx, 2, 32);
 	thp_init(&r->thp, &r->fx.mm);
 	r->thp.setting[SET_ENABLED] = r->seed % 2 ? THP_ALWAYS : THP_MADVISE;
-	r->thp.setting[SET_SHMEM_ENABLED] = SHMEM_ALWAYS;
+	r->thp.setting[SET_SHMEM_ENABLED] = spec->shared == 2 ? SHMEM_NEVER : SHMEM_ALWAYS;
+	r->thp.size_shmem[4 - THP_LEAST_ORDER] = SIZE_SHMEM_ALWAYS;
 	r->thp.setting[SET_READ_ONLY_FILES] = 1;
 	r->task = fx_task(&r->fx, 0);
 	r->protects = spec->protects;

@@ -656,6 +656,56 @@ static void shared_memory(void **state)
 	object_put(object);
 }
 
+// Shared memory of sizes below 2 MiB: allocated and mapped as a whole, moved and split as such.
+static void shared_memory_of_smaller_sizes(void **state)
+{
+	struct object *object;
+	struct task *b;
+
+	(void)state;
+	thp.size_shmem[4 - THP_LEAST_ORDER] = SIZE_SHMEM_ALWAYS; // 64 kB
+	thp.size_shmem[2 - THP_LEAST_ORDER] = SIZE_SHMEM_ADVISE; // 16 kB
+	fx_ok(object_create_shmem(&fx.mm, NULL, PMD_SIZE, &object));
+	uint64_t at = fx_map_shared(a, HPAGES, object); // aligned
+	fx_ok(space_unmap(a->space, at + 40 * PAGE_SIZE, PMD_SIZE - 40 * PAGE_SIZE));
+	store(a, at + 5 * PAGE_SIZE, 1);
+	assert_int_equal(folio_order(folio_at(a, at)), 4);
+	assert_int_equal(a->space->rss_shmem, 16);
+	assert_int_equal(thp.stat[4 - THP_LEAST_ORDER][STAT_SHMEM_ALLOC], 1);
+	assert_int_equal(fx_since(&fx, VM_THP_FILE_ALLOC), 0);
+	(void)load(a, at + 20 * PAGE_SIZE); // read, the same
+	assert_int_equal(a->space->rss_shmem, 32);
+	store(a, at + 33 * PAGE_SIZE, 1); // no room for 64 kB, and 16 kB was not asked for
+	assert_int_equal(folio_order(folio_at(a, at + 33 * PAGE_SIZE)), 0);
+	fx_ok(space_advise(a->space, a, at, 40 * PAGE_SIZE, 14));
+	store(a, at + 37 * PAGE_SIZE, 1);
+	assert_int_equal(folio_order(folio_at(a, at + 36 * PAGE_SIZE)), 2);
+	fx_check(&fx);
+	fx_fill(&fx, a, at, 40, 9);
+	fx_ok(task_fork(a, 0, &b));
+	fx_verify(&fx, b, at, 40, 9);
+	struct fx_move mv;
+	fx_move_alloc(&mv, at, 1, 1);
+	fx_move_run(&mv, a, 0, MBIND_MOVE_ALL);
+	assert_int_equal(mv.status[0], 1);
+	fx_move_free(&mv);
+	fx_all_on(a, at, 16, 1);
+	assert_int_equal(folio_order(folio_at(a, at)), 4);
+	fx_check(&fx);
+	assert_true(thp_split_range(&thp, a->pid, at, at + 40 * PAGE_SIZE, 0) > 0);
+	assert_int_equal(object->nr_pages, 40);
+	fx_check(&fx);
+	fx_verify(&fx, a, at, 40, 9);
+	fx_verify(&fx, b, at, 40, 9);
+	task_exit(b);
+	// Force is for those that inherit.
+	thp.setting[SET_SHMEM_ENABLED] = SHMEM_FORCE;
+	assert_false(thp_shmem_allows(&thp, NULL, object, 0, 4, THP_FAULT));
+	thp.size_shmem[4 - THP_LEAST_ORDER] = SIZE_SHMEM_INHERIT;
+	assert_true(thp_shmem_allows(&thp, NULL, object, 0, 4, THP_FAULT));
+	object_put(object);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -681,6 +731,7 @@ int main(void)
 		CASE(a_poisoned_huge_page_stays_where_it_is),
 		CASE(a_leaf_is_split_without_memory),
 		CASE(shared_memory),
+		CASE(shared_memory_of_smaller_sizes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
