@@ -11,7 +11,8 @@
 struct bench_options {
 	unsigned rounds;    // measured ones of each row, after two that are not; 0: the default
 	bool quick;	    // small and few: that it runs, not how fast
-	bool against_host;  // move_pages(2) of this host instead of memcpy
+	bool against_host;  // what the kernel of this host does, instead of memcpy
+	bool huge;	    // the rows of `godwit bench huge`
 	const char *filter; // only rows whose "case/blocker/arena/threads" contains it; NULL: all
 	// Called before each row: `done` of `total` are measured, `name` is next.
 	void (*progress)(unsigned done, unsigned total, const char *name, void *arg);
@@ -52,6 +53,8 @@ struct bench_row {
 	uint64_t stayed;       // pages that were not moved, all rounds
 	uint64_t overruns;     // blocks that took longer than the budget, all rounds
 	struct bench_stalls stalls; // with under_writer
+	struct bench_stalls kernel_stalls; // with kernel_stalled: a writer to the kernel's memory
+	bool kernel_stalled;
 };
 
 struct bench_host {
@@ -64,7 +67,7 @@ struct bench_report {
 	struct bench_host host;
 	bool debug_build; // assertions and lock checks are in: the figures say little
 	uint64_t bytes;	  // moved in a round by most rows
-	bool against_host;
+	bool against_host, huge;
 	int host_node[2]; // then: the nodes of the host that all pages went between
 	struct bench_row *row;
 	size_t nr;

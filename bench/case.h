@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The rows of `godwit bench migrate`: one table of cases, each in one or several variants. Internal
+// The rows of `godwit bench migrate` and `godwit bench huge`: one table of cases, each in one or several variants. Internal
 // to bench/.
 #ifndef GODWIT_BENCH_CASE_H
 #define GODWIT_BENCH_CASE_H
@@ -28,13 +28,15 @@ struct bench_case {
 	unsigned long at_most;	// pages a round; 0: all
 	unsigned spaces;	// 0 means 1
 	unsigned pause_budget_us;
-	bool scattered, thp, writer;
+	bool scattered, thp, hugetlb, writer;
 	enum host_pages host_pages; // against_host
+	bool alone; // not against the host: a writer would be in only one of the two memories
 	bool two_threads, huge_too; // variants beside one copy thread on 4 KiB arenas
 };
 
 bench_row_fn bench_moves;   // moves.c
 bench_row_fn bench_first_touch, bench_query, bench_protect; // costs.c
+bench_row_fn bench_split, bench_collapse, bench_scan;	    // huge_rows.c
 bench_row_fn bench_mmu_move, bench_mmu_clear;		    // mmu_rows.c
 
 #endif

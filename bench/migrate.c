@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `godwit bench migrate`: the table of cases, and the loop that measures each in each variant.
+// `godwit bench migrate` and `godwit bench huge`: the tables of cases, and the loop that measures each in each variant.
 //
 //   bench_migrate()   for each case, for each blocker that this host gives, with one copy thread and
 //                     (where it matters) two, on arenas of 4 KiB host pages and (where it matters)
@@ -32,7 +32,7 @@ static const struct bench_case cases[] = {
 	{"large", "all pages in one call", bench_moves, .two_threads = true, .huge_too = true},
 	{"shared-512", "512 neighbouring pages that two spaces map, in each call", bench_moves,
 		.per_call = 512, .spaces = 2},
-	{"huge-2m", "one huge folio in each call", bench_moves, .per_call = 512, .thp = true,
+	{"huge-2m", "one huge folio in each call", bench_moves, .per_call = 1, .thp = true,
 		.two_threads = true, .huge_too = true},
 	{"mmu-2m", "below the engine: block, copy and map 2 MiB", bench_mmu_move,
 		.two_threads = true, .huge_too = true},
@@ -66,8 +66,28 @@ static const struct bench_case host_cases[] = {
 		.host_pages = HOST_PAGES_THP},
 	{"thp-large", "all transparent huge pages in one call", bench_moves, .thp = true,
 		.host_pages = HOST_PAGES_THP},
-	{"hugetlb", "one huge page of the pool in each call, against a huge folio of the engine",
-		bench_moves, .per_call = 1, .thp = true, .host_pages = HOST_PAGES_HUGETLB},
+	{"hugetlb", "one huge page of the pool in each call, of the kernel's and of the engine's",
+		bench_moves, .per_call = 1, .hugetlb = true, .host_pages = HOST_PAGES_HUGETLB},
+};
+
+// `godwit bench huge`, against memcpy and against the host.
+static const struct bench_case huge_cases[] = {
+	{"move", "one huge folio in each call", bench_moves, .per_call = 1, .thp = true,
+		.host_pages = HOST_PAGES_THP, .huge_too = true},
+	{"move-all", "all huge folios in one call", bench_moves, .thp = true,
+		.host_pages = HOST_PAGES_THP, .huge_too = true},
+	{"move-hugetlb", "one huge page of the pool in each call", bench_moves, .per_call = 1,
+		.hugetlb = true, .host_pages = HOST_PAGES_HUGETLB, .huge_too = true},
+	{"move-writer", "move-all while a thread writes to random pages", bench_moves, .thp = true,
+		.writer = true, .alone = true},
+	{"split", "one huge page taken apart, in each call (debugfs)", bench_split, .thp = true,
+		.host_pages = HOST_PAGES_THP, .huge_too = true},
+	{"collapse", "512 small pages made one, in each call (MADV_COLLAPSE)", bench_collapse,
+		.thp = true, .host_pages = HOST_PAGES_THP, .huge_too = true},
+	{"collapse-writer", "collapse while a thread writes to random pages", bench_collapse,
+		.thp = true, .writer = true, .host_pages = HOST_PAGES_THP, .huge_too = true},
+	{"scan", "khugepaged looks at every page, and finds one missing in each 2 MiB",
+		bench_scan, .thp = true, .host_pages = HOST_PAGES_THP},
 };
 
 struct plan {
@@ -136,6 +156,7 @@ static struct world_spec spec_of(const struct bench_case *c, enum gw_blocker blo
 		.copy_threads = threads,
 		.spaces = c->spaces ? c->spaces : 1,
 		.thp = c->thp,
+		.hugetlb = c->hugetlb,
 		.bytes = quick ? AREA_BYTES_QUICK : AREA_BYTES,
 	};
 }
@@ -146,6 +167,8 @@ static int take_case(struct plan *p, const struct bench_case *c)
 	unsigned rounds = p->options->rounds ? p->options->rounds : quick ? ROUNDS_QUICK : ROUNDS;
 	int err = 0;
 
+	if (c->alone && p->options->against_host)
+		return 0;
 	for (int huge = 0; huge <= (c->huge_too && !quick); huge++)
 		for (unsigned threads = 1; threads <= (c->two_threads ? 2u : 1u); threads++)
 			for (int b = GW_BLOCKER_SIGNAL; !err && b <= GW_BLOCKER_USERFAULTFD; b++) {
@@ -160,16 +183,24 @@ static int take_case(struct plan *p, const struct bench_case *c)
 	return err;
 }
 
-static int take_all(struct plan *p)
+#define TABLE(cases) (cases), sizeof(cases) / sizeof((cases)[0])
+
+static int take_table(struct plan *p, const struct bench_case *c, size_t nr)
 {
-	bool host = p->options->against_host;
-	size_t nr = host ? sizeof(host_cases) / sizeof(host_cases[0])
-			 : sizeof(cases) / sizeof(cases[0]);
 	int err = 0;
 
 	for (size_t i = 0; !err && i < nr; i++)
-		err = take_case(p, host ? &host_cases[i] : &cases[i]);
+		err = take_case(p, &c[i]);
 	return err;
+}
+
+static int take_all(struct plan *p)
+{
+	bool host = p->options->against_host;
+
+	if (p->options->huge)
+		return take_table(p, TABLE(huge_cases));
+	return host ? take_table(p, TABLE(host_cases)) : take_table(p, TABLE(cases));
 }
 
 // ---- The host
@@ -230,6 +261,7 @@ int bench_migrate(const struct bench_options *options, struct bench_report *ret_
 #endif
 		.bytes = options->quick ? AREA_BYTES_QUICK : AREA_BYTES,
 		.against_host = options->against_host,
+		.huge = options->huge,
 	};
 	describe_host(&ret_report->host);
 	if (options->against_host) {

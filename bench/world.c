@@ -57,7 +57,8 @@ static int map_area(struct world *w, unsigned task, uint64_t *ret_area)
 		.size = sizeof mapping,
 		.length = w->spec.bytes,
 		.prot = GW_PROT_READ | GW_PROT_WRITE,
-		.flags = w->object ? GW_MAP_SHARED : 0,
+		.flags = (w->object ? GW_MAP_SHARED : 0) |
+			 (w->spec.hugetlb ? GW_MAP_HUGETLB : 0),
 		.object = w->object,
 	};
 
@@ -74,6 +75,22 @@ static int map_second(struct world *w)
 	for (unsigned long i = 0; !err && i < w->pages; i++)
 		if (gw_write(w->task[1], area + i * GW_PAGE_SIZE + 128, &byte, 1) != 1)
 			err = -EFAULT;
+	return err;
+}
+
+// Pages for the area on both nodes: a move takes a free one, as the kernel's does.
+static int fill_pools(struct world *w)
+{
+	char path[96], value[24];
+	int err = 0;
+
+	snprintf(value, sizeof value, "%llu", (unsigned long long)(w->spec.bytes >> 21));
+	for (unsigned nid = 0; !err && nid < 2; nid++) {
+		snprintf(path, sizeof path,
+			"sys/devices/system/node/node%u/hugepages/hugepages-2048kB/nr_hugepages",
+			nid);
+		err = gw_tunable_set(w->machine, path, value);
+	}
 	return err;
 }
 
@@ -108,6 +125,8 @@ static int open_area(struct world *w, char *why, size_t size)
 
 	if (w->spec.spaces > 1)
 		err = gw_object_create(w->machine, "bench", w->spec.bytes, &w->object);
+	if (!err && w->spec.hugetlb)
+		err = fill_pools(w);
 	if (!err)
 		err = map_area(w, 0, &w->area);
 	if (!err)
@@ -123,7 +142,7 @@ static int open_area(struct world *w, char *why, size_t size)
 static int open_lists(struct world *w)
 {
 	w->pages = w->spec.bytes / GW_PAGE_SIZE;
-	w->unit = w->spec.thp ? 512 : 1;
+	w->unit = w->spec.thp || w->spec.hugetlb ? 512 : 1;
 	w->entries = w->pages / w->unit;
 	w->order = calloc(w->pages, sizeof(*w->order));
 	w->address = calloc(w->pages, sizeof(*w->address));

@@ -17,6 +17,7 @@ struct world_spec {
 	unsigned copy_threads;
 	unsigned spaces; // that map the area: 1 or 2
 	bool thp;	 // huge folios in the area
+	bool hugetlb;	 // or pages of the engine's pool
 	uint64_t bytes;	 // of the area, a multiple of 2 MiB
 	// Measure against move_pages(2) of the host instead of memcpy: both have their pages on
 	// these two nodes.

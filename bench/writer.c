@@ -10,13 +10,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define STALLS_MAX 65536
 
 struct writer {
 	struct world *world;
 	pthread_t thread;
-	atomic_bool stop, mark;
+	atomic_bool stop, mark, pause, paused;
 	int attach_error;
 	_Atomic uint64_t total;	   // ever
 	_Atomic uint64_t accesses; // since the mark
@@ -33,6 +34,16 @@ static void begin_again(struct writer *wr, double now)
 	atomic_store(&wr->mark, false);
 }
 
+static void stand_still(struct writer *wr)
+{
+	const struct timespec moment = {.tv_nsec = 100000};
+
+	atomic_store(&wr->paused, true);
+	while (atomic_load(&wr->pause) && !atomic_load(&wr->stop))
+		nanosleep(&moment, NULL);
+	atomic_store(&wr->paused, false);
+}
+
 static void write_until_stopped(struct writer *wr)
 {
 	struct world *w = wr->world;
@@ -40,6 +51,10 @@ static void write_until_stopped(struct writer *wr)
 	double last = bench_now_ns();
 
 	while (!atomic_load_explicit(&wr->stop, memory_order_relaxed)) {
+		if (atomic_load_explicit(&wr->pause, memory_order_relaxed)) {
+			stand_still(wr);
+			last = bench_now_ns();
+		}
 		seed ^= seed << 13;
 		seed ^= seed >> 7;
 		seed ^= seed << 17;
@@ -90,6 +105,15 @@ int writer_start(struct world *w, struct writer **ret_writer)
 void writer_mark(struct writer *wr)
 {
 	atomic_store(&wr->mark, true);
+}
+
+void writer_pause(struct writer *wr, bool pause)
+{
+	const struct timespec moment = {.tv_nsec = 100000};
+
+	atomic_store(&wr->pause, pause);
+	while (pause && !atomic_load(&wr->paused) && !wr->attach_error)
+		nanosleep(&moment, NULL);
 }
 
 double writer_rate(const struct writer *wr)

@@ -11,6 +11,8 @@ struct writer;
 int writer_start(struct world *, struct writer **ret_writer);
 // Forget what was seen so far: the time of the next report begins here.
 void writer_mark(struct writer *);
+// It stands still from this call on, or goes on; no access of its is under way meanwhile.
+void writer_pause(struct writer *, bool pause);
 // Accesses a second since the mark.
 double writer_rate(const struct writer *);
 // It ends, and says what it saw since the mark. False: some of its stores were lost.

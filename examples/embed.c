@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -168,27 +169,57 @@ static void count_nodes(struct job *job, const char *buffer, unsigned long *page
 	}
 }
 
-#define BAR 12
+#define BAR_MAX 12
 
-static void print_bar(unsigned long pages, unsigned long all)
+// How wide a node's bar can be, so that a line fits the terminal (80 columns where there is none).
+static unsigned bar_width(const struct job *job)
 {
-	unsigned filled = (unsigned)((pages * BAR + all - 1) / all);
+	struct winsize size = {0};
+	unsigned columns = 80, room;
 
-	for (unsigned i = 0; i < BAR; i++)
-		fputs(i < filled ? "\u2588" : "\u00b7", stdout);
-	printf(" %3lu MiB  ", pages * PAGE >> 20);
+	if (!ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) && size.ws_col)
+		columns = size.ws_col;
+	room = columns > 19 ? (columns - 19) / job->nodes : 0;
+	if (room < 9)
+		return 3;
+	return room - 6 < BAR_MAX ? room - 6 : BAR_MAX;
+}
+
+// Whether the terminal's language has block characters.
+static bool has_blocks(void)
+{
+	const char *names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+
+	for (unsigned i = 0; i < 3; i++) {
+		const char *value = getenv(names[i]);
+
+		if (value && *value)
+			return strcasestr(value, "utf-8") || strcasestr(value, "utf8");
+	}
+	return false;
+}
+
+static void print_bar(unsigned width, bool blocks, unsigned long pages, unsigned long all)
+{
+	unsigned filled = (unsigned)((pages * width + all - 1) / all);
+
+	for (unsigned i = 0; i < width; i++)
+		fputs(i < filled ? (blocks ? "\u2588" : "#") : (blocks ? "\u00b7" : "."), stdout);
+	printf(" %4lu ", pages * PAGE >> 20);
 }
 
 static void print_where(struct job *job, double seconds)
 {
 	unsigned long pages_on[GW_MAX_NODES] = {0};
 	unsigned long all = 2 * ((job->bytes + PAGE - 1) / PAGE);
+	unsigned width = bar_width(job);
+	bool blocks = has_blocks();
 
 	count_nodes(job, job->data, pages_on);
 	count_nodes(job, job->sorted, pages_on);
-	printf("  %5.1f s  ", seconds);
+	printf("%6.1f s  ", seconds);
 	for (unsigned node = 0; node < job->nodes; node++)
-		print_bar(pages_on[node], all);
+		print_bar(width, blocks, pages_on[node], all);
 	printf("%9lu\n", atomic_load(&job->moved));
 	fflush(stdout);
 }
@@ -207,13 +238,20 @@ static void *watcher(void *arg)
 	struct timespec from;
 
 	clock_gettime(CLOCK_MONOTONIC, &from);
-	printf("  %7s  ", "time");
-	for (unsigned node = 0; node < job->nodes; node++)
-		printf("node %-*u", BAR + 6, node);
+	printf("MiB on each node, and pages moved so far:\n%8s  ", "time");
+	for (unsigned node = 0; node < job->nodes; node++) {
+		char title[32];
+
+		snprintf(title, sizeof title, "node %u", node);
+		printf("%-*s", (int)bar_width(job) + 6, title);
+	}
 	printf("%9s\n", "moves");
-	for (unsigned tick = 0; !atomic_load(&job->done); tick++) {
-		if (tick % 5 == 0)
+	// Twice a second, later less often: a long run stays readable.
+	for (unsigned tick = 0, next = 0, rows = 0; !atomic_load(&job->done); tick++) {
+		if (tick == next) {
 			print_where(job, seconds_since(&from));
+			next += 5u << rows++ / 8;
+		}
 		nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
 	}
 	print_where(job, seconds_since(&from));
@@ -389,11 +427,13 @@ static void report(struct job *job, double seconds)
 	if (job->plain)
 		return;
 	gw_migration_waits(job->machine, &waits);
-	printf("meanwhile %lu page moves (%.1f GiB) between %u nodes in %lu calls; %s blocker\n",
+	printf("meanwhile %lu page moves (%.1f GiB) between %u nodes in %lu calls,\n"
+	       "with the %s blocker\n",
 		atomic_load(&job->moved), (double)atomic_load(&job->moved) * PAGE / (1 << 30),
 		job->nodes, atomic_load(&job->calls),
 		gw_machine_blocker(job->machine));
-	printf("accesses that met a moving page: %llu; waited p50 %.0f us, p99 %.0f us, at most %.0f us\n",
+	printf("accesses that met a moving page: %llu;\n"
+	       "they waited p50 %.0f us, p99 %.0f us, at most %.0f us\n",
 		(unsigned long long)waits.count, (double)waits.p50_ns / 1e3,
 		(double)waits.p99_ns / 1e3, (double)waits.max_ns / 1e3);
 }

@@ -58,7 +58,9 @@ struct gw_machine_config {
 	enum gw_backend backend;
 	enum gw_blocker blocker;
 	const int *host_node;	 // bind the bytes of node i to this node of the host; -1: do not
-	const char *const *path; // keep the bytes of node i in this file; NULL: in memory
+	// Keep the bytes of node i in this file, which is made or grown as needed and stays; NULL:
+	// in memory. On a disk the blocker is signal: a userfaultfd watches memory only.
+	const char *const *path;
 	unsigned copy_threads;	 // threads that copy large moves; default 1 (the mover itself)
 	unsigned flags;		 // GW_MACHINE_*
 };
@@ -69,8 +71,12 @@ struct gw_machine_config {
 struct gw_machine;
 struct gw_task;
 
-// Build a machine. -EINVAL: the configuration (gw_machine_error() says what); -ENOMEM; -ENOSYS,
-// -EPERM: the backend or blocker asked for by name is not to be had here (gw_check() says why).
+// Build a machine (config NULL: all defaults). gw_machine_error() has the reason of a failure in
+// words. -EINVAL: the configuration. -ENOMEM. -ENOSYS, -EPERM, -EOPNOTSUPP: the backend or blocker
+// asked for by name is not to be had here (`godwit check` says why), or cannot watch the file of a
+// node. -EMFILE. -ENOSPC: the process has more memory in machines than there are frame numbers for
+// (1 TiB less what they waste). With a path: what open(2) and ftruncate(2) say, as -ENOENT,
+// -EACCES, -EISDIR, -ENOSPC, -EFBIG. With a host node: what mbind(2) says.
 GW_EXPORT int gw_machine_create(const struct gw_machine_config *config,
 	struct gw_machine **ret_machine) GW_CHECK;
 // What was wrong with the last gw_machine_create() of this thread; never NULL.
@@ -91,11 +97,11 @@ GW_EXPORT unsigned gw_machine_cpus(const struct gw_machine *machine);
 // nothing else uses the machine. Aborts with a dump when they do not balance: that is a bug here.
 GW_EXPORT void gw_machine_check(struct gw_machine *machine);
 
-// A manual clock goes forward.
+// A manual clock goes forward. -EINVAL: the machine has no manual clock.
 GW_EXPORT int gw_clock_advance(struct gw_machine *machine, uint64_t ns) GW_CHECK;
 
 // Take all but `leave` bytes of a node's free memory with pages that never move; give them back.
-// Returns the bytes taken or given.
+// Returns the bytes taken or given. -EINVAL: no such node.
 GW_EXPORT int64_t gw_node_fill(struct gw_machine *machine, unsigned node, uint64_t leave) GW_CHECK;
 GW_EXPORT int64_t gw_node_unfill(struct gw_machine *machine, unsigned node);
 
@@ -113,7 +119,7 @@ struct gw_task_config {
 #define GW_CAP_SYS_PTRACE 4u
 
 // A task with a space of its own. config NULL: root on cpu 0. The caller owns it until
-// gw_task_exit().
+// gw_task_exit(). -EINVAL: no such cpu, or another size of the structure. -ENOMEM.
 GW_EXPORT int gw_task_create(struct gw_machine *machine, const struct gw_task_config *config,
 	struct gw_task **ret_task) GW_CHECK;
 // fork(2): a copy of the task and, with copy on write, of its space. The child's numbers are the
@@ -122,7 +128,8 @@ GW_EXPORT int gw_task_fork(struct gw_task *parent, struct gw_task **ret_child) G
 // The task and its memory go. No thread may be attached to it.
 GW_EXPORT void gw_task_exit(struct gw_task *task);
 GW_EXPORT int gw_task_pid(const struct gw_task *task); // of this machine, from 1
-GW_EXPORT int gw_task_set_cpu(struct gw_task *task, unsigned cpu) GW_CHECK; // -EINVAL
+// The task runs on that cpu from now on; nothing moves. -EINVAL: no such cpu.
+GW_EXPORT int gw_task_set_cpu(struct gw_task *task, unsigned cpu) GW_CHECK;
 GW_EXPORT unsigned gw_task_cpu(const struct gw_task *task);
 GW_EXPORT struct gw_machine *gw_task_machine(const struct gw_task *task);
 

@@ -93,18 +93,26 @@ struct gw_move_options {
 
 // move_pages(2) of the task with that pid (0: the caller), by the caller: for each of `count`
 // addresses the node it shall move to, and in `status` the node it is on now or a negative errno.
-// nodes NULL: only ask. Return value, errors, statuses and what is left unwritten are Linux's:
-// 0; a positive number of pages not moved; -E2BIG never; -EACCES node not allowed; -EFAULT;
-// -EINVAL flags; -ENODEV no such node or without memory; -EPERM; -ESRCH.
+// nodes NULL: only ask. Return value, errors, statuses and what is left unwritten are Linux's: 0,
+// or a positive number of pages not moved or not tried, or: -EACCES node outside of the task's
+// cpuset; -EFAULT an array is NULL; -EINVAL flags, or the task has no memory any more; -ENODEV no
+// such node, or without memory; -ENOMEM no room on the node; -EPERM MOVE_ALL without
+// GW_CAP_SYS_NICE, or another user's task; -ESRCH. (Never -E2BIG.) Statuses: a node; -EACCES
+// several tasks map the page and MOVE_ALL is not given; -EBUSY somebody else holds it; -EFAULT no
+// mapping, or the page of zeros; -ENOENT no page there yet, or on its way at this moment.
 GW_EXPORT long gw_move_pages(struct gw_task *caller, int pid, unsigned long count,
 	const uint64_t *pages, const int *nodes, int *status, unsigned flags) GW_CHECK;
+// The same with options: -EINVAL for another size of the structure, -ENOMEM for the explanations.
+// Those are written even when the call fails after its arguments were found good.
 GW_EXPORT long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long count,
 	const uint64_t *pages, const int *nodes, int *status, unsigned flags,
 	const struct gw_move_options *options) GW_CHECK;
 
 // migrate_pages(2): pages of the task on nodes `from` go to nodes `to`, keeping their relative
 // place. Bit masks of nodes (bit i of word i/64); maxnode as the system call takes it: the highest
-// bit that counts is maxnode - 2. Returns pages that could not be moved, or a negative errno.
+// bit that counts is maxnode - 2. Returns pages that could not be moved, or -EINVAL masks, or no
+// node of `to` is allowed to the caller; -EPERM another user's task, or nodes outside of its cpuset
+// without GW_CAP_SYS_NICE; -ESRCH; -ENOMEM.
 GW_EXPORT long gw_migrate_pages(struct gw_task *caller, int pid, unsigned long maxnode,
 	const unsigned long *from, const unsigned long *to) GW_CHECK;
 // Also -ENOMEM by keep_huge; -EINVAL options->explain.

@@ -34,13 +34,14 @@ struct gw_movable_operations {
 struct gw_driver;
 
 // A driver of a machine. ops and owner must live until gw_driver_unregister(), by when all its
-// pages are freed.
+// pages are freed. The name is copied. -EINVAL: a callback is missing; -ENOMEM.
 GW_EXPORT int gw_driver_register(struct gw_machine *machine, const char *name,
 	const struct gw_movable_operations *ops, void *owner,
 	struct gw_driver **ret_driver) GW_CHECK;
 GW_EXPORT void gw_driver_unregister(struct gw_driver *driver);
 
-// A page of zeros on a node (-1: the first with room), movable from the start. -ENOMEM.
+// A page of zeros on a node (-1: the first with room), movable from the start; the driver's until
+// gw_page_free(). -EINVAL: no such node; -ENOMEM.
 GW_EXPORT int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page) GW_CHECK;
 GW_EXPORT void gw_page_free(struct gw_page *page);
 GW_EXPORT void *gw_page_bytes(struct gw_page *page); // 4096 of them, until the page moves
@@ -51,8 +52,8 @@ GW_EXPORT uint64_t gw_page_private(const struct gw_page *page);
 GW_EXPORT void gw_page_lock(struct gw_page *page);
 GW_EXPORT void gw_page_unlock(struct gw_page *page);
 
-// Move the driver's pages (up to max of those on node `from`) to node `to`. Returns pages that
-// stayed, or a negative errno.
+// Move the driver's pages on node `from` to node `to`. Returns pages that stayed, or -EINVAL no
+// such node; -ENODEV `to` has no memory; -ENOMEM no room there.
 GW_EXPORT long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to) GW_CHECK;
 
 #ifdef __cplusplus

@@ -13,18 +13,23 @@ extern "C" {
 // A text of the machine by its Linux path, without the leading slash, exactly in Linux's format:
 // proc/vmstat, proc/buddyinfo, proc/pagetypeinfo, proc/zoneinfo,
 // sys/devices/system/node/nodeN/{numastat,meminfo,distance}, proc/PID/{numa_maps,smaps}, and every
-// tunable. *ret_text is the caller's to free(). -ENOENT: no such file.
+// tunable. Of Godwit's own: godwit/arenas (what the host has behind each node: pages of 4 kB, of
+// 2 MiB, a file), godwit/hugepages (why a pool is smaller than it was asked to be). *ret_text is
+// the caller's to free(). -ENOENT: no such file, node or task; -EACCES: a file that can only be
+// written; -ENOMEM; -EINVAL: path NULL.
 GW_EXPORT int gw_text(struct gw_machine *machine, const char *path, char **ret_text) GW_CHECK;
-// Write a tunable, or a write-only file that makes something happen. The errors are the file's.
+// Write a tunable, or a write-only file that makes something happen. -ENOENT; -EACCES: a file that
+// can only be read; -EINVAL: not a value of this file; -EOPNOTSUPP: Linux would take it, but what
+// it switches on is not in this build; others are the file's own (as -ESRCH, -ENOMEM, -EBUSY).
 GW_EXPORT int gw_tunable_set(
 	struct gw_machine *machine, const char *path, const char *value) GW_CHECK;
 
-// One counter of proc/vmstat by name. -ENOENT.
+// One counter of proc/vmstat by name. -ENOENT: no such counter.
 GW_EXPORT int gw_vmstat(struct gw_machine *machine, const char *name, int64_t *ret_value) GW_CHECK;
 // All of them, in Linux's order: the name of the i-th, or NULL at the end.
 GW_EXPORT const char *gw_vmstat_name(unsigned i);
 
-// What this host offers to rewire, as lines of text for a person (gw_check_text) and as facts.
+// What this host offers to the engine. `godwit check` says it to a person.
 struct gw_host_facts {
 	size_t size; // sizeof(struct gw_host_facts), set by the caller
 	bool rewire, signal, userfaultfd; // to be had here
@@ -34,6 +39,7 @@ struct gw_host_facts {
 	uint64_t hugetlb_2m_free; // pages
 	char kernel[64];
 };
+// -EINVAL: another size of the structure.
 GW_EXPORT int gw_host_facts(struct gw_host_facts *ret_facts) GW_CHECK;
 
 #ifdef __cplusplus

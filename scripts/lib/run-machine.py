@@ -82,7 +82,7 @@ class Machine:
         if options.accel == "auto" and accel == "kvm":
             self.boot_timeout = min(self.boot_timeout, KVM_BOOT_SECONDS)
         self.log, self.qemu_said, self.lines = bytearray(), bytearray(), b""
-        self.up, self.status = False, None
+        self.up, self.refused, self.status = False, False, None
         self.started = self.phase_started = time.monotonic()
 
     def run(self):
@@ -185,6 +185,7 @@ class Machine:
         elif word == "exit":
             self.status = int(rest)
         else:
+            self.refused = True
             raise MachineFailure(rest or line)
 
     def feed(self):
@@ -236,7 +237,8 @@ class Machine:
         return "the machine stopped before the command had ended"
 
     def may_be_tried_again(self):
-        return not self.up and (self.accel == "kvm" or b"int3: 0000" in self.log)
+        """Nothing has happened before the machine is up. What it said itself it would say again."""
+        return not self.up and not self.refused and (self.accel == "kvm" or bool(self.log))
 
     def remark(self):
         if self.accel == "tcg,thread=multi" and b"int3: 0000" in self.log:
@@ -276,13 +278,13 @@ def emulator(options):
 
 
 def attempts(options):
-    """The accelerators to try in turn until the machine comes up."""
+    """The accelerators to try in turn until the machine comes up: the last one twice."""
     if options.accel == "auto":
         kvm = ["kvm"] if os.access("/dev/kvm", os.R_OK | os.W_OK) else []
-        return kvm + [emulator(options)]
+        return kvm + [emulator(options)] * 2
     if options.accel == "tcg":
-        return [emulator(options)]
-    return [options.accel] * (3 if options.accel == "tcg,thread=multi" else 1)
+        return [emulator(options)] * 2
+    return [options.accel] * (3 if options.accel == "tcg,thread=multi" else 2)
 
 
 def run(options):
@@ -294,8 +296,7 @@ def run(options):
             return machine.run()
         except MachineFailure as failure:
             if left and machine.may_be_tried_again():
-                if options.verbose:
-                    say(f"no boot with {machine.accel} ({failure}): trying {left[0]}")
+                say(f"no boot with {machine.accel} ({failure}): trying again with {left[0]}")
                 continue
             text, status = f"{failure}{machine.remark()}", STATUS_MACHINE
         except TimeOut as failure:

@@ -168,6 +168,16 @@ bool wait_queue_active(const void *key)
 	return found;
 }
 
+// Whoever waited, or held a bucket, has no thread here, and its stack may be used anew.
+void wait_fork_child(void)
+{
+	for (unsigned i = 0; i < BUCKETS; i++) {
+		mutex_init(&buckets[i].lock, RANK_WAIT_TABLE);
+		atomic_store(&buckets[i].waiters, 0);
+		list_init(&buckets[i].queue);
+	}
+}
+
 uint64_t wait_clock_ns(void)
 {
 	struct timespec ts;

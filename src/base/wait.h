@@ -39,6 +39,8 @@ void wake_all(const void *key);
 void wake_one(const void *key); // the one that has waited longest
 // Whether anyone waits for the key at this moment.
 bool wait_queue_active(const void *key);
+// In the child of a fork(), before anything else: nobody waits.
+void wait_fork_child(void);
 
 // CLOCK_MONOTONIC, or the virtual clock of a seeded run; never a managed clock.
 uint64_t wait_clock_ns(void);

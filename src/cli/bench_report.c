@@ -39,12 +39,15 @@ enum column {
 	COL_MAX,
 	COL_ACCESSES,
 	COL_OVERRUNS,
+	COL_KERNEL_P50,
+	COL_KERNEL_P99,
+	COL_KERNEL_MAX,
 	COLUMNS,
 };
 
 static const char *const heads[COLUMNS] = {"CASE", "BLOCKER", "ARENA", "COPY", "RATIO", "SPREAD",
 	"ns/PAGE", "MEMCPY", "PAGES/s", "HOST", "P50/us", "P99/us", "MAX/us", "ACCESSES/s",
-	"OVERRUNS"};
+	"OVERRUNS", "KERNEL P50", "P99", "MAX/us"};
 
 __attribute__((format(printf, 3, 4))) static void put(struct libscols_line *line, enum column col,
 	const char *format, ...)
@@ -79,7 +82,8 @@ static void put_stalls(struct libscols_line *line, const struct bench_row *r)
 	put_us(line, COL_P50, r->stalls.p50_us);
 	put_us(line, COL_P99, r->stalls.p99_us);
 	put_us(line, COL_MAX, r->stalls.max_us);
-	put_count(line, COL_ACCESSES, r->stalls.accesses_per_s);
+	if (r->stalls.accesses_per_s > 0)
+		put_count(line, COL_ACCESSES, r->stalls.accesses_per_s);
 	if (r->pause_budget_us)
 		put(line, COL_OVERRUNS, "%llu", (unsigned long long)r->overruns);
 }
@@ -100,6 +104,21 @@ static void put_row(struct libscols_line *line, const struct bench_row *r)
 		put(line, COL_HOST, "%.0f", r->host_page_ns);
 	if (r->under_writer)
 		put_stalls(line, r);
+	if (r->kernel_stalled) {
+		put_us(line, COL_KERNEL_P50, r->kernel_stalls.p50_us);
+		put_us(line, COL_KERNEL_P99, r->kernel_stalls.p99_us);
+		put_us(line, COL_KERNEL_MAX, r->kernel_stalls.max_us);
+	}
+}
+
+// Columns that no row of this report has anything for.
+static bool hidden(const struct bench_report *report, int column)
+{
+	if (column >= COL_KERNEL_P50)
+		return !report->huge || !report->against_host;
+	if (report->huge)
+		return column == COL_HOST || column == COL_OVERRUNS;
+	return report->against_host && column >= COL_HOST;
 }
 
 static const char *head_of(const struct bench_report *report, int column)
@@ -112,8 +131,8 @@ static int fill_table(struct libscols_table *table, const struct bench_report *r
 	for (int i = 0; i < COLUMNS; i++) {
 		int flags = i == COL_CASE || i == COL_BLOCKER ? 0 : SCOLS_FL_RIGHT;
 
-		if (report->against_host && i >= COL_HOST)
-			flags |= SCOLS_FL_HIDDEN; // nothing has them
+		if (hidden(report, i))
+			flags |= SCOLS_FL_HIDDEN;
 		if (!scols_table_new_column(table, head_of(report, i), 0, flags))
 			return -ENOMEM;
 	}
@@ -146,7 +165,11 @@ static void print_host(const struct bench_report *report)
 
 	printf("# Linux %s, %u cpus (%s), %.0f GiB, shmem huge pages: %s\n", h->kernel, h->cpus,
 		h->cpu, h->memory_gib, h->shmem_huge);
-	if (report->against_host)
+	if (report->huge)
+		printf("# %llu MiB of huge pages; times are medians, RATIO is %s time over ours\n",
+			(unsigned long long)report->bytes >> 20,
+			report->against_host ? "the kernel's" : "memcpy's");
+	else if (report->against_host)
 		printf("# %llu MiB moved between nodes %d and %d of this host, by the kernel's "
 		       "move_pages(2)\n# and by the engine in turns; times are medians, RATIO is "
 		       "the kernel's time over ours\n",
@@ -262,6 +285,8 @@ static void add_figures(struct json_object *o, const struct bench_row *r, bool a
 		add(o, "overruns", count(r->overruns));
 	if (r->under_writer)
 		add(o, "stalls", stalls(&r->stalls));
+	if (r->kernel_stalled)
+		add(o, "kernel_stalls", stalls(&r->kernel_stalls));
 }
 
 static struct json_object *row(const struct bench_row *r, bool against_host)
@@ -307,7 +332,7 @@ int bench_print_json(const struct bench_report *report)
 		return -ENOMEM;
 	}
 	add(o, "schema", count(1));
-	add(o, "command", text("bench migrate"));
+	add(o, "command", text(report->huge ? "bench huge" : "bench migrate"));
 	add(o, "version", text(GODWIT_VERSION));
 	add(o, "against", text(report->against_host ? "host" : "memcpy"));
 	add(o, "debug_build", json_object_new_boolean(report->debug_build));

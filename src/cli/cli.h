@@ -23,6 +23,9 @@ void cli_print_commands(const char *prefix, const struct cli_command *commands, 
 int cli_usage_error(const char *prefix, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+// The same of an option that getopt_long() answered with '?' or ':' (its string begins with ':').
+int cli_bad_option(const char *prefix, int option, char **argv);
+
 int cmd_lab(int argc, char **argv);
 int cmd_nodes(int argc, char **argv);
 int cmd_where(int argc, char **argv);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// godwit bench migrate: what moving pages costs on this host. The measuring is done in bench/.
+// godwit bench migrate, godwit bench huge: what moving pages, and what huge pages cost on this
+// host. The measuring is done in bench/.
 //
 // Progress goes to stderr when that is a terminal and the run takes longer than a second; results
 // go to stdout. Exit status: 0 measured, 1 the bytes of a page were wrong after a move the kernel
@@ -20,10 +21,12 @@
 #define ROUNDS_MAX 10000
 
 static const char usage[] =
-	"usage: godwit bench migrate [--against memcpy|host] [--quick] [--rounds N]\n"
-	"                            [--filter TEXT] [--json]\n"
+	"usage: godwit bench migrate|huge [--against memcpy|host] [--quick] [--rounds N]\n"
+	"                                 [--filter TEXT] [--json]\n"
 	"\n"
-	"  --against host compare with the kernel's move_pages(2), between the same two nodes\n"
+	"How fast pages move here, each row beside a plain memcpy in the same run.\n"
+	"\n"
+	"  --against host the same done by the kernel instead, between the same two nodes\n"
 	"  --quick        a few seconds: that it runs, not how fast\n"
 	"  --rounds N     measured rounds of each row (15)\n"
 	"  --filter TEXT  only rows whose CASE/BLOCKER/ARENA/COPY contains TEXT\n"
@@ -93,8 +96,9 @@ static int run(struct bench_options *options, bool json)
 		fprintf(stderr,
 			"godwit: --against host: this host has one node with memory, and the "
 			"kernel "
-			"moves pages between two; try scripts/real-kernel -- godwit bench migrate "
-			"--against host\n");
+			"moves pages between two; try scripts/real-kernel -- godwit bench %s "
+			"--against host\n",
+			options->huge ? "huge" : "migrate");
 	else if (err == -EIO)
 		fprintf(stderr, "godwit: %s: the bytes of a page are wrong\n",
 			report.row[report.nr - 1].name);
@@ -119,7 +123,7 @@ static bool read_rounds(const char *text, unsigned *ret_rounds)
 	return true;
 }
 
-static int cmd_migrate(int argc, char **argv)
+static int measure(int argc, char **argv, const char *name, bool huge)
 {
 	static const struct option known[] = {
 		{"quick", no_argument, NULL, 'q'},
@@ -130,7 +134,7 @@ static int cmd_migrate(int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
-	struct bench_options options = {0};
+	struct bench_options options = {.huge = huge};
 	bool json = false;
 
 	opterr = 0;
@@ -147,18 +151,27 @@ static int cmd_migrate(int argc, char **argv)
 		else if (c == 'a' && (!strcmp(optarg, "host") || !strcmp(optarg, "memcpy")))
 			options.against_host = *optarg == 'h';
 		else if (c == 'a')
-			return cli_usage_error("godwit bench migrate",
+			return cli_usage_error(name,
 				"--against takes memcpy or host, not '%s'", optarg);
 		else if (c != 'r')
-			return cli_usage_error("godwit bench migrate", "bad option or value: %s",
-				argv[optind - 1]);
+			return cli_bad_option(name, c, argv);
 		else if (!read_rounds(optarg, &options.rounds))
-			return cli_usage_error("godwit bench migrate",
+			return cli_usage_error(name,
 				"--rounds takes 1 to %d, not '%s'", ROUNDS_MAX, optarg);
 	}
 	if (optind < argc)
-		return cli_usage_error("godwit bench migrate", "unexpected '%s'", argv[optind]);
+		return cli_usage_error(name, "unexpected '%s'", argv[optind]);
 	return run(&options, json);
+}
+
+static int cmd_migrate(int argc, char **argv)
+{
+	return measure(argc, argv, "godwit bench migrate", false);
+}
+
+static int cmd_huge(int argc, char **argv)
+{
+	return measure(argc, argv, "godwit bench huge", true);
 }
 
 int cmd_bench(int argc, char **argv)
@@ -167,6 +180,9 @@ int cmd_bench(int argc, char **argv)
 		{"migrate",
 			"[--against memcpy|host] [--quick] [--rounds N] [--filter TEXT] [--json]",
 			"moves of pages, against memcpy or against the kernel's", cmd_migrate},
+		{"huge",
+			"[--against memcpy|host] [--quick] [--rounds N] [--filter TEXT] [--json]",
+			"huge pages: moves, splits, collapses, khugepaged", cmd_huge},
 	};
 
 	return cli_dispatch("godwit bench", commands, sizeof(commands) / sizeof(commands[0]), argc,

@@ -70,6 +70,17 @@ static void print_ways(const struct probe_result *p)
 	}
 }
 
+// What a machine gets for its nodes. Pages of the host's pool cannot be mapped in pieces of 4 KiB.
+static const char *arena_pages(const struct probe_result *p)
+{
+	if (!strcmp(p->shmem_huge, "always") || !strcmp(p->shmem_huge, "within_size") ||
+		!strcmp(p->shmem_huge, "force"))
+		return "2 MiB pages of shared memory (THP)";
+	if (!strcmp(p->shmem_huge, "advise"))
+		return "2 MiB pages of shared memory (THP) with GW_MACHINE_HUGE, else 4 KiB pages";
+	return "4 KiB pages of shared memory";
+}
+
 static void print_text(const struct probe_result *p)
 {
 	const bool tty = isatty(STDOUT_FILENO);
@@ -96,6 +107,7 @@ static void print_text(const struct probe_result *p)
 	snprintf(text, sizeof text, "shared memory: %s",
 		p->shmem_huge[0] ? p->shmem_huge : "not known to this kernel");
 	print_folded("huge pages", text);
+	print_folded("behind nodes", arena_pages(p));
 	print_pools(p);
 }
 
@@ -135,6 +147,7 @@ static void print_json(const struct probe_result *p)
 	json_object_object_add(
 		o, "max_map_count", json_object_new_int64((int64_t)p->max_map_count));
 	json_object_object_add(o, "shmem_huge", json_object_new_string(p->shmem_huge));
+	json_object_object_add(o, "behind_nodes", json_object_new_string(arena_pages(p)));
 	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
 	json_object_put(o);
 }
@@ -146,20 +159,21 @@ int cmd_check(int argc, char **argv)
 	int c;
 
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		if (c == 'j') {
 			json = true;
 		} else if (c == 'h') {
-			puts("usage: godwit check [--json]\n\nWhich backend and blocker this host "
-			     "gives the "
-			     "engine, why, and how to get better.");
+			puts("usage: godwit check [--json]\n\n"
+			     "Which backend and blocker this host gives the engine, why, what is\n"
+			     "unsafe with it, and how to get better.");
 			return CLI_OK;
 		} else {
-			return CLI_USAGE;
+			return cli_bad_option("godwit check", c, argv);
 		}
 	}
 	if (optind < argc)
-		return cli_usage_error("godwit check", "unexpected operand '%s'", argv[optind]);
+		return cli_usage_error("godwit check", "unexpected '%s'", argv[optind]);
 	probe_host(&probe);
 	if (json)
 		print_json(&probe);

@@ -392,8 +392,7 @@ static int read_options(int argc, char **argv, const char *prefix, const struct 
 			return -1;
 		}
 		if (option == '?' || option == ':') {
-			cli_usage_error(prefix, option == ':' ? "no value for %s" : "bad option %s",
-				argv[optind - 1]);
+			cli_bad_option(prefix, option, argv);
 			return -1;
 		}
 		if (!apply_option(ret_options, option, prefix))
@@ -406,6 +405,36 @@ static int read_options(int argc, char **argv, const char *prefix, const struct 
 }
 
 // ---- Commands -----------------------------------------------------------------------------------
+
+static const char run_help[] =
+	"usage: godwit lab run [OPTION]... FILE...\n\n"
+	"Plays stories; a FILE of - is standard input. Exit status: 0 all held, 1 something did\n"
+	"not, 2 a bad story or usage, 77 all were skipped.\n\n"
+	"  --on engine|host        where: in this process, or on the running kernel (engine)\n"
+	"  --backend NAME          engine: signal, userfaultfd or soft (the best there is)\n"
+	"  --seed N                engine: what it may choose freely (1)\n"
+	"  --bind-nodes            engine: its nodes are on this host's, and are compared\n"
+	"  --keep-going            go on in a story after an error it does not expect\n"
+	"  --timeout SECONDS       for one command (600; 0: none)\n"
+	"  --allow-system-changes  host: stories may change tunables, pools, cgroups\n"
+	"  --allow-poison          host: stories may take pages away until the next boot\n"
+	"  --json                  one object a line, \"schema\": 1\n";
+
+static const char check_help[] =
+	"usage: godwit lab check FILE...\n\n"
+	"Reads stories and says what is wrong with them; plays nothing.\n";
+
+static const char compare_help[] =
+	"usage: godwit lab compare [OPTION]... FILE...\n"
+	"       godwit lab compare --results [--json] REPORT REPORT\n\n"
+	"Plays stories on the engine and on a real kernel, and shows what differs; or compares\n"
+	"two reports of `godwit lab run --json`.\n\n"
+	"  --kernel auto|here|vm|6.1|6.12\n"
+	"                          which kernel: the running one if it has the nodes (auto), or\n"
+	"                          one that boots in a virtual machine (vm, 6.1, 6.12)\n"
+	"  --backend NAME, --seed N, --timeout SECONDS, --allow-system-changes, --allow-poison\n"
+	"                          as for `godwit lab run`\n"
+	"  --json                  one object a difference, \"schema\": 1\n";
 
 static int cmd_run(int argc, char **argv)
 {
@@ -426,10 +455,7 @@ static int cmd_run(int argc, char **argv)
 	struct stories s;
 	int status;
 	if (read_options(argc, argv, "godwit lab run", known,
-		    "godwit lab run [--on engine|host] [--backend NAME] [--seed N] [--json]\n"
-		    "               [--bind-nodes] [--keep-going] [--timeout SECONDS]\n"
-		    "               [--allow-system-changes] [--allow-poison] FILE...\n",
-		    &o, &status))
+		    run_help, &o, &status))
 		return status;
 	if (o.lab.bind_nodes && strcmp(o.machine, "engine"))
 		return cli_usage_error("godwit lab run", "--bind-nodes is for the engine");
@@ -446,8 +472,7 @@ static int lab_check(int argc, char **argv)
 	struct run_options o;
 	struct stories s;
 	int status;
-	if (read_options(argc, argv, "godwit lab check", known, "godwit lab check FILE...\n", &o,
-		    &status))
+	if (read_options(argc, argv, "godwit lab check", known, check_help, &o, &status))
 		return status;
 	if (!load_stories(argc - optind, argv + optind, &s))
 		return CLI_USAGE;
@@ -473,11 +498,7 @@ static int cmd_compare(int argc, char **argv)
 	struct stories s;
 	int status;
 	if (read_options(argc, argv, "godwit lab compare", known,
-		    "godwit lab compare [--backend NAME] [--seed N] [--json] [--timeout SECONDS]\n"
-		    "                   [--kernel auto|here|vm|6.1|6.12] [--allow-system-changes]\n"
-		    "                   [--allow-poison] FILE...\n"
-		    "godwit lab compare --results [--json] REPORT REPORT\n",
-		    &o, &status))
+		    compare_help, &o, &status))
 		return status;
 	o.play.keep_going = true; // what comes after a failure may differ too
 	if (o.results)
@@ -499,7 +520,10 @@ static int cmd_restore(int argc, char **argv)
 {
 	struct host host;
 	int count;
-	(void)argv;
+	if (argc == 2 && !strcmp(argv[1], "--help"))
+		return help("usage: godwit lab restore\n\n"
+			    "Puts back what a run on the host left changed, because it was "
+			    "killed.\n");
 	if (argc > 1)
 		return cli_usage_error("godwit lab restore", "it takes nothing");
 	count = host_init(&host, NULL);

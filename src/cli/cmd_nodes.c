@@ -205,13 +205,18 @@ int cmd_nodes(int argc, char **argv)
 	int err;
 
 	optind = 1;
-	for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) >= 0;) {
+	opterr = 0;
+	for (int option; (option = getopt_long(argc, argv, ":h", options, NULL)) >= 0;) {
 		if (option == 'h') {
-			puts("godwit nodes [--json] [--root FOLDER]");
+			puts("usage: godwit nodes [--json] [--root FOLDER]\n\n"
+			     "The nodes of this host: memory, cpus, pools of huge pages, "
+			     "distances.\n\n"
+			     "  --root FOLDER  read proc and sys below FOLDER, as recorded there\n"
+			     "  --json         \"schema\": 1");
 			return CLI_OK;
 		}
-		if (option == '?')
-			return CLI_USAGE;
+		if (option == '?' || option == ':')
+			return cli_bad_option("godwit nodes", option, argv);
 		json |= option == 'j';
 		root = option == 'r' ? optarg : root;
 	}

@@ -321,13 +321,18 @@ int cmd_where(int argc, char **argv)
 	long pid;
 
 	optind = 1;
-	for (int option; (option = getopt_long(argc, argv, "h", known, NULL)) >= 0;) {
+	opterr = 0;
+	for (int option; (option = getopt_long(argc, argv, ":h", known, NULL)) >= 0;) {
 		if (option == 'h') {
-			puts("godwit where [--json] [--total] [--root FOLDER] PID");
+			puts("usage: godwit where [--json] [--total] [--root FOLDER] PID\n\n"
+			     "On which nodes of this host the memory of a process lies.\n\n"
+			     "  --total        only the sums, not each mapping\n"
+			     "  --root FOLDER  read proc and sys below FOLDER, as recorded there\n"
+			     "  --json         \"schema\": 1");
 			return CLI_OK;
 		}
-		if (option == '?')
-			return CLI_USAGE;
+		if (option == '?' || option == ':')
+			return cli_bad_option("godwit where", option, argv);
 		o.json |= option == 'j';
 		o.only_total |= option == 't';
 		o.root = option == 'r' ? optarg : o.root;

@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +35,7 @@ static int cmd_help(int argc, char **argv)
 {
 	(void)argc, (void)argv;
 	cli_print_commands("godwit", commands, COMMANDS);
-	printf("\nSee godwit(1), and 'godwit COMMAND --help'.\n");
+	printf("\n'godwit COMMAND --help' says more, the manual is godwit(1).\n");
 	return CLI_OK;
 }
 
@@ -44,6 +45,8 @@ int main(int argc, char **argv)
 		printf("godwit %s\n", GODWIT_VERSION);
 		return CLI_OK;
 	}
+	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
+		return cmd_help(argc, argv);
 	return cli_dispatch("godwit", commands, COMMANDS, argc, argv);
 }
 
@@ -66,9 +69,19 @@ int cli_dispatch(const char *prefix, const struct cli_command *table, size_t cou
 
 void cli_print_commands(const char *prefix, const struct cli_command *table, size_t count)
 {
+	printf("usage: %s COMMAND ...\n\n", prefix);
 	for (size_t i = 0; i < count; i++)
-		printf("%s %s%s%s\n        %s\n", prefix, table[i].name,
-			*table[i].operands ? " " : "", table[i].operands, table[i].summary);
+		printf("  %s%s%s\n        %s\n", table[i].name, *table[i].operands ? " " : "",
+			table[i].operands, table[i].summary);
+}
+
+int cli_bad_option(const char *prefix, int option, char **argv)
+{
+	const char *what = option == ':' ? "needs a value" : "is unknown";
+
+	if (optopt > ' ' && optopt < 127 && strncmp(argv[optind - 1], "--", 2))
+		return cli_usage_error(prefix, "option -%c %s", optopt, what);
+	return cli_usage_error(prefix, "option %s %s", argv[optind - 1], what);
 }
 
 int cli_usage_error(const char *prefix, const char *format, ...)

@@ -7,7 +7,8 @@
 // Writing either resizes the pool, as far as memory allows; a node's file resizes that node's
 // part. nr_hugepages_mempolicy spreads pages over the nodes of the writing task's policy.
 //
-// godwit/hugepages says why a pool is smaller than it was asked to be.
+// godwit/hugepages says why a pool is smaller than it was asked to be; godwit/arenas what the host
+// has behind the bytes of each node.
 // Errors: -EINVAL for what is no number, -ENOENT for a size or node that does not exist.
 #include "engine/engine.h"
 
@@ -189,6 +190,37 @@ static int get_explanation(struct gw_machine *m, const struct tunable *t maybe_u
 	return 0;
 }
 
+// ---- What is behind the nodes
+
+static const char *backing(const struct arena *arena)
+{
+	switch (arena->kind) {
+	case ARENA_HUGETLB:
+		return "2048 kB pages of the host's pool (hugetlbfs)";
+	case ARENA_FILE:
+		return "a file";
+	default:
+		return arena->page_shift == PMD_SHIFT ? "2048 kB pages of shared memory (THP)"
+						      : "4 kB pages of shared memory";
+	}
+}
+
+static int get_arenas(struct gw_machine *m, const struct tunable *t maybe_unused,
+	const unsigned *index maybe_unused, struct text_buf *text)
+{
+	struct arena_stats stats;
+
+	for (unsigned nid = 0; nid < m->phys.nr_nodes; nid++) {
+		if (!m->arena[nid])
+			continue;
+		arena_stats(m->arena[nid], &stats);
+		text_printf(text, "node %u: %llu kB, %llu kB of them backed by %s\n", nid,
+			(unsigned long long)stats.bytes >> 10,
+			(unsigned long long)stats.backed_bytes >> 10, backing(m->arena[nid]));
+	}
+	return 0;
+}
+
 // ---- The table
 
 #define READ(name, slot_) {DIR name, get_value, NULL, .slot = slot_},
@@ -211,6 +243,7 @@ static const struct tunable rows[] = {
 	OF_NODE("free_hugepages", FREE)
 	OF_NODE("surplus_hugepages", SURPLUS)
 	TUNABLE("godwit/hugepages", get_explanation, NULL),
+	TUNABLE("godwit/arenas", get_arenas, NULL),
 	// clang-format on
 };
 

@@ -200,8 +200,10 @@ void gw_migration_waits(struct gw_machine *machine, struct gw_waits *ret_waits)
 {
 	const struct histogram *h = migrate_wait_histogram(&machine->mm);
 
-	if (machine_is_dead(machine))
+	if (machine_is_dead(machine)) {
+		*ret_waits = (struct gw_waits){0};
 		return;
+	}
 	ret_waits->count = histogram_count(h);
 	ret_waits->p50_ns = histogram_percentile(h, 500);
 	ret_waits->p99_ns = histogram_percentile(h, 990);

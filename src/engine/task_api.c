@@ -87,10 +87,8 @@ struct gw_machine *gw_task_machine(const struct gw_task *task)
 
 int gw_task_attach(struct gw_task *task)
 {
-	struct task *now = task_current();
-
-	// A child that was forked from an attached thread may still leave for a task of its own.
-	if (task ? task_is_dead(task) : now && mm_is_dead(now->mm))
+	// A child that was forked from an attached thread is attached to nothing.
+	if (task_is_dead(task))
 		return -EOWNERDEAD;
 	return task_attach(task_of(task));
 }

@@ -154,11 +154,20 @@ static bool parse_machine_line(struct parser *p, bool *ret_done)
 	return true;
 }
 
+static unsigned operand_column(const struct parser *p, const struct command *c)
+{
+	const struct word *words = p->words.v;
+	return words[c->kind == CMD_EXPECT ? 1 : p->words.count - 1].column;
+}
+
 static bool keep_command(struct parser *p, struct command *c, struct word source,
 	struct word differs)
 {
 	c->line = p->line;
+	c->operand_column = operand_column(p, c);
 	c->source = keep_word(p, source);
+	c->note = p->note;
+	p->note = NULL;
 	c->differs = differs.length ? keep_word(p, differs) : NULL;
 	struct command **slot = pile_push(p, &p->commands, sizeof(struct command *));
 	if (!slot || !c->source || (differs.length && !c->differs))
@@ -189,10 +198,43 @@ static struct word trimmed(struct word w)
 	return w;
 }
 
+// Longer ones are cut: nobody reads them beside a result.
+#define NOTE_MAX 4096
+
+static char printable(char c)
+{
+	return isprint((unsigned char)c) ? c : c == '\t' ? ' ' : '?';
+}
+
+// One more line for the note of the next command; an empty one only between others.
+static bool add_note(struct parser *p, struct word comment)
+{
+	size_t used = p->note ? strlen(p->note) : 0;
+	if (comment.length && comment.s[0] == ' ')
+		comment = word_from(comment, 1);
+	while (comment.length && isspace((unsigned char)comment.s[comment.length - 1]))
+		comment.length--;
+	bool empty_before = used < 2 || p->note[used - 2] == '\n';
+	if ((!comment.length && empty_before) || used + comment.length > NOTE_MAX)
+		return true;
+	char *note = story_arena_alloc(p->arena, used + comment.length + 2);
+	if (!note)
+		return out_of_memory(p);
+	if (used)
+		memcpy(note, p->note, used);
+	for (size_t i = 0; i < comment.length; i++)
+		note[used + i] = printable(comment.s[i]);
+	note[used + comment.length] = '\n';
+	note[used + comment.length + 1] = '\0';
+	p->note = note;
+	return true;
+}
+
 static void parse_line(struct parser *p, const char *s, size_t length)
 {
 	struct word code, comment, differs = {0};
-	cut_at((struct word){s, length, 1}, '#', &code, &comment);
+	bool has_comment = cut_at((struct word){s, length, 1}, '#', &code, &comment);
+	struct word whole = has_comment ? comment : (struct word){0};
 	comment = trimmed(comment);
 	if (word_begins(comment, "differs:"))
 		differs = trimmed(word_from(comment, strlen("differs:")));
@@ -203,6 +245,8 @@ static void parse_line(struct parser *p, const char *s, size_t length)
 	bool good = cut_words(p, code.s, code.length);
 	if (good && p->words.count)
 		good = parse_words(p, trimmed(code), differs);
+	else if (good)
+		good = add_note(p, whole);
 	if (!good && !p->no_memory)
 		add_broken(p);
 }

@@ -101,7 +101,6 @@ bool parse_cma(struct parser *p, struct command *c)
 {
 	struct word verb, name;
 	c->world.node = -1;
-	p->story->machine.needs |= 1u << NEED_CMA;
 	if (!take_word(p, "alloc or free", &verb))
 		return false;
 	if (!word_is(verb, "alloc") && !word_is(verb, "free"))

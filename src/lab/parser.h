@@ -61,6 +61,7 @@ struct parser {
 	struct pile commands; // of struct command *
 	struct pile pools;    // of struct story_pool
 	struct pile cma;      // of struct story_cma
+	const char *note;     // comments since the last command
 	bool seen[7]; // properties of the machine already given (parse_machine.c)
 	bool machine_over, marked;
 };

@@ -41,7 +41,7 @@ static void not_supported(struct story_errors *errors, const struct command *c, 
 	}
 	struct story_error *e = &errors->v[errors->count++];
 	e->line = c->line;
-	e->column = c->column;
+	e->column = reason ? c->operand_column : c->column;
 	snprintf(e->text, sizeof(e->text),
 		"'%s' is not yet in this build%s%s, expected another command",
 		command_word(c->kind), reason ? ": " : "", reason ? reason : "");

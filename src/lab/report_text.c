@@ -6,8 +6,9 @@
 //     6  expect vmstat x 3            FAILED: found 2
 //   story FILE: 5 commands, 3 expectations, 1 failed
 //
-// Texts that were shown follow their command, indented. Colours only say again what the words
-// say. Nothing is kept between lines but the width of the first column.
+// Comments of the story stand above the command that they introduce, so that a report can be read
+// alone. Texts that were shown follow their command, indented. Colours only say again what the
+// words say. Nothing is kept between lines but the width of the first column.
 
 #include "lab/outcome.h"
 #include "lab/report.h"
@@ -77,9 +78,26 @@ static bool worth_saying(const struct play_event *e)
 	return e->failure || r->ret || r->signal || r->status || r->text || r->has_load;
 }
 
+// What the author says before the command.
+static void print_note(const struct text_report *t, const char *note)
+{
+	size_t end = strlen(note);
+
+	while (end > 1 && note[end - 2] == '\n')
+		end--; // no empty line at the end
+	fputc('\n', t->out);
+	for (const char *at = note; at < note + end; at += strcspn(at, "\n") + 1) {
+		int length = (int)strcspn(at, "\n");
+		fprintf(t->out, "%s       #%s%.*s%s\n", paint(t, DIM), length ? " " : "", length,
+			at, paint(t, PLAIN));
+	}
+}
+
 static void event(struct reporter *r, const struct play_event *e)
 {
 	struct text_report *t = self(r);
+	if (e->command->note)
+		print_note(t, e->command->note);
 	fprintf(t->out, "%s%5u%s  ", paint(t, DIM), e->command->line, paint(t, PLAIN));
 	if (e->wanted) {
 		fprintf(t->out, "%-*s  ", t->width, e->command->source);

@@ -304,7 +304,10 @@ struct command {
 	enum command_kind kind;
 	unsigned line;
 	unsigned column;     // of the command's word
+	unsigned operand_column; // of what a build may not have: of expect what is expected, of
+				 // others the last word
 	const char *source;  // the line as written, without comment and outer blanks
+	const char *note;    // the lines of comment above it, without '#'; or NULL
 	const char *differs; // the reason after "# differs:", or NULL
 	const struct story_task *task; // the A of "A word ...", of exit and offline_page; else NULL
 	bool expected; // an expectation follows before the next action

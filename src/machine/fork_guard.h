@@ -20,11 +20,22 @@ struct fork_guarded {
 	void (*in_child)(struct fork_guarded *);
 };
 
+// What of the process (not of one object) has to be made anew in the child: locks that a thread may
+// hold which does not exist there, and what such threads had queued.
+struct fork_hook {
+	struct list_head entry; // host_fork_lock
+	void (*in_child)(void);
+	bool added;
+};
+
 extern struct rwlock host_fork_lock;
 
 // Under host_fork_lock for writing, which also covers the number space of frames.
 void fork_guard_add(struct fork_guarded *g) REQUIRES(host_fork_lock);
 void fork_guard_remove(struct fork_guarded *g) REQUIRES(host_fork_lock);
+
+// Any number of times; the hook is there from the first on.
+void fork_guard_hook(struct fork_hook *hook);
 
 // Around everything that changes host mappings: fork() waits until it is over, and the other way
 // round. -EOWNERDEAD when the object belongs to the process we were forked from (nothing is held

@@ -20,6 +20,7 @@
 
 #include "base/lock.h"
 #include "base/meta.h"
+#include "machine/fork_guard.h"
 #include "machine/host_calls.h"
 #include "machine/rewire.h"
 
@@ -176,6 +177,7 @@ int sigsegv_install(void)
 	int err = 0;
 
 	sigfillset(&ours.sa_mask);
+	read_lock(&host_fork_lock); // a child finds all of it done, or nothing
 	mutex_lock(&lock);
 	if (!users && !left_behind) {
 		if (sigaction(SIGSEGV, NULL, &before) || sigaction(SIGSEGV, &ours, NULL))
@@ -184,6 +186,7 @@ int sigsegv_install(void)
 	if (!err)
 		users++;
 	mutex_unlock(&lock);
+	read_unlock(&host_fork_lock);
 	return err;
 }
 
@@ -191,6 +194,7 @@ void sigsegv_uninstall(void)
 {
 	struct sigaction now;
 
+	read_lock(&host_fork_lock);
 	mutex_lock(&lock);
 	if (--users == 0 && !sigaction(SIGSEGV, NULL, &now)) {
 		left_behind = now.sa_sigaction != handler;
@@ -198,6 +202,7 @@ void sigsegv_uninstall(void)
 			sigaction(SIGSEGV, &before, NULL);
 	}
 	mutex_unlock(&lock);
+	read_unlock(&host_fork_lock);
 }
 
 int sigsegv_thread_enter(void)

@@ -136,6 +136,11 @@ void vma_budget_remove_window(const struct window *w)
 	atomic_fetch_sub(&used, 1 + count_cuts(w, 1, w->nr_pages));
 }
 
+void vma_budget_fork_child(void)
+{
+	atomic_store(&used, 0);
+}
+
 size_t vma_budget_used(void)
 {
 	return atomic_load(&used);

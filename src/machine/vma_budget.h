@@ -59,6 +59,7 @@ unsigned window_state_splits(const struct window *w, size_t page, size_t nr);
 void vma_budget_add_window(void);
 void vma_budget_remove_window(const struct window *w);
 size_t vma_budget_used(void);
+void vma_budget_fork_child(void); // which has none of its parent's windows
 size_t vma_budget_limit(void); // vm.max_map_count
 // A move that needs `extra` mappings may go ahead: below 90% of the limit, the rest is for faults.
 bool vma_budget_allows(unsigned extra);

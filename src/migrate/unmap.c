@@ -49,14 +49,23 @@ static unsigned place_pages(const struct place *p)
 	return pte_huge(p->entry) ? PTRS_PER_TABLE : 1;
 }
 
+// A transparent huge leaf waits like any other: its copy finds the poison and turns back.
+static bool leaves_poison(const struct unmap *u, const struct place *p, const struct frame *frame)
+{
+	return unlikely(frame_test_hwpoison(frame)) &&
+	       (!pte_huge(p->entry) || folio_test_hugetlb(u->slot->src));
+}
+
 static void poison(struct unmap *u, const struct place *p)
 {
 	unsigned nr = place_pages(p);
 
 	MARK(migrate_unmap_poisoned);
-	table_set_entry(p->table, p->index, pte_make(pte_pfn(p->entry), PTE_HWPOISON));
+	table_set_entry(p->table, p->index,
+		pte_make(pte_pfn(p->entry), PTE_HWPOISON | (p->entry.v & PTE_HUGE)));
 	gather_clear(u->m->now, vma_host(p->vma, p->addr), nr);
-	space_rss_add(p->vma->space, u->slot->src, -(long)nr);
+	if (!folio_test_hugetlb(u->slot->src))
+		space_rss_add(p->vma->space, u->slot->src, -(long)nr);
 }
 
 // Where the host permits nothing there is nobody to stop, and what it shows goes.
@@ -117,7 +126,7 @@ static bool replace_entry(struct unmap *u, const struct place *p)
 		u->slot->why = WHY_PINNED;
 		return false;
 	}
-	if (unlikely(frame_test_hwpoison(frame)))
+	if (leaves_poison(u, p, frame))
 		poison(u, p);
 	else
 		install(u, p, migration_entry_make(p->entry, exclusive));

@@ -8,22 +8,20 @@
 #include "phys/frame.h"
 #include "base/assert.h"
 #include "base/compiler.h"
+#include "machine/fork_guard.h"
 #include "phys/folio.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
 struct frame *vmemmap;
 
-static pthread_mutex_t vmemmap_lock = PTHREAD_MUTEX_INITIALIZER;
-
 int vmemmap_init(void)
 {
 	int err = 0;
 
-	pthread_mutex_lock(&vmemmap_lock);
+	write_lock(&host_fork_lock); // the number space
 	if (!vmemmap) {
 		void *p = mmap(NULL, VMEMMAP_FRAMES * sizeof(struct frame), PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -35,7 +33,7 @@ int vmemmap_init(void)
 			vmemmap = p;
 		}
 	}
-	pthread_mutex_unlock(&vmemmap_lock);
+	write_unlock(&host_fork_lock);
 	return err;
 }
 

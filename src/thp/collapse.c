@@ -301,7 +301,6 @@ static void drop_old(struct range *r)
 		folio_put(folio);
 	}
 	mutex_unlock(&r->table->lock);
-	page_table_free(r->space, r->table);
 }
 
 static void install(struct range *r)
@@ -323,6 +322,7 @@ static void install(struct range *r)
 	else
 		folio_add_lru(r->new);
 	table_set_entry(pmd, index, entry);
+	page_table_deposit(space, r->table);
 	atomic_fetch_add(&space->rss_anon, (long)r->none);
 	gather_map(&g, host_of(r, 0), folio_pfn(r->new), PTRS_PER_TABLE,
 		vma_pte_prot(r->vma, entry));
@@ -352,8 +352,8 @@ static enum scan_result replace(struct range *r)
 		return result;
 	}
 	// No way back from here.
-	install(r);
 	drop_old(r);
+	install(r);
 	return SCAN_SUCCEED;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Collapse of shared memory: 512 slots of an object's index hold one huge folio afterwards.
+// Collapse of shared memory and files: 512 slots of an object's index hold one huge folio after it.
 //
 //	1  a look: at most max_ptes_none holes, every page on the LRU, unlocked, with no references
 //    but
@@ -18,8 +18,12 @@
 //
 // Held by the caller: mmap_lock for reading, given up when the look says yes. Inside: folio locks
 // (512 at once, by trylock but for the new one), rmap locks for reading, page tables, i_pages.
-// What can fail: every enum scan_result but success, with the object as it was before. Only shared
-// memory: files are not collapsed (-EINVAL by SCAN_VMA_CHECK long before).
+// Files: only such as were opened for reading alone (policy.c asks), so that nobody can write to
+// them by this object. They have no holes: what is not cached yet is read between 2 and 3, while no
+// lock is held, and what is missing after that all the same, dirty or under writeback, turns it
+// back.
+//
+// What can fail: every enum scan_result but success, with the object as it was before.
 #include "thp/collapse.h"
 
 #include "base/mark.h"
@@ -61,6 +65,17 @@ static enum scan_result look_at_folio(struct collapse *c, struct object *object,
 	if (folio_ref_count(folio) != folio_expected_ref_count(folio) + 1)
 		return SCAN_PAGE_COUNT;
 	return folio_object(folio) == object ? SCAN_SUCCEED : SCAN_TRUNCATED;
+}
+
+static bool is_file(const struct object *object)
+{
+	return object->ops->kind == OBJECT_FILE;
+}
+
+// All of the range lies in the file.
+static bool within_file(const struct object *object, uint64_t pgoff)
+{
+	return pgoff + PTRS_PER_TABLE <= DIV_ROUND_UP(object->size, PAGE_SIZE);
 }
 
 static enum scan_result look(struct collapse *c, struct object *object, uint64_t pgoff,
@@ -134,6 +149,8 @@ static enum scan_result take_locked(struct work *w, struct folio *folio, unsigne
 		return SCAN_FAIL;
 	if (folio_test_writeback(folio))
 		return SCAN_PAGE_COUNT;
+	if (is_file(w->object) && folio_test_dirty(folio))
+		return SCAN_FAIL;
 	if (!folio_isolate_lru(folio))
 		return SCAN_DEL_PAGE_LRU;
 	folio_count_isolated(folio);
@@ -155,7 +172,7 @@ static enum scan_result take_page(struct work *w, unsigned i)
 
 	w->old[i] = NULL;
 	if (!folio)
-		return SCAN_SUCCEED;
+		return is_file(w->object) ? SCAN_FAIL : SCAN_SUCCEED;
 	if (!folio_trylock(folio)) {
 		folio_put(folio);
 		return SCAN_PAGE_LOCK;
@@ -178,6 +195,23 @@ static void copy_page(struct work *w, unsigned i)
 		memcpy(to, folio_bytes(w->mm, w->old[i], 0), PAGE_SIZE);
 	else
 		memset(to, 0, PAGE_SIZE);
+}
+
+// What of a file is not cached yet; nothing is locked.
+static enum scan_result read_pages(struct work *w)
+{
+	struct folio *folio;
+
+	if (!is_file(w->object))
+		return SCAN_SUCCEED;
+	if (!within_file(w->object, w->pgoff))
+		return SCAN_FAIL;
+	for (unsigned i = 0; i < PTRS_PER_TABLE; i++) {
+		if (object_get_folio(w->object, NULL, w->pgoff + i, &folio))
+			return SCAN_FAIL;
+		folio_put(folio);
+	}
+	return SCAN_SUCCEED;
 }
 
 // ---- All of them
@@ -328,8 +362,10 @@ static enum scan_result collapse_object(struct collapse *c, struct object *objec
 	*w = (struct work){.c = c, .mm = object->mm, .object = object, .pgoff = pgoff};
 	result = collapse_alloc(c, &w->new);
 	if (result == SCAN_SUCCEED) {
+		result = read_pages(w);
 		folio_lock(w->new);
-		result = replace(w);
+		if (result == SCAN_SUCCEED)
+			result = replace(w);
 		if (result == SCAN_SUCCEED)
 			(void)rmap_walk(w->new, retract_here, NULL, false);
 		folio_unlock(w->new);
@@ -362,7 +398,7 @@ NO_THREAD_SAFETY_ANALYSIS enum scan_result collapse_scan_object(
 	read_unlock(&space->mmap_lock);
 	result = collapse_object(c, object, pgoff);
 	trace_event(space->mm->trace, mm_khugepaged_collapse_file, .mm = (uintptr_t)space,
-		.index = pgoff, .addr = haddr, .is_shmem = 1,
+		.index = pgoff, .addr = haddr, .is_shmem = !is_file(object),
 		.filename = object->name ? object->name : "", .nr = PTRS_PER_TABLE,
 		.result = result);
 	object_put(object);

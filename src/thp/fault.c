@@ -7,6 +7,7 @@
 //					pages
 //		shared memory		the object's huge folio, made when the settings allow
 //					it; one that is there is mapped whatever they say
+//		a file			the object's huge folio, if khugepaged made one: read-only
 //	thp_large_fault()	a write where small entries stand or must stand: the largest order
 //				that is enabled, fits, and whose entries are all empty
 //
@@ -94,14 +95,20 @@ int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct f
 	struct mmu *mmu = space->mm->mmu;
 	unsigned index = pmd_index(vaddr_of(haddr));
 	struct pte entry = pte_make(folio_pfn(folio), leaf_bits(vma));
+	struct page_table *pmd, *deposit = NULL;
 	int err = 0;
-	struct page_table *pmd = pmd_table_alloc_lock(space, vaddr_of(haddr), &err);
 
-	if (!pmd)
-		return err;
-	if (table_entry(pmd, index).v != seen.v) {
+	if (pte_none(seen) && !(deposit = page_table_alloc(space, 1, vaddr_of(haddr))))
+		return -ENOMEM;
+	pmd = pmd_table_alloc_lock(space, vaddr_of(haddr), &err);
+	if (pmd && table_entry(pmd, index).v != seen.v) {
 		page_table_unlock(pmd);
-		return -EEXIST;
+		err = -EEXIST;
+	}
+	if (err) {
+		if (deposit)
+			page_table_free(space, deposit);
+		return err;
 	}
 	add_new_anon(vma, haddr, folio);
 	table_set_entry(pmd, index, entry);
@@ -111,8 +118,13 @@ int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct f
 		table_set_entry(pmd, index, seen);
 		atomic_fetch_sub(&space->rss_anon, (long)PTRS_PER_TABLE);
 		folio_remove_rmap_pmd(folio);
+	} else if (deposit) {
+		page_table_deposit(space, deposit);
+		deposit = NULL;
 	}
 	page_table_unlock(pmd);
+	if (deposit)
+		page_table_free(space, deposit);
 	// New huge pages wait to be found underused.
 	if (!err && thp_setting(space->mm->thp, SET_SHRINK_UNDERUSED))
 		(void)folio_deferred_queue(folio);
@@ -125,18 +137,26 @@ static int map_zero_leaf(struct vma *vma, uint64_t haddr)
 	struct mm_core *mm = vma->space->mm;
 	unsigned index = pmd_index(vaddr_of(haddr));
 	struct pfn zero = folio_pfn(mm->zero_page);
+	struct page_table *pmd, *deposit = page_table_alloc(vma->space, 1, vaddr_of(haddr));
 	int err = 0;
-	struct page_table *pmd = pmd_table_alloc_lock(vma->space, vaddr_of(haddr), &err);
 
-	if (!pmd)
+	if (!deposit)
+		return -ENOMEM;
+	pmd = pmd_table_alloc_lock(vma->space, vaddr_of(haddr), &err);
+	if (!pmd) {
+		page_table_free(vma->space, deposit);
 		return err;
+	}
 	if (pte_none(table_entry(pmd, index)) &&
 		!mm->mmu->ops->map(mm->mmu, vma_host(vma, haddr), zero, PTRS_PER_TABLE, MMU_READ)) {
 		table_set_entry(pmd, index,
 			pte_make(zero, PTE_PRESENT | PTE_HUGE | PTE_ZERO | PTE_YOUNG));
+		page_table_deposit(vma->space, deposit);
 		err = 1;
 	}
 	page_table_unlock(pmd);
+	if (!err)
+		page_table_free(vma->space, deposit);
 	if (err && !atomic_exchange(&mm->thp->zero_page_counted, true))
 		vm_event(mm->stat, VM_THP_ZERO_PAGE_ALLOC);
 	return err;
@@ -153,7 +173,7 @@ static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint6
 	struct thp *thp = object->mm->thp;
 	struct folio *folio = object_find(object, pgoff);
 
-	if (folio || !make)
+	if (folio || !make || object->ops->kind == OBJECT_FILE)
 		return folio;
 	folio = folio_alloc_object(thp_fault_gfp(thp, vma) | GFP_ZERO, PMD_ORDER, object, pgoff,
 		task);
@@ -202,16 +222,16 @@ static int map_object_leaf(struct vma *vma, uint64_t haddr, struct folio *folio,
 
 int thp_object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool write, bool make)
 {
+	struct thp *thp = vma->space->mm->thp;
 	uint64_t pgoff = vma_pgoff(vma, haddr);
 	bool mapped = false;
 
 	if (pgoff & (PTRS_PER_TABLE - 1) || (write && !(vma->flags & VM_SHARED)) ||
-		vma->object->ops->kind != OBJECT_SHMEM ||
 		pgoff >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE) ||
 		vma->flags & VM_NOHUGEPAGE || atomic_load(&vma->space->thp_disabled))
 		return 0;
-	if (make)
-		khugepaged_enter(vma->space->mm->thp, vma->space);
+	if (thp_vma_orders(thp, vma, THP_KHUGEPAGED, 1u << PMD_ORDER))
+		khugepaged_enter(thp, vma->space);
 	struct folio *folio = object_huge_folio(vma, task, pgoff, make);
 	if (!folio)
 		return 0;

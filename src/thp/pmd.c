@@ -14,7 +14,8 @@
 //
 // Held: mmap_lock in any way, or the rmap lock of what is mapped there; the PMD table's lock is
 // taken, and within it that of the new table. thp_split_pmd counts as it succeeds.
-// What can fail: no memory for the table, -ENOMEM, with nothing changed.
+// What can fail: nothing for anonymous memory, whose table was laid by when the leaf was made. An
+// object's entry needs none but while it is being migrated: then -ENOMEM, with nothing changed.
 #include "thp/thp.h"
 
 #include "base/vmstat.h"
@@ -77,18 +78,21 @@ static bool of_object(struct pte leaf)
 	return !pte_zero_page(leaf) && !folio_test_anon(pfn_folio(pte_pfn(leaf)));
 }
 
-// true: there was a leaf. *table is used up, or the caller's still.
+// true: there was a leaf. *table, an object's, is used up, or the caller's still.
 static bool split_entry(struct vma *vma, uint64_t haddr, struct page_table **table)
 {
+	struct space *space = vma->space;
 	unsigned index = pmd_index(vaddr_of(haddr));
 	struct gather g;
 
-	gather_init(&g, vma->space->mm);
-	struct page_table *pmd = gather_pmd_table(&g, vma->space, vaddr_of(haddr));
+	gather_init(&g, space->mm);
+	struct page_table *pmd = gather_pmd_table(&g, space, vaddr_of(haddr));
 	struct pte leaf = pmd ? table_entry(pmd, index) : (struct pte){0};
 	bool huge = pte_huge(leaf);
 	if (huge && of_object(leaf) && pte_present(leaf)) {
 		unmap_object_leaf(vma, &g, index, leaf, haddr);
+	} else if (huge && vma_deposits(vma)) {
+		split_leaf(pmd, index, page_table_withdraw(space, vaddr_of(haddr)), leaf);
 	} else if (huge) {
 		split_leaf(pmd, index, *table, leaf);
 		*table = NULL;
@@ -101,9 +105,9 @@ int thp_split_pmd(struct vma *vma, uint64_t addr)
 {
 	struct space *space = vma->space;
 	uint64_t haddr = addr & PMD_MASK;
-	struct page_table *table = page_table_alloc(space, 1, vaddr_of(haddr));
+	struct page_table *table = NULL;
 
-	if (!table)
+	if (!vma_deposits(vma) && !(table = page_table_alloc(space, 1, vaddr_of(haddr))))
 		return -ENOMEM;
 	mm_notify_start(space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_SPLIT);
 	bool huge = split_entry(vma, haddr, &table);

@@ -10,7 +10,8 @@
 //		5  private anonymous memory: enabled, and each size's own file; MADV_COLLAPSE does
 //     not ask
 //		   them; then an anon_vma must exist, but for first touches and smaps
-//		6  files: none
+//		6  files: only such as were opened for reading alone; enabled decides, but not
+//		   for MADV_COLLAPSE. First touches map what is huge already
 //	thp_fault_gfp()		how hard a first touch tries
 //
 // A size's file says "inherit" when the word of the whole counts. Only the size of a PMD does at
@@ -183,6 +184,32 @@ bool thp_shmem_allows(struct thp *thp, const struct vma *vma, const struct objec
 
 // ---- Vmas
 
+// Of a size that a file's pages may be collapsed to.
+static unsigned file_orders(const struct thp *thp, const struct vma *vma, enum thp_use use)
+{
+	unsigned long global = thp_setting(thp, SET_ENABLED);
+	bool wanted = global == THP_ALWAYS || (global == THP_MADVISE && vma->flags & VM_HUGEPAGE);
+
+	if (use == THP_FAULT)
+		return 1u << PMD_ORDER;
+	if (vma->object->writable_fd || (use != THP_COLLAPSE && !wanted))
+		return 0;
+	return 1u << PMD_ORDER;
+}
+
+static unsigned object_orders(struct thp *thp, const struct vma *vma, enum thp_use use)
+{
+	switch (vma->object->ops->kind) {
+	case OBJECT_SHMEM:
+		return thp_shmem_allows(thp, vma, vma->object, vma->pgoff, PMD_ORDER, use)
+			       ? 1u << PMD_ORDER : 0;
+	case OBJECT_FILE:
+		return file_orders(thp, vma, use);
+	default:
+		return 0;
+	}
+}
+
 #define VM_SPECIAL (VM_IO | VM_PFNMAP | VM_DONTEXPAND)
 
 unsigned thp_vma_orders(struct thp *thp, const struct vma *vma, enum thp_use use, unsigned orders)
@@ -198,14 +225,10 @@ unsigned thp_vma_orders(struct thp *thp, const struct vma *vma, enum thp_use use
 		orders = orders_with_room(vma, orders);
 	if (!orders)
 		return 0;
-	if (vma->object) {
-		// smaps asks about all orders, and room for any of them is enough for it.
-		if (vma->object->ops->kind != OBJECT_SHMEM ||
-			(use != THP_SMAPS && !(orders >> PMD_ORDER & 1)))
-			return 0;
-		return thp_shmem_allows(thp, vma, vma->object, vma->pgoff, PMD_ORDER, use)
-			       ? 1u << PMD_ORDER : 0;
-	}
+	// smaps asks about all orders, and room for any of them is enough for it.
+	if (vma->object)
+		return use == THP_SMAPS || orders >> PMD_ORDER & 1 ? object_orders(thp, vma, use)
+								   : 0;
 	if (use != THP_COLLAPSE)
 		orders = orders_enabled(thp, orders, flags & VM_HUGEPAGE);
 	return touch || vma->anon_vma ? orders : 0;

@@ -33,6 +33,11 @@
 // the refcount through a folio. A leaf.
 static struct mutex dying_lock = MUTEX_INIT(META);
 
+void anon_vmas_in_child(void)
+{
+	mutex_init(&dying_lock, RANK_META);
+}
+
 // ---- Life
 
 static struct anon_vma *anon_vma_create(struct anon_vma *parent)

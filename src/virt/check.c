@@ -34,6 +34,7 @@ struct check {
 	struct space *space;
 	struct found *found; // NULL: one space alone
 	struct space_sums sums;
+	unsigned long nr_huge; // entries that need a table laid by
 };
 
 static const char *dump(const struct vma *vma, uint64_t addr, struct pte e, char buf[DUMP_MAX])
@@ -116,6 +117,7 @@ static void check_entry(struct check *c, uint64_t addr, struct pte e)
 	long nr = pte_huge(e) ? PTRS_PER_TABLE : 1;
 
 	entry_holds(vma && addr + (uint64_t)nr * PAGE_SIZE <= vma->end, vma, addr, e);
+	c->nr_huge += pte_huge(e) && vma_deposits(vma);
 	if (pte_present(e))
 		check_present(c, vma, addr, e);
 	else
@@ -252,6 +254,8 @@ static void check_space(struct space *space, struct found *found)
 		"space %u: rss anon %ld file %ld shmem %ld, counted %ld %ld %ld", space->id,
 		c.sums.anon, c.sums.file, c.sums.shmem, (long)space->rss_anon,
 		(long)space->rss_file, (long)space->rss_shmem);
+	must_hold(c.nr_huge == space->nr_deposited, "space %u: %lu huge entries, %u tables laid by",
+		space->id, c.nr_huge, space->nr_deposited);
 }
 
 void space_check(struct space *space)
@@ -337,17 +341,25 @@ static void check_node(struct mm_core *mm, const struct node *node, const struct
 		sums.mapped, sums.anon_huge, anon, mapped, huge);
 }
 
-// A fault whose accessor runs already may still be finishing in a thread of the host's.
-static void settle(struct mm_core *mm)
+// A fault whose accessor runs already may still be finishing in a thread of the host's, or not even
+// have begun there: it waits until the books are closed (mm_host_fault()).
+static void hold_host_faults(struct mm_core *mm)
 {
 	struct space *space;
+	int err = 0;
 
-	mutex_lock(&mm->tasks_lock);
-	list_for_each_entry(space, &mm->spaces, all) {
-		write_lock(&space->mmap_lock);
-		write_unlock(&space->mmap_lock);
-	}
-	mutex_unlock(&mm->tasks_lock);
+	atomic_store(&mm->checking, true);
+	list_for_each_entry(space, &mm->spaces, all)
+		err |= wait_until(&space->host_faults, !atomic_load(&space->host_faults),
+			WAIT_FOREVER);
+	assert_that(!err, "waiting for ever ended with %d", err);
+	(void)err;
+}
+
+static void let_host_faults_go(struct mm_core *mm)
+{
+	atomic_store(&mm->checking, false);
+	wake_all(&mm->checking);
 }
 
 void mm_check(struct mm_core *mm)
@@ -358,7 +370,7 @@ void mm_check(struct mm_core *mm)
 
 	bool counted = found.ptes && found.leaves;
 
-	settle(mm);
+	hold_host_faults(mm);
 	list_for_each_entry(space, &mm->spaces, all)
 		check_space(space, counted ? &found : NULL);
 	list_for_each_entry(object, &mm->objects, node)
@@ -369,4 +381,5 @@ void mm_check(struct mm_core *mm)
 	counts_destroy(found.ptes);
 	counts_destroy(found.leaves);
 	phys_check(mm->phys);
+	let_host_faults_go(mm);
 }

@@ -36,6 +36,7 @@
 static int fault_once(struct fault *f);
 static int pmd_fault(struct fault *f, bool *ret_served);
 static int pte_fault(struct fault *f);
+static int hint_fault(struct fault *f, struct pte seen);
 
 int handle_fault(struct space *space, struct task *task, uint64_t addr, unsigned flags)
 {
@@ -116,7 +117,7 @@ static int pmd_fault(struct fault *f, bool *ret_served)
 
 	if (pmd) {
 		e = table_entry(pmd, pmd_index(vaddr_of(f->addr)));
-		if (pte_present(e) && pte_huge(e) &&
+		if (pte_present(e) && pte_huge(e) && !(e.v & PTE_HINT) &&
 			(pte_writable(e) || !fault_wants_own_page(f))) {
 			err = translate_again(f, e, f->addr & PMD_MASK, PTRS_PER_TABLE);
 			*ret_served = true;
@@ -127,6 +128,8 @@ static int pmd_fault(struct fault *f, bool *ret_served)
 		return err;
 	if (pte_huge(e) && pte_migration(e))
 		return FAULT_MIGRATING;
+	if (pte_huge(e) && e.v & PTE_HINT)
+		return hint_fault(f, e);
 	if (pte_huge(e) && pte_present(e)) {
 		err = f->mm->up.huge_wp_fault(f->vma, f->task, f->addr);
 		if (err > 0) // split: the small pages decide
@@ -142,10 +145,24 @@ static int pmd_fault(struct fault *f, bool *ret_served)
 	return 0;
 }
 
-// A page made to fault once to learn who uses it: the upcall decides and restores the entry.
+// The next access goes on, unless the upcall moved the page: then the entry is another already.
+static void clear_hint(struct fault *f, struct pte seen)
+{
+	struct vaddr v = vaddr_of(f->addr);
+	bool huge = pte_huge(seen);
+	struct page_table *table = huge ? pmd_table_lock(f->space, v) : pte_table_lock(f->space, v);
+	unsigned i = huge ? pmd_index(v) : pte_index(v);
+
+	if (!table)
+		return;
+	if (table_entry(table, i).v == seen.v)
+		table_set_entry(table, i, pte_clear(seen, PTE_HINT));
+	page_table_unlock(table);
+}
+
+// A page, or a huge one by one entry, made to fault once to learn who uses it: the upcall decides.
 static int hint_fault(struct fault *f, struct pte seen)
 {
-	struct page_table *table;
 	struct folio *folio = pfn_folio(pte_pfn(seen));
 	int err = 0;
 
@@ -156,15 +173,7 @@ static int hint_fault(struct fault *f, struct pte seen)
 	folio_put(folio);
 	if (err < 0)
 		return err;
-	table = pte_table_lock(f->space, vaddr_of(f->addr));
-	if (table) {
-		unsigned i = pte_index(vaddr_of(f->addr));
-		struct pte e = table_entry(table, i);
-
-		if (e.v == seen.v)
-			table_set_entry(table, i, pte_clear(e, PTE_HINT));
-		page_table_unlock(table);
-	}
+	clear_hint(f, seen);
 	return FAULT_AGAIN;
 }
 
@@ -252,14 +261,12 @@ int fault_install(struct fault *f, const struct fault_install *in)
 
 static enum mmu_fault_result serve_host_fault(struct space *space, const struct mmu_fault *fault)
 {
-	struct task *task = fault->tid ? task_of_tid(space->mm, fault->tid) : task_current();
+	struct task *task = task_of_access(space, fault->tid);
 	unsigned flags = fault->may_wait ? 0 : FAULT_NOWAIT;
 	uint64_t addr;
 	int err;
 
 	lock_assert_none_held();
-	if (!task || task->space != space)
-		task = space->owner;
 	if (fault->access == MMU_ACCESS_WRITE)
 		flags |= FAULT_WRITE;
 	if (!fault->may_wait)
@@ -269,6 +276,7 @@ static enum mmu_fault_result serve_host_fault(struct space *space, const struct 
 	read_unlock(&space->mmap_lock);
 	if (!err)
 		err = handle_fault(space, task, addr, flags);
+	task_put(task);
 	if (!fault->may_wait && err != -EAGAIN)
 		host_wait_cancel(space->mm, fault->at);
 	if (err && err != -EAGAIN)
@@ -285,15 +293,33 @@ static enum mmu_fault_result serve_host_fault(struct space *space, const struct 
 	}
 }
 
+static void end_host_fault(struct space *space)
+{
+	if (atomic_fetch_sub(&space->host_faults, 1) == 1)
+		wake_all(&space->host_faults);
+}
+
+// Not while the machine's books are being balanced.
+static void begin_host_fault(struct space *space)
+{
+	struct mm_core *mm = space->mm;
+
+	atomic_fetch_add(&space->host_faults, 1);
+	while (unlikely(atomic_load(&mm->checking))) {
+		end_host_fault(space);
+		(void)!wait_until(&mm->checking, !atomic_load(&mm->checking), WAIT_FOREVER);
+		atomic_fetch_add(&space->host_faults, 1);
+	}
+}
+
 // The accessor may run before this returns: when it is in a thread of the backend, the space must
 // not go meanwhile.
 enum mmu_fault_result mm_host_fault(void *owner, const struct mmu_fault *fault)
 {
 	struct space *space = owner;
 
-	atomic_fetch_add(&space->host_faults, 1);
+	begin_host_fault(space);
 	enum mmu_fault_result result = serve_host_fault(space, fault);
-	if (atomic_fetch_sub(&space->host_faults, 1) == 1)
-		wake_all(&space->host_faults);
+	end_host_fault(space);
 	return result;
 }

@@ -51,12 +51,14 @@ static size_t bytes_in_page(const struct object *object, uint64_t pgoff)
 static int read_page(struct object *object, void *bytes, uint64_t pgoff)
 {
 	size_t want = bytes_in_page(object, pgoff), have = 0;
+	const int callers_errno = errno;
 
 	while (have < want) {
 		ssize_t n = fault_syscall(EIO, -1, syscall(SYS_pread64, object->fd,
 			(char *)bytes + have, want - have, (pgoff << PAGE_SHIFT) + have));
 		if (n < 0 && errno == EINTR)
 			continue;
+		errno = callers_errno;
 		if (n < 0)
 			return -EIO;
 		if (!n)
@@ -84,10 +86,13 @@ static int file_read_folio(struct object *object, struct folio *folio)
 // All of it, through partial writes; iov is used up.
 static int write_all(int fd, struct iovec *iov, unsigned nr, off_t at)
 {
+	const int callers_errno = errno;
+
 	while (nr) {
 		ssize_t n = fault_syscall(EIO, -1, syscall(SYS_pwritev, fd, iov, nr, at, 0));
 		if (n < 0 && errno == EINTR)
 			continue;
+		errno = callers_errno;
 		if (n <= 0)
 			return -EIO;
 		at += n;
@@ -156,15 +161,20 @@ static int file_write_folio(struct object *object, struct folio *folio)
 // Others may have made the file longer already; it never gets shorter here.
 static int file_grow(struct object *object, uint64_t size)
 {
+	const int callers_errno = errno;
 	struct stat st;
 
-	if (fstat(object->fd, &st))
+	bool unknown = fstat(object->fd, &st);
+	errno = callers_errno;
+	if (unknown)
 		return -EIO;
 	if ((uint64_t)st.st_size >= size)
 		return 0;
 	if (!object->writable_fd)
 		return -EACCES;
-	return fault_syscall(EIO, -1, ftruncate(object->fd, (off_t)size)) ? -EIO : 0;
+	int failed = fault_syscall(EIO, -1, ftruncate(object->fd, (off_t)size));
+	errno = callers_errno;
+	return failed ? -EIO : 0;
 }
 
 static void file_release(struct object *object)
@@ -209,7 +219,7 @@ static void file_name(int fd, char *buf, size_t size)
 	buf[max(n, (ssize_t)0)] = 0;
 }
 
-int object_open_file(struct mm_core *mm, int fd, struct object **ret)
+static int open_copy(struct mm_core *mm, int fd, struct object **ret)
 {
 	char name[PATH_MAX];
 	uint64_t size = 0;
@@ -230,4 +240,13 @@ int object_open_file(struct mm_core *mm, int fd, struct object **ret)
 	(*ret)->fd = copy;
 	(*ret)->writable_fd = writable;
 	return 0;
+}
+
+int object_open_file(struct mm_core *mm, int fd, struct object **ret)
+{
+	const int callers_errno = errno;
+	int err = open_copy(mm, fd, ret);
+
+	errno = callers_errno;
+	return err;
 }

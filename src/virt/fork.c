@@ -290,7 +290,7 @@ static bool copy_huge_entry(struct fork *k, struct vma *parent, uint64_t addr,
 static int copy_if_huge(struct fork *k, struct vma *child, struct vma *parent, uint64_t addr,
 	bool *ret_huge)
 {
-	struct page_table *to, *from = pmd_table_lock(k->parent, vaddr_of(addr));
+	struct page_table *to, *from = pmd_table_lock(k->parent, vaddr_of(addr)), *deposit = NULL;
 	bool copied;
 	int err;
 
@@ -303,16 +303,23 @@ static int copy_if_huge(struct fork *k, struct vma *child, struct vma *parent, u
 	if (!to)
 		return err;
 	page_table_unlock(to); // it stays: the child's mmap_lock is ours
+	if (vma_deposits(child) &&
+		!(deposit = page_table_alloc(k->child, 1, vaddr_of(addr))))
+		return -ENOMEM;
 	gather_init(&k->gather, k->mm);
 	from = gather_pmd_table(&k->gather, k->parent, vaddr_of(addr));
 	mutex_lock_nested(&to->lock);
 	// Split meanwhile (the parent's huge entries change under its rmap locks too): look again.
 	copied = from && pte_huge(table_entry(from, pmd_index(vaddr_of(addr)))) &&
 		 copy_huge_entry(k, parent, addr, from, to);
+	if (copied && deposit)
+		page_table_deposit(k->child, deposit);
 	mutex_unlock(&to->lock);
 	(void)gather_finish(&k->gather);
 	if (copied)
 		return 0;
+	if (deposit)
+		page_table_free(k->child, deposit);
 	if (parent->flags & VM_HUGETLB)
 		return k->mm->up.hugetlb_fork_copy(child, parent, k->task, addr);
 	*ret_huge = false;

@@ -10,8 +10,11 @@
 #include "virt/mm.h"
 
 #include "base/assert.h"
+#include "machine/fork_guard.h"
 #include "machine/topology.h"
 #include "phys/alloc.h"
+#include "virt/rmap.h"
+#include "virt/task.h"
 
 #include <errno.h>
 
@@ -30,8 +33,19 @@ static int take_zero_page(struct mm_core *mm)
 	return 0;
 }
 
+// The locks that all machines share; those of a machine are as dead in the child as it is itself.
+static void mm_in_child(void)
+{
+	notifiers_in_child();
+	anon_vmas_in_child();
+	tasks_in_child();
+}
+
+static struct fork_hook in_child = {.in_child = mm_in_child};
+
 int mm_core_init(struct mm_core *mm)
 {
+	fork_guard_hook(&in_child);
 	mutex_init(&mm->cpuset_lock, RANK_CPUSET);
 	mutex_init(&mm->tasks_lock, RANK_TASKS);
 	mutex_init(&mm->objects_lock, RANK_I_PAGES);

@@ -168,6 +168,7 @@ struct mm_core {
 	struct histogram migration_waits; // ns that accessors waited for moving pages
 	struct host_waits host_waits;
 	struct pause_book migrate_pauses;
+	_Atomic bool checking; // mm_check() runs: faults of the host wait
 	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 	_Atomic uint64_t faults_near_limit; // placed by neighbour: host mappings were short
 };
@@ -187,6 +188,7 @@ int mm_cpu_nid(const struct mm_core *, int cpu);
 // A subscriber may get the end of an invalidation whose start came before it registered; after
 // unregister returned it gets nothing. Both may sleep; not from within start() or end().
 void mm_notifier_register(struct mm_core *, struct mm_notifier *);
+void notifiers_in_child(void); // of the host's fork()
 void mm_notifier_unregister(struct mm_core *, struct mm_notifier *);
 // Under any lock up to the rmap locks, never under a page-table lock.
 void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);

@@ -16,6 +16,11 @@
 
 static struct rwlock notifiers_lock = RWLOCK_INIT(NOTIFIER);
 
+void notifiers_in_child(void)
+{
+	rwlock_init(&notifiers_lock, RANK_NOTIFIER);
+}
+
 void mm_notifier_register(struct mm_core *mm, struct mm_notifier *n)
 {
 	write_lock(&notifiers_lock);

@@ -141,6 +141,11 @@ int object_get_folio(struct object *object, struct task *task, uint64_t pgoff,
 
 // ---- Changing the index
 
+static enum vmstat_item huge_counter(const struct folio *folio)
+{
+	return folio_test_swapbacked(folio) ? VM_NR_SHMEM_HUGEPAGES : VM_NR_FILE_HUGEPAGES;
+}
+
 // Pages of the object on the folio's node.
 static void count_pages(struct object *object, const struct folio *folio, int sign)
 {
@@ -149,11 +154,10 @@ static void count_pages(struct object *object, const struct folio *folio, int si
 	unsigned nid = folio_nid(folio);
 
 	vmstat_add(stat, nid, VM_NR_FILE_PAGES, nr);
-	if (!folio_test_swapbacked(folio))
-		return;
-	vmstat_add(stat, nid, VM_NR_SHMEM, nr);
+	if (folio_test_swapbacked(folio))
+		vmstat_add(stat, nid, VM_NR_SHMEM, nr);
 	if (folio_order(folio) == PMD_ORDER)
-		vmstat_add(stat, nid, VM_NR_SHMEM_HUGEPAGES, sign);
+		vmstat_add(stat, nid, huge_counter(folio), sign);
 }
 
 int object_add_folio(struct object *object, struct folio *folio, uint64_t pgoff)
@@ -229,7 +233,8 @@ int object_collapse_folios(struct object *object, uint64_t pgoff, struct folio *
 	}
 	if (!err) {
 		page_index_replace(object->pages, pgoff, nr, new);
-		folio_set_swapbacked(new);
+		if (object->ops->kind == OBJECT_SHMEM)
+			folio_set_swapbacked(new);
 		folio_set_index(new, pgoff);
 		folio_ref_add(new, nr);
 		count_pages(object, new, 1);
@@ -253,8 +258,8 @@ void object_split_folio(struct object *object, struct folio *head, unsigned old_
 		folio_set_mapping(piece, object, MAPPING_OBJECT);
 		page_index_replace(object->pages, index + i, step, piece);
 	}
-	if (folio_test_swapbacked(head) && old_order == PMD_ORDER)
-		vmstat_add(object->mm->stat, folio_nid(head), VM_NR_SHMEM_HUGEPAGES, -1);
+	if (old_order == PMD_ORDER)
+		vmstat_add(object->mm->stat, folio_nid(head), huge_counter(head), -1);
 }
 
 void object_replace_folio(struct object *object, struct folio *dst, struct folio *src)

@@ -111,9 +111,9 @@ void object_replace_folio(struct object *, struct folio *dst, struct folio *src)
 // index. i_pages held by the caller; flags and references are the caller's too.
 void object_split_folio(struct object *, struct folio *head, unsigned old_order,
 	unsigned new_order);
-// The slots of shared memory from pgoff on, which hold old[i] or (NULL) nothing, hold `new` from
-// now on. All are locked and unmapped; the index's references to the old ones become the caller's.
-// -EEXIST: a hole was filled meanwhile; -ENOMEM.
+// The slots of shared memory or of a file from pgoff on, which hold old[i] or (NULL) nothing, hold
+// `new` from now on. All are locked and unmapped; the index's references to the old ones become the
+// caller's. -EEXIST: a hole was filled meanwhile; -ENOMEM.
 int object_collapse_folios(struct object *, uint64_t pgoff, struct folio **old, struct folio *new);
 // Write the dirty pages of the range back and wait for those under way. 0, or the -EIO of any since
 // the last call.

@@ -109,6 +109,37 @@ void page_table_free(struct space *space, struct page_table *table)
 	mutex_unlock(&space->tables_lock);
 }
 
+// ---- Tables laid by
+
+bool vma_deposits(const struct vma *vma)
+{
+	return !vma->object && !(vma->flags & VM_HUGETLB);
+}
+
+void page_table_deposit(struct space *space, struct page_table *table)
+{
+	assert_that(table->nr_used == 0 && table->level == 1, "a table in use is laid by");
+	mutex_lock_nested(&space->tables_lock);
+	table->next_free = space->deposited;
+	space->deposited = table;
+	space->nr_deposited++;
+	mutex_unlock(&space->tables_lock);
+}
+
+// Free tables are alike: which one was laid by for whom does not matter.
+struct page_table *page_table_withdraw(struct space *space, struct vaddr base)
+{
+	mutex_lock_nested(&space->tables_lock);
+	struct page_table *table = space->deposited;
+	assert_that(table, "no table was laid by for %#lx", (unsigned long)base.a);
+	space->deposited = table->next_free;
+	space->nr_deposited--;
+	mutex_unlock(&space->tables_lock);
+	table->base = level_base(1, base).a;
+	table->next_free = NULL;
+	return table;
+}
+
 // ---- Walks
 
 // The table of the level that covers addr, or the level (> it) at which the way ends.
@@ -337,6 +368,10 @@ void page_tables_destroy(struct space *space)
 	space->pgd = NULL;
 	while ((table = space->free_tables)) {
 		space->free_tables = table->next_free;
+		release(table);
+	}
+	while ((table = space->deposited)) { // none, but for huge entries that a test made by hand
+		space->deposited = table->next_free;
 		release(table);
 	}
 }

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 
 struct space;
+struct vma;
 
 struct page_table {
 	struct mutex lock;		    // rank PAGE_TABLE (letter P)
@@ -73,6 +74,13 @@ struct page_table *pmd_entry_table(struct pte pmd);
 void pmd_install_table(struct page_table *pmd_table, unsigned index, struct page_table *pte_table);
 struct page_table *page_table_alloc(struct space *, unsigned level, struct vaddr base);
 void page_table_free(struct space *, struct page_table *);
+// Every huge entry of anonymous memory (not of objects, nor of pools) has a table of the PTE level
+// laid by, so that it can be split without asking for memory. Deposit when an empty PMD entry
+// becomes huge; withdraw when a huge one becomes empty or a table, and put the table there or free
+// it. The PMD table is locked.
+void page_table_deposit(struct space *, struct page_table *);
+struct page_table *page_table_withdraw(struct space *, struct vaddr base);
+bool vma_deposits(const struct vma *);
 // Free PTE tables that are wholly inside [start,end) and empty. mmap_lock for write, and no vma of
 // the range may be reachable by rmap any more.
 void page_tables_free_range(struct space *, struct vaddr start, struct vaddr end);

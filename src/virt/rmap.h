@@ -36,6 +36,7 @@ struct anon_vma_chain {
 
 // vma gets an anon_vma before its first anonymous page (mmap_lock read is enough). 0, -ENOMEM.
 int anon_vma_prepare(struct vma *);
+void anon_vmas_in_child(void); // of the host's fork()
 int anon_vma_clone(struct vma *dst, struct vma *src); // split, remap
 int anon_vma_fork(struct vma *child, struct vma *parent);
 void anon_vma_unlink(struct vma *);

@@ -95,8 +95,10 @@ struct space {
 	struct interval_tree regions;	 // M
 	struct list_head dead_regions;	 // M; windows to close once mmap_lock is free
 	struct page_table *pgd;
-	struct mutex tables_lock; // guards free_tables, publishing of anon_vmas; rank PAGE_TABLE
+	struct mutex tables_lock; // guards the next three, publishing of anon_vmas; rank PAGE_TABLE
 	struct page_table *free_tables;
+	struct page_table *deposited; // one a huge entry of anonymous memory, for its split
+	unsigned nr_deposited;
 	struct near_run near_runs[NEAR_RUNS]; // tables_lock
 	unsigned near_next;		      // tables_lock
 	// Whose cpu and policy count when the accessing thread is unknown.

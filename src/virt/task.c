@@ -28,6 +28,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -68,8 +69,8 @@ static void task_publish(struct task *task, struct space *space)
 {
 	struct mm_core *mm = task->mm;
 
-	space->owner = task;
 	mutex_lock(&mm->tasks_lock);
+	space->owner = task;
 	task->space = space;
 	task->pid = mm->next_pid++;
 	list_add_tail(&task->node, &mm->tasks);
@@ -145,9 +146,9 @@ void task_exit(struct task *task)
 	struct space *space = task->space;
 	task->space = NULL;
 	list_del(&task->node);
-	mutex_unlock(&mm->tasks_lock);
 	if (space->owner == task)
 		space->owner = NULL;
+	mutex_unlock(&mm->tasks_lock);
 	space_put(space);
 	task_put(task);
 }
@@ -297,6 +298,23 @@ int task_attach(struct task *task)
 	return 0;
 }
 
+// The child of the host's fork(): of all threads only this one is there, and what it was attached
+// to is a picture of the parent's. It lets go of the alternate stack, not of the task.
+void tasks_in_child(void)
+{
+	struct attachment *a = attached;
+
+	mutex_init(&tids_lock, RANK_TASKS);
+	memset(tids, 0, sizeof tids);
+	if (!a)
+		return;
+	attached = NULL;
+	watch_thread_end(NULL);
+	mmu_thread_leave(a->task->mm->mmu);
+	trace_set_task(0, 0);
+	meta_delete(a);
+}
+
 struct task *task_current(void)
 {
 	return attached ? attached->task : NULL;
@@ -310,6 +328,26 @@ struct task *task_of_tid(struct mm_core *mm, pid_t tid)
 	for (struct attachment *a = *bucket_of(tid); a; a = a->next)
 		if (a->tid == tid && a->task->mm == mm)
 			task = a->task;
+	if (task)
+		task_get(task);
 	mutex_unlock(&tids_lock);
 	return task;
+}
+
+struct task *task_of_access(struct space *space, pid_t tid)
+{
+	struct task *task = tid ? task_of_tid(space->mm, tid) : task_current();
+
+	if (task && !tid) // ourselves: it does not end while we are attached
+		task_get(task);
+	mutex_lock(&space->mm->tasks_lock);
+	struct task *other = task && task->space == space ? NULL : space->owner;
+	if (other)
+		task_get(other);
+	bool same = task && task->space == space;
+	mutex_unlock(&space->mm->tasks_lock);
+	if (same)
+		return task;
+	task_put(task);
+	return other;
 }

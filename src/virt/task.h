@@ -52,7 +52,12 @@ struct space *task_space_get(struct task *);	    // a reference, or NULL once it
 // signal stack where the mmu backend needs one.
 int task_attach(struct task *);
 struct task *task_current(void);	     // of this thread, or NULL
-struct task *task_of_tid(struct mm_core *, pid_t tid); // of a host thread; NULL when not attached
+struct task *task_of_tid(struct mm_core *, pid_t tid); // of a host thread: a reference, or NULL
+// Who is behind an access of this host thread (0: ourselves) to memory of the space: its task where
+// that is the space's, else the space's owner. A reference, or NULL: the thread may have gone on
+// and both may be ending.
+struct task *task_of_access(struct space *, pid_t tid);
+void tasks_in_child(void);		     // of the host's fork()
 int task_nid(const struct task *);	     // node of its cpu; NULL: not allowed
 // The nodes its cpuset allows; NULL: all.
 static inline struct nodemask task_mems_allowed(const struct task *task)

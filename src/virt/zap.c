@@ -139,6 +139,8 @@ static void zap_huge(struct vma_walk *w, struct page_table *pmd, uint64_t addr)
 		gather_clear(&w->g, vma_host(w->vma, addr + i * PMD_SIZE), PTRS_PER_TABLE);
 	}
 	(void)gather_flush(&w->g);
+	if (vma_deposits(w->vma))
+		page_table_free(w->vma->space, page_table_withdraw(w->vma->space, vaddr_of(addr)));
 	if (!pte_zero_page(e) && pte_kind(e) != PTE_HWPOISON)
 		drop_huge(w, addr, e);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""godwit bench migrate --quick --json: valid JSON of schema 1, and figures that can be.
+"""godwit bench migrate and bench huge, --quick --json: valid JSON of schema 1, and figures that can be.
 
 Usage: bench_quick.py GODWIT [--floors]. Times are never looked at. With --floors ratios to memcpy
 are, which a host that is merely slow or busy does not change much: each floor is some 0.6 of the
@@ -16,6 +16,8 @@ import sys
 CASES = {"single", "scattered-512", "contiguous-512", "large", "shared-512", "huge-2m", "mmu-2m",
          "writer-512", "writer-large", "budget-50", "budget-100", "budget-500", "first-touch",
          "query", "protect", "mmu-clear"}
+HUGE_CASES = {"move", "move-all", "move-hugetlb", "move-writer", "split", "collapse",
+              "collapse-writer", "scan"}
 SKIPPED = 77
 # The lowest ratio of a case with one copy thread, in a plain build and in one with checks.
 FLOORS = {"single": (0.012, 0.012), "scattered-512": (0.025, 0.022), "shared-512": (0.11, 0.09),
@@ -46,8 +48,8 @@ def check_row(row):
     return True
 
 
-def run(godwit, *options):
-    return subprocess.run([godwit, "bench", "migrate", *options], stdout=subprocess.PIPE,
+def run(godwit, *options, command="migrate"):
+    return subprocess.run([godwit, "bench", command, *options], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True)
 
 
@@ -104,6 +106,16 @@ def check_against_host(godwit):
         assert "skipped" in row or row["kernel_page_ns"] > 0 and not row["elsewhere"], row
 
 
+def check_huge(godwit):
+    done = run(godwit, "--quick", "--json", command="huge")
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    report = json.loads(done.stdout)
+    assert report["schema"] == 1 and report["command"] == "bench huge", report
+    assert {row["case"] for row in report["rows"]} == HUGE_CASES, report["rows"]
+    assert any(check_row(row) for row in report["rows"]), "no row has figures"
+    assert run(godwit, "--rounds", "0", command="huge").returncode == 2
+
+
 def main():
     godwit = sys.argv[1]
     check_usage(godwit)
@@ -122,6 +134,7 @@ def main():
         check_floors(godwit, report)
     check_table(godwit)
     check_against_host(godwit)
+    check_huge(godwit)
     print(f"{measured} of {len(report['rows'])} rows measured")
     return 0
 

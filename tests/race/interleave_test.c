@@ -296,17 +296,32 @@ static void step_passing(struct thread *t)
 		wrong("%#lx where only %#lx was written", seen, value);
 }
 
+static bool is_passing(uint64_t at)
+{
+	return at >= run.passing && at < run.passing + PAGES * PAGE;
+}
+
 static void step_remap(struct thread *t)
 {
 	const struct gw_mapping own = {.size = sizeof own, .length = 2 * PAGE, .prot = RW};
 	uint64_t at, to, value = mix(&t->random);
+	int err;
 
 	note(t, " remap");
-	if (gw_map(run.task, &own, &at) || gw_write(run.task, at + PAGE, &value, 8) != 8)
+	if (gw_map(run.task, &own, &at))
 		wrong("memory to remap");
-	if (gw_remap(run.task, at, 2 * PAGE, 2 * PAGE, 0, &to))
-		wrong("gw_remap");
-	look(t, run.task, to + PAGE, value);
+	if (is_passing(at) || is_passing(at + PAGE)) { // others unmap there, and bind
+		if (gw_unmap(run.task, at, 2 * PAGE))
+			wrong("gw_unmap");
+		return;
+	}
+	if (gw_write(run.task, at + PAGE, &value, 8) != 8)
+		wrong("memory to remap is not to be written");
+	err = gw_remap(run.task, at, 2 * PAGE, 2 * PAGE, 0, &to);
+	if (err)
+		wrong("gw_remap: %d", err);
+	if (!is_passing(to) && !is_passing(to + PAGE))
+		look(t, run.task, to + PAGE, value);
 	if (gw_unmap(run.task, to, 2 * PAGE))
 		wrong("gw_unmap");
 }

@@ -24,7 +24,7 @@ struct race {
 	struct task *task;
 	struct object *shm;
 	uint64_t buf;
-	uint64_t written[WORDS]; // by the one writer
+	_Atomic uint64_t written[WORDS]; // by the one writer; no order comes with it
 	bool protects;		 // a refused write is no failure
 	bool unmaps;		 // pages come and go
 	uint64_t seed;
@@ -107,13 +107,13 @@ static void writer(struct race *r, unsigned thread)
 
 		ok(err);
 		if (!r->unmaps)
-			hold(old == r->written[i]);
-		next = r->written[i] + 1;
+			hold(old == atomic_load_explicit(&r->written[i], memory_order_relaxed));
+		next = atomic_load_explicit(&r->written[i], memory_order_relaxed) + 1;
 		err = fx_access(&r->fx, r->task, at_word(r, i), &next, sizeof(next), true);
 		if (err && r->protects)
 			continue;
 		ok(err);
-		r->written[i] = next;
+		atomic_store_explicit(&r->written[i], next, memory_order_relaxed);
 	}
 }
 
@@ -150,7 +150,7 @@ static void forker(struct race *r, unsigned thread)
 		ok(task_fork(r->task, 0, &child));
 		for (unsigned i = 0; i < WORDS; i++) {
 			ok(fx_access(&r->fx, child, at_word(r, i), &x, sizeof(x), false));
-			hold(x <= r->written[i] + 1);
+			hold(x <= atomic_load_explicit(&r->written[i], memory_order_relaxed) + 1);
 			if (i % 2 && !r->shm)
 				ok(fx_access(&r->fx, child, at_word(r, i), &mine, sizeof(mine),
 					true));

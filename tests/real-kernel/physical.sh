@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# Is a page really where the engine says? Usage: physical.sh [SERIES]... (6.12)
+# Is a page really where the engine says? Usage: physical.sh [SERIES]... (6.12 and 6.1)
 #
 # In a machine with four nodes the engine plays stories with its bytes on these nodes, with either
 # blocker, and the kernel of that machine is asked about every page after every command: the examples,
-# and of the stories here one for each way in which pages move or change hands. Exit 0 when all held, 1 when something failed, 77 when there is no QEMU or no kernel to be had.
+# and of the stories here one for each way in which pages move or change hands. The machines run side
+# by side. Exit 0 when all held, 1 when something failed, 77 when there is no QEMU or no kernel to be
+# had.
 
 set -uo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-failed=0
-out=$(mktemp)
-trap 'rm -f "$out"' EXIT
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
 
 stories=(
     move-several-targets move-over-1024 move-there-and-back move-duplicates-two-nodes
@@ -26,42 +27,63 @@ stories=(
 )
 stories=("${stories[@]/#/tests/real-kernel/}")
 
-# Stories for more nodes than four, or for the host only, are skipped by the command.
+# A process plays them all. Stories for more nodes than four, or for the host only, are skipped.
 # shellcheck disable=SC2016 # the guest's shell expands
 in_guest='
 export GODWIT_DISK=/disk
 for blocker in signal userfaultfd; do
-    held=0 skipped=0
-    for story in examples/*.gw "$@"; do
-        godwit lab run --bind-nodes --backend $blocker "$story" >/tmp/out 2>&1
-        case $? in
-        0) held=$((held + 1)); grep "^the kernel, asked" /tmp/out >>/tmp/asked.$blocker ;;
-        77) skipped=$((skipped + 1)) ;;
-        *) echo "FAILED  $blocker $story"; cat /tmp/out ;;
-        esac
-    done
-    echo "$blocker: $held stories held, $skipped skipped"
-    sed "s/[^0-9 ]//g" /tmp/asked.$blocker | awk -v blocker=$blocker "
-        { asked += \$1; pages += \$2; lines += \$3; unmapped += \$4 }
-        END { printf \"%s: asked %d times: %d pages and %d lines of numa_maps agree, \", \
-                blocker, asked, pages, lines
-              printf \"%d pages not mapped yet\n\", unmapped
-              exit !pages }" || echo "FAILED  $blocker: no page was seen"
+    echo "== $blocker"
+    godwit lab run --bind-nodes --backend $blocker examples/*.gw "$@" 2>&1
+    status=$?
+    [ $status = 0 ] || echo "FAILED  exit status $status with the $blocker blocker"
 done'
 
+# What a machine printed: a line for each blocker, and what failed.
+# shellcheck disable=SC2016 # awk expands
+summary='
+function tell() {
+    if (!blocker) return
+    printf "%s: %d stories held, %d skipped; asked %d times: ", blocker, held, skipped, asked
+    printf "%d pages and %d lines of numa_maps agree, %d pages not mapped yet\n", \
+        pages, lines, unmapped
+    if (!held || !pages) { print "FAILED  no page was seen"; bad = 1 }
+}
+/^== / { tell(); blocker = $2; held = skipped = asked = pages = lines = unmapped = 0; next }
+/^story .*: skipped: / { skipped++; next }
+/^story .*, 0 failed/ { held++; story = ""; next }
+/^the kernel, asked/ {
+    gsub(/[^0-9 ]/, ""); asked += $1; pages += $2; lines += $3; unmapped += $4; next
+}
+/^story |^FAILED|^real-kernel:|FAILED/ { print; bad = 1 }
+END { tell(); exit bad }'
+
+# One kernel; its exit status is that of the machine, or 1.
+ask() {
+    scripts/real-kernel --kernel "$1" --timeout 1800 -- sh -c "$in_guest" \
+        sh "${stories[@]/%/.gw}" </dev/null >"$out/$1" 2>&1 || echo "FAILED  exit status $?" >>"$out/$1"
+    echo "-- $1" >"$out/$1.told"
+    awk "$summary" "$out/$1" >>"$out/$1.told" && return
+    grep -v '^ *[0-9]* ' "$out/$1" | tail -n 40 >>"$out/$1.told"
+    return 1
+}
+
 kernels=("$@")
-((${#kernels[@]})) || kernels=(6.12)
+((${#kernels[@]})) || kernels=(6.12 6.1)
 for series in "${kernels[@]}"; do
     scripts/real-kernel --kernel "$series" --fetch || {
         echo "skipped: real-kernel cannot get QEMU or a kernel $series"
         exit 77
     }
-    echo "-- $series"
-    scripts/real-kernel --kernel "$series" --timeout 1800 -- sh -c "$in_guest" \
-        sh "${stories[@]/%/.gw}" </dev/null |
-        tee "$out"
-    if ((PIPESTATUS[0])) || grep -q '^FAILED' "$out"; then
-        failed=1
-    fi
+done
+failed=0 asking=()
+for series in "${kernels[@]}"; do
+    ask "$series" &
+    asking+=($!)
+done
+for process in "${asking[@]}"; do
+    wait "$process" || failed=1
+done
+for series in "${kernels[@]}"; do
+    cat "$out/$series.told"
 done
 exit $failed

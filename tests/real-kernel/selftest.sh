@@ -29,8 +29,12 @@ main() {
         test_share
         test_timeout
         test_panic
+        test_no_boot
         test_cgroup_v1
+        test_shell
     done
+    test_image
+    test_missing
     test_usage
     ((failed == 0)) || {
         echo "$failed failed"
@@ -137,6 +141,82 @@ test_panic() {
     check "a panic is shown" grep -q 'Kernel panic' "$work/err"
     run -- poweroff -f
     check "a machine that turns itself off: status 125" test $status = 125
+}
+
+# A kernel without a first process panics: once more, then it is given up.
+test_no_boot() {
+    run --append "rdinit=/nothing root=/dev/nothing" -- true
+    check "no boot: status 125" test $status = 125
+    check "no boot: tried twice, and it is said" \
+        test "$(grep -c 'trying again' "$work/err") $(grep -c 'the kernel panicked$' "$work/err")" = "1 1"
+    run --boot-timeout 1 -- true
+    check "a boot that takes too long: tried twice, status 125" \
+        test "$status $(grep -c 'did not start the command within 1 s' "$work/err")" = "125 2"
+    run --qemu -no-such-option -- true
+    check "QEMU that refuses to start is not tried again, and heard" \
+        test "$status $(grep -c 'trying again' "$work/err") $(grep -c 'invalid option' "$work/err")" \
+        = "125 0 1"
+}
+
+# As on a machine where something is not there: a folder of links is all of PATH.
+test_missing() {
+    local path=$work/bin name
+    mkdir -p "$path"
+    for name in bash sed tr dirname uname mkdir flock tail grep find sort cut cat ldd; do
+        ln -sf "$(command -v $name)" "$path/$name"
+    done
+    status=0
+    PATH=$path XDG_CACHE_HOME=$work/cache scripts/real-kernel -- true \
+        >"$work/out" 2>"$work/err" </dev/null || status=$?
+    check "no QEMU, and no apt-get: status 125" test $status = 125
+    check "it says what is missing" grep -q 'qemu-system-x86.* missing' "$work/err"
+    status=0
+    XDG_CACHE_HOME=$work/cache scripts/real-kernel --kernel 0.9 -- true \
+        >"$work/out" 2>"$work/err" </dev/null || status=$?
+    check "no such kernel: status 125" test $status = 125
+    check "it says which" grep -q 'no kernel 0.9' "$work/err"
+}
+
+# The second machine of the same content packs nothing; another content another image.
+test_image() {
+    local cache=$work/cache2 first
+    mkdir -p "$cache/godwit"
+    ln -sfn "${XDG_CACHE_HOME:-$HOME/.cache}/godwit/kernel" "$cache/godwit/kernel"
+    XDG_CACHE_HOME=$cache scripts/real-kernel --kernel "$series" -- true </dev/null
+    first=$(stat -c '%n %i %Y' "$cache"/godwit/image/*.cpio)
+    touch -d '1 hour ago' "$cache"/godwit/image/*.cpio
+    XDG_CACHE_HOME=$cache scripts/real-kernel --kernel "$series" -- true </dev/null
+    check "the image is packed once" \
+        test "$(stat -c '%n %i' "$cache"/godwit/image/*.cpio)" = "${first% *}"
+    echo x >"$work/file"
+    XDG_CACHE_HOME=$cache scripts/real-kernel --kernel "$series" --with "$work/file" -- \
+        cat "$work/file" </dev/null >"$work/out"
+    check "another content is another image" test "$(ls "$cache/godwit/image" | wc -l)" = 2
+    check "and it is there" out_is x
+}
+
+# Waits until a pattern is on the terminal.
+seen() {
+    local tries
+    for ((tries = 0; tries < 600; tries++)); do
+        grep -q "$1" "$work/out" && return
+        sleep 0.2
+    done
+}
+
+# On a terminal: a shell, with this terminal's size, and its exit status. What is typed before there
+# is a prompt is lost, as on any machine that boots.
+test_shell() {
+    command -v script >/dev/null || return 0
+    : >"$work/out"
+    status=0
+    script -qfec "stty rows 33 cols 99; scripts/real-kernel --kernel $series" "$work/out" \
+        < <(seen '/godwit # ' && echo 'tty; stty size; echo in=$((6 * 7)); exit 5' && seen 'in=42') \
+        >/dev/null 2>"$work/err" || status=$?
+    check "a shell: its answer" grep -q 'in=42' "$work/out"
+    check "a shell has a terminal, of this one's size" \
+        test "$(grep -c -e '^/dev/ttyS1' -e '^33 99' "$work/out")" = 2
+    check "a shell: exit status 5" test $status = 5
 }
 
 test_cgroup_v1() {

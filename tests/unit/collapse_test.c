@@ -7,6 +7,7 @@
 #include "virt/vma.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 static struct fx fx;
 static struct thp thp;
@@ -254,6 +255,239 @@ static void shared_memory_is_collapsed_for_all(void **state)
 	task_exit(b);
 }
 
+// ---- Files
+
+static char path[40];
+
+// 2 MiB and a little more, each page full of its number; opened with `flags`.
+static struct object *open_file(int flags, uint64_t pages)
+{
+	struct object *object;
+	uint32_t page[PAGE_SIZE / 4];
+
+	strcpy(path, "/tmp/godwit-collapse-XXXXXX");
+	int fd = mkstemp(path);
+	assert_true(fd >= 0);
+	for (uint32_t i = 0; i < pages; i++) {
+		for (unsigned k = 0; k < PAGE_SIZE / 4; k++)
+			page[k] = i;
+		assert_int_equal(write(fd, page, PAGE_SIZE), PAGE_SIZE);
+	}
+	close(fd);
+	fd = open(path, flags);
+	assert_true(fd >= 0);
+	fx_ok(object_open_file(&fx.mm, fd, &object));
+	close(fd);
+	unlink(path);
+	return object;
+}
+
+static void check_file(struct task *task, uint64_t at, uint32_t pages)
+{
+	uint32_t x;
+
+	for (uint32_t i = 0; i < pages; i++) {
+		fx_ok(fx_access(&fx, task, at + i * PAGE_SIZE + 4 * (i % 1000), &x, 4, false));
+		assert_int_equal(x, i);
+	}
+}
+
+static void a_file_opened_for_reading(void **state)
+{
+	struct object *object = open_file(O_RDONLY, HPAGES + 3);
+	uint64_t at = fx_map_flags(a, (HPAGES + 3) * PAGE_SIZE, VM_READ | VM_SHARED, object);
+	struct fx_move mv;
+	uint64_t own = fx_map_flags(a, PMD_SIZE, VM_READ | VM_WRITE | VM_MAYWRITE, object);
+	uint32_t x;
+
+	(void)state;
+	fx_ok(fx_access(&fx, a, at + 5 * PAGE_SIZE, &x, 4, false)); // the rest is read by the call
+	x = 77;
+	fx_ok(fx_access(&fx, a, own + 9 * PAGE_SIZE, &x, 4, true)); // a copy of one's own
+	assert_int_equal(advise(at, PMD_SIZE), 0);
+	assert_int_equal(fx_since(&fx, VM_NR_FILE_HUGEPAGES), 1);
+	assert_int_equal(fx_since(&fx, VM_NR_SHMEM_HUGEPAGES), 0);
+	fx_check(&fx);
+	check_file(a, at, HPAGES + 3);
+	assert_true(is_leaf(a, at));
+	assert_int_equal(fx_since(&fx, VM_THP_FILE_MAPPED), 1);
+	fx_ok(fx_access(&fx, a, own + 9 * PAGE_SIZE, &x, 4, false));
+	assert_int_equal(x, 77);
+	fx_ok(fx_access(&fx, a, own + 10 * PAGE_SIZE, &x, 4, false));
+	assert_int_equal(x, 10);
+	assert_int_equal(advise(at, PMD_SIZE), 0); // already
+	fx_move_alloc(&mv, at, 1, 1);
+	fx_move_run(&mv, a, 0, MBIND_MOVE_ALL); // moves as one, under both mappings
+	assert_int_equal(mv.status[0], 1);
+	fx_move_free(&mv);
+	assert_int_equal(fx_since(&fx, VM_THP_MIGRATION_SUCCESS), 1);
+	assert_int_equal(fx_since(&fx, VM_NR_FILE_HUGEPAGES), 1);
+	check_file(a, at, HPAGES + 3);
+	fx_check(&fx);
+	assert_int_equal(thp_split_range(&thp, a->pid, at, at + PMD_SIZE, 0), 1);
+	assert_int_equal(fx_since(&fx, VM_NR_FILE_HUGEPAGES), 0);
+	check_file(a, at, HPAGES + 3);
+	object_put(object);
+}
+
+// A private mapping of text: leaves for those who read, pages of their own for those who write.
+static void a_private_mapping_of_a_file(void **state)
+{
+	struct object *object = open_file(O_RDONLY, HPAGES);
+	uint64_t at = fx_map_flags(a, PMD_SIZE, VM_READ | VM_WRITE | VM_MAYWRITE | VM_EXEC, object);
+	struct task *b;
+	uint32_t x = 5;
+
+	(void)state;
+	check_file(a, at, 40);
+	assert_false(is_leaf(a, at));
+	full_scans(1); // khugepaged finds it, too
+	check_file(a, at, HPAGES);
+	assert_true(is_leaf(a, at));
+	fx_ok(task_fork(a, 0, &b));
+	fx_ok(fx_access(&fx, a, at, &x, 4, true));
+	assert_false(is_leaf(a, at));
+	fx_check(&fx);
+	check_file(b, at, HPAGES);
+	fx_ok(fx_access(&fx, a, at, &x, 4, false));
+	assert_int_equal(x, 5);
+	assert_int_equal(fx_since(&fx, VM_NR_FILE_HUGEPAGES), 1); // the folio is whole
+	task_exit(b);
+	object_put(object);
+}
+
+static void files_that_are_not_collapsed(void **state)
+{
+	struct object *written = open_file(O_RDWR, HPAGES), *tiny = open_file(O_RDONLY, 100);
+	uint64_t at = fx_map_flags(a, PMD_SIZE, VM_READ | VM_SHARED, written);
+	uint64_t in_tiny = fx_map_flags(a, PMD_SIZE, VM_READ | VM_SHARED, tiny);
+	uint32_t x;
+
+	(void)state;
+	fx_ok(fx_access(&fx, a, in_tiny, &x, 4, false));
+	assert_int_equal(advise(at, PMD_SIZE), -EINVAL); // open for writing
+	assert_int_equal(advise(in_tiny, PMD_SIZE), -EINVAL); // ends too early
+	check_file(a, at, HPAGES);
+	check_file(a, in_tiny, 100);
+	object_put(written);
+	object_put(tiny);
+}
+
+static void a_file_turns_back_at_every_step(void **state)
+{
+	static const enum fault_kind kinds[] = {FI_TRYLOCK, FI_META, FI_ALLOC, FI_SYSCALL};
+	struct object *object = open_file(O_RDONLY, HPAGES);
+	uint64_t at = fx_map_flags(a, PMD_SIZE, VM_READ | VM_SHARED, object);
+
+	(void)state;
+	for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++) {
+		for (uint64_t n = 0;; n += n < 6 ? 1 : 83) {
+			fault_arm(kinds[k], FI_THREAD, n, 1);
+			int err = advise(at, PMD_SIZE);
+			bool hit = fault_disarm(kinds[k]);
+			fx_check(&fx);
+			assert_int_equal(fx_since(&fx, VM_NR_FILE_HUGEPAGES), !err);
+			check_file(a, at, HPAGES);
+			if (!err)
+				(void)thp_split_range(&thp, a->pid, at, at + PMD_SIZE, 0);
+			if (!hit)
+				break;
+		}
+		(void)object_truncate_unmapped(object, 0, HPAGES);
+	}
+	object_put(object);
+}
+
+// ---- Results, one by one
+
+static enum scan_result scan(bool khugepaged, uint64_t addr)
+{
+	struct collapse c = {.thp = &thp, .khugepaged = khugepaged};
+	struct vma *vma;
+	bool locked = true;
+
+	thp.setting[SET_ENABLED] = THP_ALWAYS;
+	read_lock(&a->space->mmap_lock);
+	enum scan_result result = collapse_revalidate(&c, a->space, addr, &vma);
+	if (result == SCAN_SUCCEED)
+		result = collapse_scan_pmd(&c, vma, addr, &locked);
+	if (locked)
+		read_unlock(&a->space->mmap_lock);
+	thp.setting[SET_ENABLED] = THP_NEVER;
+	return result;
+}
+
+static struct folio *page_at(uint64_t addr)
+{
+	struct folio *folio;
+	unsigned page;
+
+	fx_ok(follow_page(a->space, addr, &folio, &page));
+	return folio;
+}
+
+static void clear_young(uint64_t addr)
+{
+	struct page_table *table = pte_table_lock(a->space, vaddr_of(addr));
+
+	for (unsigned i = 0; table && i < PTRS_PER_TABLE; i++)
+		table_set_entry(table, i, pte_clear(table_entry(table, i), PTE_YOUNG));
+	page_table_unlock(table);
+}
+
+static void results_of_a_scan(void **state)
+{
+	struct folio *folio;
+
+	(void)state;
+	assert_int_equal(scan(true, 0), SCAN_VMA_NULL);
+	assert_int_equal(scan(true, buf), SCAN_VMA_CHECK); // no anon_vma
+	fx_fill(&fx, a, buf + PMD_SIZE, 1, 1);
+	assert_int_equal(scan(true, buf), SCAN_PMD_NONE);
+	fx_fill(&fx, a, buf, HPAGES, 1);
+	folio = page_at(buf + 9 * PAGE_SIZE);
+	assert_int_equal(scan(true, buf), SCAN_PAGE_COUNT);
+	folio_set_locked(folio);
+	assert_int_equal(scan(true, buf), SCAN_PAGE_LOCK);
+	folio_clear_locked(folio);
+	assert_true(folio_isolate_lru(folio));
+	assert_int_equal(scan(true, buf), SCAN_PAGE_LRU);
+	folio_putback_lru(folio);
+	folio_put(folio);
+	fx_ok(space_protect(a->space, buf, PMD_SIZE, VM_READ));
+	assert_int_equal(scan(true, buf), SCAN_PAGE_RO);
+	fx_ok(space_protect(a->space, buf, PMD_SIZE, VM_READ | VM_WRITE));
+	fx_fill(&fx, a, buf, HPAGES, 1);
+	clear_young(buf);
+	assert_int_equal(scan(true, buf), SCAN_LACK_REFERENCED_PAGE);
+	fault_arm(FI_ALLOC, FI_THREAD, 0, FI_ALWAYS);
+	assert_int_equal(scan(false, buf), SCAN_ALLOC_HUGE_PAGE_FAIL);
+	fault_disarm_all();
+	assert_int_equal(scan(false, buf), SCAN_SUCCEED); // used or not
+	assert_int_equal(scan(false, buf), SCAN_PMD_MAPPED);
+	assert_int_equal(scan(true, buf + PMD_SIZE + PAGE_SIZE), SCAN_ADDRESS_RANGE);
+	fx_verify(&fx, a, buf, HPAGES, 1);
+}
+
+// Two nodes have as many pages: either may give the huge page, the third may not.
+static void ties_of_nodes(void **state)
+{
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 5);
+	assert_int_equal(fx_move(a, buf, 170, 1), 0);
+	assert_int_equal(fx_move(a, buf + 170 * PAGE_SIZE, 171, 2), 0); // 171 each on 0 and 2
+	assert_int_equal(advise(buf, PMD_SIZE), 0);
+	assert_int_equal(fx_where(a, buf), 0); // the first of the best
+	fx_ok(thp_split_range(&thp, a->pid, buf, buf + PMD_SIZE, 0) != 1);
+	assert_int_equal(fx_move(a, buf, 171, 1), 0);
+	assert_int_equal(fx_move(a, buf + 171 * PAGE_SIZE, 171, 2), 0);
+	while (folio_alloc(&fx.phys, GFP_TRANSHUGE_LIGHT | GFP_THISNODE, PMD_ORDER, 1, NULL, 0))
+		;
+	assert_int_equal(advise(buf, PMD_SIZE), 0); // 170, 171, 171: node 1 is full
+	assert_int_equal(fx_where(a, buf), 2);
+	fx_verify(&fx, a, buf, HPAGES, 5);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -268,6 +502,12 @@ int main(void)
 		CASE(small_folios_of_a_split_one),
 		CASE(locked_memory),
 		CASE(shared_memory_is_collapsed_for_all),
+		CASE(a_file_opened_for_reading),
+		CASE(a_private_mapping_of_a_file),
+		CASE(files_that_are_not_collapsed),
+		CASE(a_file_turns_back_at_every_step),
+		CASE(results_of_a_scan),
+		CASE(ties_of_nodes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,16 +10,12 @@
 #include "virt/rmap.h"
 #include "virt/rss.h"
 
-// A new huge page at an aligned address of a private anonymous vma. -EEXIST: something is there.
-static inline int huge_install(struct virt_test *t, uint64_t addr)
+static inline int huge_install_with(struct virt_test *t, struct vma *vma, uint64_t addr,
+	struct page_table *deposit)
 {
-	struct vma *vma = vma_lookup(t->space, addr);
-	int err = anon_vma_prepare(vma);
 	struct folio *folio;
 	struct pte e;
-
-	if (err)
-		return err;
+	int err = 0;
 	struct page_table *pmd = pmd_table_alloc_lock(t->space, vaddr_of(addr), &err);
 	if (!pmd)
 		return err;
@@ -44,11 +40,30 @@ static inline int huge_install(struct virt_test *t, uint64_t addr)
 	}
 	folio_add_new_anon_rmap(folio, vma, addr);
 	table_set_entry(pmd, pmd_index(vaddr_of(addr)), e);
+	page_table_deposit(t->space, deposit);
 	space_rss_add(t->space, folio, PTRS_PER_TABLE);
 	page_table_unlock(pmd);
 	folio_set_uptodate(folio);
 	folio_add_lru_vma(folio, vma);
 	return 0;
+}
+
+// A new huge page at an aligned address of a private anonymous vma. -EEXIST: something is there.
+static inline int huge_install(struct virt_test *t, uint64_t addr)
+{
+	struct vma *vma = vma_lookup(t->space, addr);
+	int err = anon_vma_prepare(vma);
+	struct page_table *deposit;
+
+	if (err)
+		return err;
+	deposit = page_table_alloc(t->space, 1, vaddr_of(addr));
+	if (!deposit)
+		return -ENOMEM;
+	err = huge_install_with(t, vma, addr, deposit);
+	if (err)
+		page_table_free(t->space, deposit);
+	return err;
 }
 
 static inline void huge_fill_table(struct page_table *table, struct pte e, struct folio *folio)
@@ -70,23 +85,19 @@ static inline void huge_fill_table(struct page_table *table, struct pte e, struc
 static inline int huge_split_pmd(struct vma *vma, uint64_t addr)
 {
 	struct space *space = vma->space;
-	struct page_table *table = page_table_alloc(space, 1, vaddr_of(addr));
-	struct page_table *pmd;
+	struct page_table *table, *pmd;
 
-	if (!table)
-		return -ENOMEM;
 	pmd = pmd_table_lock(space, vaddr_of(addr));
 	struct pte e = table_entry(pmd, pmd_index(vaddr_of(addr)));
 	bool huge = pte_huge(e);
 	if (huge) {
+		table = page_table_withdraw(space, vaddr_of(addr));
 		mutex_lock_nested(&table->lock);
 		huge_fill_table(table, e, pfn_folio(pte_pfn(e)));
 		pmd_install_table(pmd, pmd_index(vaddr_of(addr)), table);
 		mutex_unlock(&table->lock);
 	}
 	page_table_unlock(pmd);
-	if (!huge)
-		page_table_free(space, table);
 	return 0;
 }
 

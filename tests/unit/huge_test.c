@@ -161,6 +161,50 @@ static void zero_page_pool_page_and_split(void **state)
 	set("proc/sys/vm/nr_hugepages", "0");
 }
 
+static void expect_text(const char *path, const char *part)
+{
+	char *text;
+
+	assert_int_equal(gw_text(m, path, &text), 0);
+	if (!strstr(text, part))
+		fail_msg("no \"%s\" in %s:\n%s", part, path, text);
+	free(text);
+}
+
+static void texts_of_a_1_gib_page(void **state)
+{
+	const uint64_t bytes[1] = {2ul << 30};
+	const struct gw_machine_config config = {.size = sizeof config, .nr_nodes = 1,
+		.node_bytes = bytes, .backend = GW_BACKEND_SOFT};
+	const struct gw_mapping pool = {.size = sizeof pool, .length = 1ul << 30, .huge_shift = 30,
+		.prot = GW_PROT_READ | GW_PROT_WRITE, .flags = GW_MAP_HUGETLB};
+	struct gw_huge_info info;
+	char path[40];
+	uint64_t at;
+
+	(void)state;
+	if ((uint64_t)sysconf(_SC_AVPHYS_PAGES) * 4096 < 3ul << 30) {
+		print_message("less than 3 GiB are free\n");
+		skip();
+	}
+	assert_int_equal(gw_machine_create(&config, &m), 0);
+	assert_int_equal(gw_task_create(m, NULL, &t), 0);
+	assert_int_equal(gw_task_attach(t), 0);
+	set("sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "1");
+	assert_int_equal(gw_map(t, &pool, &at), 0);
+	touch(at, GW_PAGE_SIZE, 1);
+	assert_int_equal(gw_huge_query(t, at + 5 * HUGE, 1ul << 30, &info, 1), 1);
+	expect(&info, at + 5 * HUGE, (1ul << 30) - 5 * HUGE, GW_HUGE_HUGETLB, 1ul << 30, at, 0);
+	snprintf(path, sizeof path, "proc/%d/smaps", gw_task_pid(t));
+	expect_text(path, "KernelPageSize:  1048576 kB");
+	expect_text(path, "Private_Hugetlb: 1048576 kB");
+	expect_text(path, "Rss:                   0 kB");
+	snprintf(path, sizeof path, "proc/%d/numa_maps", gw_task_pid(t));
+	expect_text(path, "anon=1 dirty=1 N0=1 kernelpagesize_kB=1048576");
+	assert_int_equal(gw_unmap(t, at, 1ul << 30), 0);
+	teardown(state);
+}
+
 // ---- Who wants none
 
 static bool is_huge(struct gw_task *task, uint64_t at)
@@ -361,6 +405,7 @@ int main(void)
 		CASE(a_range_of_every_kind),
 		CASE(unmapped_ends_and_resumption),
 		CASE(zero_page_pool_page_and_split),
+		cmocka_unit_test(texts_of_a_1_gib_page),
 		CASE(disabled_by_the_task),
 		CASE(moved_as_one),
 		CASE(split_to_be_moved),

@@ -61,6 +61,7 @@ static void map_huge(void)
 
 	huge = huge_folio();
 	fx_ok(anon_vma_prepare(vma));
+	page_table_deposit(a->space, page_table_alloc(a->space, 1, vaddr_of(buf)));
 	table = pmd_table_alloc_lock(a->space, vaddr_of(buf), &err);
 	assert_non_null(table);
 	folio_add_new_anon_rmap(huge, vma, buf);

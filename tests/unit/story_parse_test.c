@@ -289,6 +289,21 @@ static void test_whole_language(void **state)
 	story_free(s);
 }
 
+// Comments belong to the command below them, blocks apart by an empty line.
+static void test_notes(void **state)
+{
+	(void)state;
+	static const char text[] = "# One\tline.\n\n#\n#  Two.\nmachine nodes=1\n\n"
+				   "task A # not this\nA map b 4K\n# End.\nexit A\n";
+	struct story *story;
+	struct story_errors errors = {0};
+	assert_int_equal(story_parse("n.gw", text, strlen(text), &story, &errors), 0);
+	assert_string_equal(story->commands[0]->note, "One line.\n\n Two.\n\n");
+	assert_null(story->commands[1]->note);
+	assert_string_equal(story->commands[2]->note, "End.\n");
+	story_free(story);
+}
+
 static void test_machine(void **state)
 {
 	(void)state;
@@ -450,6 +465,7 @@ static void test_sizes_and_times(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_notes),
 		cmocka_unit_test(test_bad_lines),
 		cmocka_unit_test(test_all_bad_lines_are_reported),
 		cmocka_unit_test(test_whole_language),

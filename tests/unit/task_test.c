@@ -111,14 +111,23 @@ static pid_t gettid_of(void)
 	return (pid_t)syscall(SYS_gettid);
 }
 
+// Only to compare.
+static struct task *of_tid(struct mm_core *mm, pid_t tid)
+{
+	struct task *task = task_of_tid(mm, tid);
+
+	task_put(task);
+	return task;
+}
+
 static void *run_attached(void *arg)
 {
 	struct task *task = arg;
 	pid_t tid = gettid_of();
 
-	if (task_current() || task_of_tid(task->mm, tid))
+	if (task_current() || of_tid(task->mm, tid))
 		return "attached from the start";
-	if (task_attach(task) || task_current() != task || task_of_tid(task->mm, tid) != task)
+	if (task_attach(task) || task_current() != task || of_tid(task->mm, tid) != task)
 		return "not attached";
 	return NULL; // and ends attached
 }
@@ -139,7 +148,7 @@ static void threads(void **state)
 	assert_ptr_equal(task_current(), a);
 	assert_int_equal(task_attach(b), 0);
 	assert_ptr_equal(task_current(), b);
-	assert_ptr_equal(task_of_tid(&m->mm, gettid_of()), b);
+	assert_ptr_equal(of_tid(&m->mm, gettid_of()), b);
 	assert_int_equal(pthread_create(&thread, NULL, run_attached, a), 0);
 	assert_int_equal(pthread_join(thread, &wrong), 0);
 	if (wrong)
@@ -152,7 +161,7 @@ static void threads(void **state)
 	assert_ptr_equal(task_current(), b); // until it detaches
 	assert_int_equal(task_attach(NULL), 0);
 	assert_null(task_current());
-	assert_null(task_of_tid(&m->mm, gettid_of()));
+	assert_null(of_tid(&m->mm, gettid_of()));
 	task_exit(a);
 	assert_int_equal(meta_in_use(), before);
 }

@@ -350,6 +350,154 @@ static void split_and_its_refusals(void **state)
 	fx_verify(&fx, a, buf, HPAGES, 6);
 }
 
+static int split_folio(struct folio *folio)
+{
+	folio_lock(folio);
+	int err = thp_split_folio_to(folio, 0, NULL);
+	folio_unlock(folio);
+	return err;
+}
+
+// What is refused at once is no attempt, and not counted; the rest is.
+static void folios_that_cannot_be_split(void **state)
+{
+	struct object *object;
+	struct folio *folio, *unmapped;
+	struct pin *pin;
+
+	(void)state;
+	assert_int_equal(split_folio(fx.mm.zero_page), -EBUSY);
+	fx_fill(&fx, a, buf, HPAGES, 6);
+	folio = folio_at(a, buf);
+	folio_get(folio);
+	frame_set(&folio->page, PG_WRITEBACK);
+	assert_int_equal(split_folio(folio), -EBUSY);
+	frame_clear(&folio->page, PG_WRITEBACK);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE_FAILED), 0);
+
+	fx_ok(pin_pages(a->space, a, buf + 3 * PAGE_SIZE, PAGE_SIZE, "test", &pin));
+	assert_int_equal(split_folio(folio), -EAGAIN);
+	assert_true(is_leaf(a, buf)); // found out before anything was taken apart
+	unpin_pages(pin);
+	folio_put(folio);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE_FAILED), 1);
+	assert_int_equal(thp.stat[THP_SIZES - 1][STAT_SPLIT_FAILED], 1);
+
+	unmapped = folio_alloc(&fx.phys, GFP_TRANSHUGE, PMD_ORDER, 0, NULL, 0);
+	assert_int_equal(split_folio(unmapped), -EBUSY); // nobody's
+	folio_put(unmapped);
+
+	thp.setting[SET_SHMEM_ENABLED] = SHMEM_ALWAYS;
+	fx_ok(object_create_shmem(&fx.mm, NULL, PMD_SIZE, &object));
+	uint64_t at = fx_map_shared(a, HPAGES, object);
+	store(a, at, 1);
+	folio = folio_at(a, at);
+	folio_get(folio);
+	fx_ok(space_unmap(a->space, at, PMD_SIZE));
+	folio_lock(folio);
+	object_remove_folio(folio); // truncated
+	folio_unlock(folio);
+	assert_int_equal(split_folio(folio), -EBUSY);
+	folio_put(folio);
+	object_put(object);
+	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), 0);
+	fx_verify(&fx, a, buf, HPAGES, 6);
+}
+
+// ---- Pieces of a leaf
+
+// What is done to 7 pages of 512: the leaf becomes a table, the folio stays whole, and waits for its
+// split if it lost pages.
+struct part {
+	const char *what; // for the reader
+	bool gone; // the part is not mapped any more
+	bool queued;
+};
+
+static void do_part(unsigned i, uint64_t at, uint64_t len)
+{
+	uint64_t to;
+
+	switch (i) {
+	case 0:
+		fx_ok(space_unmap(a->space, at, len));
+		break;
+	case 1:
+		fx_ok(space_advise(a->space, a, at, len, 4)); // DONTNEED
+		break;
+	case 2:
+		fx_ok(space_protect(a->space, at, len, VM_READ));
+		break;
+	default:
+		fx_ok(space_remap(a->space, at, len, len, 0, false, &to));
+	}
+}
+
+static void a_part_splits_the_leaf_not_the_folio(void **state)
+{
+	static const struct part parts[] = {
+		{"munmap", true, true},
+		{"MADV_DONTNEED", true, true},
+		{"mprotect", false, false},
+		{"mremap", false, false},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
+		uint64_t at = fx_map(a, HPAGES);
+
+		fx_mark(&fx);
+		fx_fill(&fx, a, at, HPAGES, 6);
+		struct folio *folio = folio_at(a, at);
+		assert_true(is_leaf(a, at));
+		do_part(i, at + 100 * PAGE_SIZE, 7 * PAGE_SIZE);
+		assert_false(is_leaf(a, at));
+		assert_int_equal(folio_order(folio), PMD_ORDER);
+		assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PMD), 1);
+		assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), 0);
+		assert_int_equal(fx_since(&fx, VM_THP_DEFERRED_SPLIT_PAGE), parts[i].queued);
+		assert_int_equal(folio_test_partially_mapped(folio), parts[i].queued);
+		assert_int_equal(folio_mapcount(folio), (int)HPAGES - 7 * parts[i].gone);
+		fx_verify(&fx, a, at, 100, 6);
+		fx_verify(&fx, a, at + 107 * PAGE_SIZE, HPAGES - 107, 6);
+		fx_check(&fx);
+		// Memory is wanted: what lost pages is split, and those pages are free.
+		uint64_t free = node_nr_free(phys_node(&fx.phys, 0));
+		assert_int_equal(thp_shrink_deferred(&thp, 0, 8), parts[i].queued);
+		assert_true(node_nr_free(phys_node(&fx.phys, 0)) >= free + 7 * parts[i].queued);
+		assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE), parts[i].queued);
+		fx_verify(&fx, a, at, 100, 6);
+		fx_check(&fx);
+		fx_ok(space_unmap(a->space, at, PMD_SIZE));
+	}
+}
+
+// New huge pages of which most is zeros are split, when max_ptes_none says what "most" is.
+static void underused_pages_are_split(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 12; i++)
+		store(a, buf + i * PAGE_SIZE, i + 1);
+	fx_fill(&fx, a, buf + PMD_SIZE, HPAGES, 2);
+	assert_int_equal(thp_shrink_deferred(&thp, 0, 8), 0); // 511: never
+	thp.setting[SET_MAX_PTES_NONE] = 400;
+	struct folio *full = folio_at(a, buf + PMD_SIZE), *sparse = folio_at(a, buf);
+	(void)folio_deferred_queue(full);
+	(void)folio_deferred_queue(sparse);
+	thp.setting[SET_SHRINK_UNDERUSED] = 0;
+	assert_int_equal(thp_shrink_deferred(&thp, 0, 8), 0);
+	thp.setting[SET_SHRINK_UNDERUSED] = 1;
+	(void)folio_deferred_queue(full);
+	(void)folio_deferred_queue(sparse);
+	assert_int_equal(thp_shrink_deferred(&thp, 0, 8), 1);
+	assert_int_equal(fx_since(&fx, VM_THP_UNDERUSED_SPLIT_PAGE), 1);
+	assert_true(is_leaf(a, buf + PMD_SIZE));
+	assert_false(is_leaf(a, buf));
+	for (unsigned i = 0; i < 12; i++)
+		assert_int_equal(load(a, buf + i * PAGE_SIZE), i + 1);
+	fx_verify(&fx, a, buf + PMD_SIZE, HPAGES, 2);
+}
+
 static void split_of_what_two_spaces_map(void **state)
 {
 	struct task *b;
@@ -378,6 +526,108 @@ static void locked_memory_splits_and_stays_locked(void **state)
 	assert_int_equal(fx_since(&fx, VM_NR_MLOCK), HPAGES);
 	fx_check(&fx);
 	fx_verify(&fx, a, buf, HPAGES, 8);
+}
+
+// ---- Entries made to fault once
+
+static unsigned nr_hints;
+static struct folio *hinted;
+
+static int count_hint(struct vma *vma, struct task *task, uint64_t addr, struct folio *folio)
+{
+	(void)vma;
+	(void)task;
+	(void)addr;
+	nr_hints++;
+	hinted = folio;
+	return 0;
+}
+
+static void arm_hint(uint64_t addr)
+{
+	struct page_table *pmd = pmd_table_lock(a->space, vaddr_of(addr));
+	unsigned i = pmd_index(vaddr_of(addr));
+
+	table_set_entry(pmd, i, pte_set(table_entry(pmd, i), PTE_HINT));
+	fx.mm.mmu->ops->clear(fx.mm.mmu, vma_host(vma_lookup(a->space, addr), addr), HPAGES);
+	page_table_unlock(pmd);
+}
+
+static void a_huge_leaf_hints_once(void **state)
+{
+	(void)state;
+	fx.mm.up.hint_fault = count_hint;
+	nr_hints = 0;
+	fx_fill(&fx, a, buf, HPAGES, 3);
+	arm_hint(buf);
+	store(a, buf + 7 * PAGE_SIZE + 8, 1);
+	assert_int_equal(nr_hints, 1);
+	assert_ptr_equal(hinted, folio_at(a, buf));
+	store(a, buf + 8, 1);
+	assert_int_equal(nr_hints, 1);
+	assert_true(is_leaf(a, buf) && pte_writable(pmd_at(a, buf)));
+	// Armed, and then split: every small entry hints.
+	arm_hint(buf);
+	fx_ok(thp_split_pmd(vma_lookup(a->space, buf), buf));
+	store(a, buf + 8, 2);
+	store(a, buf + PAGE_SIZE + 8, 2);
+	store(a, buf + 16, 2);
+	assert_int_equal(nr_hints, 3);
+	fx_check(&fx);
+}
+
+// ---- Poison
+
+static void a_poisoned_huge_page_stays_where_it_is(void **state)
+{
+	struct fx_move mv;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 3);
+	struct folio *folio = folio_at(a, buf);
+	for (unsigned page = 0; page < 20; page += 19) {
+		frame_set_hwpoison(folio_frame(folio, page));
+		fx_move_alloc(&mv, buf, 1, 1);
+		fx_move_run(&mv, a, 0, MBIND_MOVE);
+		assert_int_equal(mv.ret, 1);
+		assert_int_equal(mv.why[0], WHY_POISONED);
+		fx_move_free(&mv);
+		assert_true(is_leaf(a, buf)); // not emptied
+		fx_check(&fx);
+		fx_verify(&fx, a, buf, HPAGES, 3);
+		frame_clear_hwpoison(folio_frame(folio, page));
+	}
+}
+
+// ---- Splits need no memory
+
+static void a_leaf_is_split_without_memory(void **state)
+{
+	struct task *b;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 3);
+	(void)load(a, buf + PMD_SIZE); // the zero page
+	assert_int_equal(a->space->nr_deposited, 2);
+	fx_ok(task_fork(a, 0, &b));
+	assert_int_equal(b->space->nr_deposited, 2);
+	fault_arm(FI_META, FI_THREAD, 0, FI_ALWAYS);
+	fx_ok(thp_split_pmd(vma_lookup(a->space, buf), buf));
+	fx_ok(thp_split_pmd(vma_lookup(a->space, buf + PMD_SIZE), buf + PMD_SIZE));
+	fx_ok(thp_split_pmd(vma_lookup(b->space, buf), buf));
+	fault_disarm_all();
+	assert_int_equal(a->space->nr_deposited, 0);
+	assert_int_equal(b->space->nr_deposited, 1);
+	fx_check(&fx);
+	fx_verify(&fx, a, buf, HPAGES, 3);
+	fx_verify(&fx, b, buf, HPAGES, 3);
+	fx_ok(space_unmap(b->space, buf, 2 * PMD_SIZE));
+	assert_int_equal(b->space->nr_deposited, 0);
+	task_exit(b);
+	store(a, buf + 8, 4); // a page of its own: something is writable
+	fx_ok(space_advise(a->space, a, buf, PMD_SIZE, 25)); // collapsed again
+	assert_int_equal(a->space->nr_deposited, 1);
+	fx_check(&fx);
 }
 
 static void shared_memory(void **state)
@@ -422,8 +672,14 @@ int main(void)
 		CASE(split_when_the_target_has_no_room),
 		CASE(never_split_when_kept_huge),
 		CASE(split_and_its_refusals),
+		CASE(folios_that_cannot_be_split),
+		CASE(a_part_splits_the_leaf_not_the_folio),
+		CASE(underused_pages_are_split),
 		CASE(split_of_what_two_spaces_map),
 		CASE(locked_memory_splits_and_stays_locked),
+		CASE(a_huge_leaf_hints_once),
+		CASE(a_poisoned_huge_page_stays_where_it_is),
+		CASE(a_leaf_is_split_without_memory),
 		CASE(shared_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
