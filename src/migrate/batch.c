@@ -14,20 +14,19 @@
 // Back-out at any point restores everything: entries, anon_vma reference, locks; the target goes
 // back where it came from. The point of no return is in move.c.
 //
-// The pause, from the first block of the batch to its last remap, is measured; its cost per page
-// tells how many pages the next batch may have when the caller gave a budget.
+// The pause, from the first block of the batch to its last remap, is measured, and tells how many
+// pages the next batch may have when the caller gave a budget (pause.c).
 #include "base/mark.h"
 #include "machine/clock.h"
 #include "base/vmstat.h"
 #include "migrate/batch.h"
 #include "migrate/movable.h"
+#include "migrate/pause.h"
 #include "phys/alloc.h"
 #include "virt/object.h"
 
 #include <errno.h>
 #include <sched.h>
-
-#define PAGE_NS_DEFAULT 2000 // before anything was measured
 
 static int find_targets(struct batch *b);
 static bool unmap_waiting(struct batch *b);
@@ -414,18 +413,15 @@ static void undo_unmapped(struct batch *b)
 
 unsigned batch_page_limit(const struct migrate_control *mc)
 {
-	uint64_t ns = atomic_load_explicit(&mc->mm->migrate_page_ns, memory_order_relaxed);
-	uint64_t fits = mc->pause_budget_us * 1000ull / (ns ? ns : PAGE_NS_DEFAULT);
-
 	if (!mc->pause_budget_us)
 		return MIGRATE_BATCH_PAGES;
-	return (unsigned)min(max(fits, 1ull), (uint64_t)MIGRATE_BATCH_PAGES);
+	return pause_fits(&mc->mm->migrate_pauses, mc->pause_budget_us, MIGRATE_BATCH_PAGES);
 }
 
 static void account_pause(struct batch *b)
 {
 	struct migrate_control *mc = b->mc;
-	uint64_t old, ns, pause;
+	uint64_t pause;
 
 	if (!b->blocked_at)
 		return;
@@ -435,13 +431,7 @@ static void account_pause(struct batch *b)
 		mc->nr_overruns++;
 		atomic_fetch_add_explicit(&mc->mm->migrate_overruns, 1, memory_order_relaxed);
 	}
-	// Up at once, down slowly: small batches, whose fixed cost weighs more, only make it
-	// careful.
-	ns = max(pause / b->blocked_pages, 1ull);
-	old = atomic_load_explicit(&mc->mm->migrate_page_ns, memory_order_relaxed);
-	if (old)
-		ns = ns > old ? (old + ns) / 2 : (old * 3 + ns) / 4;
-	atomic_store_explicit(&mc->mm->migrate_page_ns, ns, memory_order_relaxed);
+	pause_learn(&mc->mm->migrate_pauses, b->blocked_pages, pause);
 }
 
 static void count_failure(const struct slot *s, struct migrate_stats *st)

@@ -133,6 +133,12 @@ struct host_waits {
 	} slot[HOST_WAITS_MAX];
 };
 
+// From block to map, ns a page, by the size of a batch (src/migrate/pause.c). 0: not yet measured.
+#define PAUSE_SIZES 10 // 1, 2-3, 4-7, ... 512 pages and more
+struct pause_book {
+	_Atomic uint32_t page_ns[PAUSE_SIZES], deviation_ns[PAUSE_SIZES];
+};
+
 struct mm_core {
 	struct phys *phys;
 	struct mmu *mmu;
@@ -162,9 +168,10 @@ struct mm_core {
 	struct histogram migration_waits; // ns that accessors waited for moving pages
 	struct host_waits host_waits;
 	_Atomic bool checking; // mm_check() runs: faults of the host wait
-	_Atomic uint64_t migrate_page_ns; // measured: block to map, a page; 0: not yet
+	struct pause_book migrate_pauses;
 	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 	_Atomic uint64_t faults_near_limit; // placed by neighbour: host mappings were short
+	_Atomic uint64_t faults_at_limit;   // failed: the host had no mapping left
 };
 
 // An access arrived that will sleep in the host if its page is moving; it did not sleep after all;
