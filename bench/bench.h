@@ -51,6 +51,7 @@ struct bench_row {
 	double host_page_ns;   // the host's own call for the same purpose; 0: there is none
 	uint64_t elsewhere;    // pages that the kernel found on another node at the end
 	uint64_t stayed;       // pages that were not moved, all rounds
+	uint64_t refused, kernel_refused; // splits and collapses that were: something was in use
 	uint64_t overruns;     // blocks that took longer than the budget, all rounds
 	struct bench_stalls stalls; // with under_writer
 	struct bench_stalls kernel_stalls; // with kernel_stalled: a writer to the kernel's memory

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Rows of `godwit bench huge` that are no moves: splitting huge pages, collapsing small ones (alone,
-// and under a writer), and how fast khugepaged looks at pages.
+// Rows of `godwit bench huge` that are no moves: splitting huge pages, collapsing small ones
+// (alone, and under a writer), and how fast khugepaged looks at pages.
 //
 //   split      debugfs' split_huge_pages for one huge page at a time
 //   collapse   MADV_COLLAPSE for 512 small pages at a time
@@ -40,6 +40,8 @@
 struct side {
 	struct world *w;
 	bool host;
+	uint64_t *refused; // calls that said no: something was in use at that moment
+	int *error;	   // what the last of them said
 };
 
 // ---- Files of the engine and of the host
@@ -82,11 +84,12 @@ static unsigned long host_number(const char *path)
 	return n;
 }
 
-// What the host's khugepaged is set to, to be put back.
-static const char *const kept_path[] = {SETTINGS "scan_sleep_millisecs",
-	SETTINGS "pages_to_scan", SETTINGS "max_ptes_none"};
+// What the host's khugepaged and its balancing are set to, to be put back.
+#define KEPT 4
+static const char *const kept_path[KEPT] = {SETTINGS "scan_sleep_millisecs",
+	SETTINGS "pages_to_scan", SETTINGS "max_ptes_none", "proc/sys/kernel/numa_balancing"};
 struct kept {
-	unsigned long value[3];
+	unsigned long value[KEPT];
 	bool saved;
 };
 
@@ -94,7 +97,7 @@ static int keep(const struct side *s, struct kept *kept)
 {
 	if (!s->host)
 		return 0;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < KEPT; i++)
 		kept->value[i] = host_number(kept_path[i]);
 	kept->saved = true;
 	return 0;
@@ -104,7 +107,7 @@ static void put_back(const struct side *s, const struct kept *kept)
 {
 	char text[32];
 
-	for (int i = 0; kept->saved && i < 3; i++) {
+	for (int i = 0; kept->saved && i < KEPT; i++) {
 		snprintf(text, sizeof text, "%lu", kept->value[i]);
 		(void)set(s, kept_path[i], text);
 	}
@@ -142,12 +145,17 @@ static int each(const struct side *s, one_fn *one, double *ret_ns)
 		double start = bench_now_ns();
 		int err = one(s, at);
 
-		if (err)
+		if (!err) {
+			ns[n++] = bench_now_ns() - start;
+			continue;
+		}
+		if (err != -EINVAL && err != -EAGAIN && err != -EBUSY)
 			return err;
-		ns[n++] = bench_now_ns() - start;
+		++*s->refused;
+		*s->error = err;
 	}
 	*ret_ns = percentile_of(ns, n, 0.5);
-	return 0;
+	return n ? 0 : *s->error;
 }
 
 static double plain_ns(struct world *w)
@@ -188,25 +196,25 @@ static int round_of(const struct side *s, const struct job *job, double *ret_ns)
 	return err;
 }
 
-static int other_round(struct world *w, const struct job *job, double *ret_ns)
+static int other_round(const struct side *host, const struct job *job, double *ret_ns)
 {
-	if (w->spec.against_host)
-		return round_of(&(struct side){w, true}, job, ret_ns);
-	*ret_ns = plain_ns(w);
+	if (host->host)
+		return round_of(host, job, ret_ns);
+	*ret_ns = plain_ns(host->w);
 	return 0;
 }
 
-static int in_turns(struct world *w, const struct job *job, unsigned rounds, struct timing *t)
+static int in_turns(const struct side *ours, const struct side *host, const struct job *job,
+	unsigned rounds, struct timing *t)
 {
-	const struct side ours = {w, false};
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < rounds + BENCH_WARM_UP; i++) {
 		double ns, other_ns;
 
-		err = other_round(w, job, &other_ns);
+		err = other_round(host, job, &other_ns);
 		if (!err)
-			err = round_of(&ours, job, &ns);
+			err = round_of(ours, job, &ns);
 		if (!err && i >= BENCH_WARM_UP)
 			timing_add(t, ns, other_ns);
 	}
@@ -237,16 +245,17 @@ static int written(const struct side *s, unsigned rounds, double *ns, struct ben
 	return err;
 }
 
-static int under_writers(struct world *w, unsigned rounds, struct timing *t, struct bench_row *row)
+static int under_writers(const struct side *ours, const struct side *host, unsigned rounds,
+	struct timing *t, struct bench_row *row)
 {
-	double *ours = calloc(2ul * rounds, sizeof(*ours)), *other = ours ? ours + rounds : NULL;
-	int err = ours ? written(&(struct side){w, false}, rounds, ours, &row->stalls) : -ENOMEM;
+	double *ns = calloc(2ul * rounds, sizeof(*ns)), *other = ns ? ns + rounds : NULL;
+	int err = ns ? written(ours, rounds, ns, &row->stalls) : -ENOMEM;
 
-	if (!err && w->spec.against_host)
-		err = written(&(struct side){w, true}, rounds, other, &row->kernel_stalls);
+	if (!err && host->host)
+		err = written(host, rounds, other, &row->kernel_stalls);
 	for (unsigned i = 0; !err && i < rounds; i++)
-		timing_add(t, ours[i], w->spec.against_host ? other[i] : plain_ns(w));
-	free(ours);
+		timing_add(t, ns[i], host->host ? other[i] : plain_ns(ours->w));
+	free(ns);
 	return err;
 }
 
@@ -282,13 +291,12 @@ static int scan_ours(struct world *w, double *ret_ns)
 }
 
 // A whole number of its scans, as seen from outside.
-static int scan_host(const struct world *w, double *ret_ns)
+static int scan_host(double *ret_ns)
 {
 	const struct timespec moment = {.tv_nsec = 1000000};
 	unsigned long first = host_number(SETTINGS "full_scans"), now = first, at;
 	double start = 0, give_up = bench_now_ns() + 30e9;
 
-	(void)w;
 	for (at = first; now < first + 1 + SCANS && bench_now_ns() < give_up; at = now) {
 		nanosleep(&moment, NULL);
 		now = host_number(SETTINGS "full_scans");
@@ -316,21 +324,22 @@ static int let_run(const struct side *s)
 }
 
 // The host's scans would disturb ours: not in turns.
-static int scans(struct world *w, unsigned rounds, struct timing *t)
+static int scans(const struct side *ours, const struct side *host, unsigned rounds,
+	struct timing *t)
 {
-	const struct side ours = {w, false}, host = {w, true};
+	struct world *w = ours->w;
 	double *ns = calloc(rounds, sizeof(*ns));
-	int err = ns ? make_wanting(&ours) : -ENOMEM;
+	int err = ns ? make_wanting(ours) : -ENOMEM;
 
 	for (unsigned i = 0; !err && i < rounds; i++)
 		err = scan_ours(w, &ns[i]);
-	if (!err && w->spec.against_host)
-		err = let_run(&host);
+	if (!err && host->host)
+		err = let_run(host);
 	for (unsigned i = 0; !err && i < rounds; i++) {
 		double other = 0;
 
-		if (w->spec.against_host)
-			err = scan_host(w, &other);
+		if (host->host)
+			err = scan_host(&other);
 		else
 			other = plain_ns(w) * (double)(w->spec.bytes / HUGE);
 		if (!err)
@@ -344,19 +353,30 @@ static int scans(struct world *w, unsigned rounds, struct timing *t)
 
 enum kind { SPLIT, COLLAPSE, SCAN };
 
-static int measure(const struct bench_setting *s, struct world *w, enum kind kind,
-	struct timing *t, struct bench_row *row)
+static int measure(const struct bench_setting *s, const struct side *ours,
+	const struct side *host, enum kind kind, struct timing *t, struct bench_row *row)
 {
 	struct job job = {.collapse = kind == COLLAPSE};
 	int err;
 
-	row->pages = kind == SCAN ? w->pages : HUGE / GW_PAGE_SIZE;
-	row->kernel_stalled = s->what->writer && s->spec.against_host;
+	row->pages = kind == SCAN ? ours->w->pages : HUGE / GW_PAGE_SIZE;
+	row->kernel_stalled = s->what->writer && host->host;
 	if (kind == SCAN)
-		return scans(w, s->rounds, t);
-	err = s->what->writer ? under_writers(w, s->rounds, t, row)
-			      : in_turns(w, &job, s->rounds, t);
-	return err || world_check(w) ? err : -EIO;
+		return scans(ours, host, s->rounds, t);
+	err = s->what->writer ? under_writers(ours, host, s->rounds, t, row)
+			      : in_turns(ours, host, &job, s->rounds, t);
+	return err || world_check(ours->w) ? err : -EIO;
+}
+
+// Nobody else is to collapse meanwhile. A page that the balancer waits to hear of is read-only to
+// MADV_COLLAPSE; a kernel with one node may have no balancer.
+static int quiet(const struct side *s, struct kept *kept)
+{
+	int err = keep(s, kept);
+
+	if (!err && s->host)
+		(void)set(s, "proc/sys/kernel/numa_balancing", "0");
+	return err ? err : set(s, SETTINGS "scan_sleep_millisecs", "3600000");
 }
 
 static int bench_kind(const struct bench_setting *s, enum kind kind, struct bench_row *row)
@@ -364,21 +384,23 @@ static int bench_kind(const struct bench_setting *s, enum kind kind, struct benc
 	struct timing t = {0};
 	struct kept kept = {0};
 	struct world w;
-	int err = world_open(&w, &s->spec, row->skipped, sizeof row->skipped);
+	int said = 0, err = 0, opened;
+	const struct side ours = {&w, false, &row->refused, &said};
+	const struct side host = {&w, s->spec.against_host, &row->kernel_refused, &said};
 
-	if (err)
-		return err == -ENOMEM ? err : 0;
-	const struct side ours = {&w, false}, host = {&w, s->spec.against_host};
-	err = keep(&host, &kept);
-	// Nobody else is to collapse meanwhile.
+	if (host.host)
+		err = quiet(&host, &kept);
+	opened = world_open(&w, &s->spec, row->skipped, sizeof row->skipped);
+	if (opened) {
+		put_back(&host, &kept);
+		return opened == -ENOMEM ? opened : 0;
+	}
 	if (!err)
-		err = set(&ours, SETTINGS "scan_sleep_millisecs", "3600000");
-	if (!err && s->spec.against_host)
-		err = set(&host, SETTINGS "scan_sleep_millisecs", "3600000");
+		err = quiet(&ours, &kept);
 	if (!err)
 		err = timing_open(&t, s->rounds);
 	if (!err)
-		err = measure(s, &w, kind, &t, row);
+		err = measure(s, &ours, &host, kind, &t, row);
 	put_back(&host, &kept);
 	if (err)
 		snprintf(row->skipped, sizeof row->skipped, "%s",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `godwit bench migrate` and `godwit bench huge`: the tables of cases, and the loop that measures each in each variant.
+// `godwit bench migrate` and `godwit bench huge`: the tables of cases, and the loop that measures
+// each in each variant.
 //
 //   bench_migrate()   for each case, for each blocker that this host gives, with one copy thread and
 //                     (where it matters) two, on arenas of 4 KiB host pages and (where it matters)

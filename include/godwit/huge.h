@@ -41,6 +41,12 @@ GW_EXPORT long gw_huge_query(struct gw_task *task, uint64_t address, uint64_t le
 // So many full scans of khugepaged now, in this thread, whether its daemon runs or not.
 GW_EXPORT void gw_khugepaged_scan(struct gw_machine *machine, unsigned full_scans);
 
+// What kcompactd was woken for and has not done yet, now, in this thread: compaction of nodes where
+// an allocation that does not wait found no block. The soft backend has no daemons; without this
+// call nothing is compacted in its background. Returns how many nodes had something to do, or
+// -EOWNERDEAD.
+GW_EXPORT int gw_kcompactd_run(struct gw_machine *machine);
+
 // prctl(PR_SET_THP_DISABLE) of the task's space; forks inherit it.
 GW_EXPORT int gw_thp_disable(struct gw_task *task, int disable) GW_CHECK; // -ESRCH
 

@@ -100,8 +100,9 @@ GW_EXPORT void gw_machine_check(struct gw_machine *machine);
 // A manual clock goes forward. -EINVAL: the machine has no manual clock.
 GW_EXPORT int gw_clock_advance(struct gw_machine *machine, uint64_t ns) GW_CHECK;
 
-// Take all but `leave` bytes of a node's free memory with pages that never move; give them back.
-// Returns the bytes taken or given. -EINVAL: no such node.
+// Take a node's free memory with pages that never move, but `leave` bytes that others can still
+// take (above the min watermark; 0: not a page); give it back. Returns the bytes taken or given.
+// -EINVAL: no such node.
 GW_EXPORT int64_t gw_node_fill(struct gw_machine *machine, unsigned node, uint64_t leave) GW_CHECK;
 GW_EXPORT int64_t gw_node_unfill(struct gw_machine *machine, unsigned node);
 

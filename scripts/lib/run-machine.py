@@ -82,7 +82,7 @@ class Machine:
         if options.accel == "auto" and accel == "kvm":
             self.boot_timeout = min(self.boot_timeout, KVM_BOOT_SECONDS)
         self.log, self.qemu_said, self.lines = bytearray(), bytearray(), b""
-        self.up, self.refused, self.status = False, False, None
+        self.up, self.refused, self.slow, self.status = False, False, False, None
         self.started = self.phase_started = time.monotonic()
 
     def run(self):
@@ -223,6 +223,7 @@ class Machine:
 
     def too_long(self, limit):
         if not self.up:
+            self.slow = True
             raise MachineFailure(f"the kernel did not start the command within {limit} s")
         if self.status is None:
             raise TimeOut(f"the command did not end within {limit} s")
@@ -238,7 +239,8 @@ class Machine:
 
     def may_be_tried_again(self):
         """Nothing has happened before the machine is up. What it said itself it would say again."""
-        return not self.up and not self.refused and (self.accel == "kvm" or bool(self.log))
+        begun = self.accel == "kvm" or self.log or self.slow
+        return not self.up and not self.refused and bool(begun)
 
     def remark(self):
         if self.accel == "tcg,thread=multi" and b"int3: 0000" in self.log:

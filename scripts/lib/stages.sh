@@ -9,7 +9,7 @@ failures=()
 list_stages() {
 	cat <<'TEXT'
 style     layers, licence lines, lengths
-unit      gcc build: unit tests, failure sweeps, stories at the mapping limit, a small benchmark
+unit      gcc build: unit tests, failure sweeps, every story on each backend, a small benchmark
 asan      AddressSanitizer and UndefinedBehaviorSanitizer: the same, and the races
 tsan      ThreadSanitizer (clang, with its thread-safety analysis): the same, and the races
 user      as an ordinary user: stories on the engine with the signal blocker

@@ -193,6 +193,10 @@ static void print_rest(const struct bench_report *report)
 		else if (r->elsewhere)
 			printf("# %s: the kernel finds %llu pages on another node\n", r->name,
 				(unsigned long long)r->elsewhere);
+		else if (r->refused || r->kernel_refused)
+			printf("# %s: refused %llu times, by the kernel %llu times\n", r->name,
+				(unsigned long long)r->refused,
+				(unsigned long long)r->kernel_refused);
 		else if (r->stayed)
 			printf("# %s: %llu pages were not moved\n", r->name,
 				(unsigned long long)r->stayed);
@@ -285,6 +289,10 @@ static void add_figures(struct json_object *o, const struct bench_row *r, bool a
 		add(o, "overruns", count(r->overruns));
 	if (r->under_writer)
 		add(o, "stalls", stalls(&r->stalls));
+	if (r->refused || r->kernel_refused) {
+		add(o, "refused", count(r->refused));
+		add(o, "kernel_refused", count(r->kernel_refused));
+	}
 	if (r->kernel_stalled)
 		add(o, "kernel_stalls", stalls(&r->kernel_stalls));
 }

@@ -57,7 +57,7 @@ static void print_pools(const struct probe_result *p)
 static void print_ways(const struct probe_result *p)
 {
 	for (int way = 0; way < UFFD_WAYS; way++) {
-		char text[160];
+		char text[240];
 
 		if (p->uffd[way].error)
 			snprintf(text, sizeof text, "%s: %s", uffd_way_name((enum uffd_way)way),
@@ -84,7 +84,7 @@ static const char *arena_pages(const struct probe_result *p)
 static void print_text(const struct probe_result *p)
 {
 	const bool tty = isatty(STDOUT_FILENO);
-	char text[160];
+	char text[240];
 
 	printf("Here the engine runs on %s%s%s with the %s%s%s blocker.\n\n", tty ? "\033[1m" : "",
 		p->backend, tty ? "\033[0m" : "", tty ? "\033[1m" : "", p->blocker,
@@ -102,7 +102,10 @@ static void print_text(const struct probe_result *p)
 	snprintf(text, sizeof text, "%u of this host", p->host_nodes);
 	print_folded("nodes", text);
 	print_ways(p);
-	snprintf(text, sizeof text, "%zu (vm.max_map_count)", p->max_map_count);
+	snprintf(text, sizeof text,
+		"%zu (vm.max_map_count): about %zu MiB of pages scattered one by one; beyond that "
+		"moves are refused, and touches in random order may end in SIGBUS",
+		p->max_map_count, p->max_map_count / 256);
 	print_folded("mappings", text);
 	snprintf(text, sizeof text, "shared memory: %s",
 		p->shmem_huge[0] ? p->shmem_huge : "not known to this kernel");

@@ -78,7 +78,4 @@ int fragmentation_index(struct zone *, unsigned order);
 // 0 to 100: how much a node would gain from compaction.
 unsigned fragmentation_score_node(const struct node *);
 
-const char *compact_result_text(enum compact_result);
-const char *compact_stay_text(enum compact_stay);
-
 #endif

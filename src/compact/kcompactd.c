@@ -268,25 +268,3 @@ void compaction_destroy(struct compaction *c)
 	c->mm->compaction = NULL;
 	c->mm = NULL;
 }
-
-const char *compact_result_text(enum compact_result result)
-{
-	static const char *const names[] = {
-#define S(name, text) [name] = text,
-		GODWIT_COMPACT_RESULTS(S)
-#undef S
-	};
-
-	return names[result];
-}
-
-const char *compact_stay_text(enum compact_stay stay)
-{
-	static const char *const names[] = {
-#define X(name, text) [COMPACT_STAY_##name] = text,
-		COMPACT_STAYS(X)
-#undef X
-	};
-
-	return names[stay];
-}

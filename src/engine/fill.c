@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // gw_node_fill(): take a node's free memory with pages that nobody can move or reclaim, so that a
 // story or a test meets a full node. The pages are unmovable ones of this file's own, on a list a
-// node; the largest blocks are taken first.
+// node; the largest blocks are taken first. What is left lies above the min watermark, as nobody
+// could take it otherwise; when nothing shall be left, that reserve goes, too.
 #include "engine/engine.h"
 
 #include "phys/alloc.h"
@@ -20,17 +21,31 @@ static struct folio *take_block(struct gw_machine *machine, unsigned node, uint6
 	return folio;
 }
 
+// What an allocation must not go below.
+static uint64_t min_watermarks(const struct node *node)
+{
+	uint64_t pages = 0;
+
+	for (unsigned i = 0; i < ZONES_PER_NODE; i++)
+		pages += atomic_load_explicit(
+			&node->zone[i].watermark[WMARK_MIN], memory_order_relaxed);
+	return pages;
+}
+
 int64_t gw_node_fill(struct gw_machine *machine, unsigned node, uint64_t leave)
 {
-	uint64_t free_pages, taken = 0;
+	uint64_t free_pages, keep, taken = 0;
 
 	if (machine_is_dead(machine))
 		return -EOWNERDEAD;
 	if (node >= machine->phys.nr_nodes)
 		return -EINVAL;
+	keep = leave >> PAGE_SHIFT;
+	if (keep)
+		keep += min_watermarks(phys_node(&machine->phys, node));
 	mutex_lock(&machine->fill_lock);
-	while ((free_pages = node_nr_free(phys_node(&machine->phys, node))) > leave >> PAGE_SHIFT) {
-		struct folio *folio = take_block(machine, node, free_pages - (leave >> PAGE_SHIFT));
+	while ((free_pages = node_nr_free(phys_node(&machine->phys, node))) > keep) {
+		struct folio *folio = take_block(machine, node, free_pages - keep);
 
 		if (!folio)
 			break;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// include/godwit/huge.h: which addresses are on huge pages.
+// include/godwit/huge.h: which addresses are on huge pages; the daemons that make them, by hand.
 //
 // A query walks the page table under mmap_lock, a look at a time, and joins neighbours that say the
 // same. A range may change while it is asked about; each stretch was true when it was looked at.
@@ -126,6 +126,17 @@ void gw_khugepaged_scan(struct gw_machine *machine, unsigned full_scans)
 	if (machine_is_dead(machine))
 		return;
 	khugepaged_scan_full(&machine->thp, full_scans);
+}
+
+int gw_kcompactd_run(struct gw_machine *machine)
+{
+	int nr = 0;
+
+	if (machine_is_dead(machine))
+		return -EOWNERDEAD;
+	for (unsigned nid = 0; nid < machine->phys.nr_nodes; nid++)
+		nr += kcompactd_run(&machine->compaction, nid);
+	return nr;
 }
 
 int gw_thp_disable(struct gw_task *handle, int disable)

@@ -166,6 +166,20 @@ static int set_overcommit(struct gw_machine *m, const struct tunable *t maybe_un
 
 // ---- Why a pool is small
 
+static void explain_node(const struct hugetlb_shortfall *s, unsigned nid, struct text_buf *text)
+{
+	const struct compact_verdict *v = &s->compaction[nid];
+
+	text_printf(text, "; node %u had %lu kB free, in pieces of at most %lu kB", nid,
+		s->free_pages[nid] << 2, s->largest_free[nid] << 2);
+	if (!s->compacted[nid])
+		return;
+	text_printf(text, " (compaction: %s", compact_result_text(v->result));
+	if (v->nr)
+		text_printf(text, ", %lu pages %s stayed", v->nr, compact_stay_text(v->why));
+	text_putc(text, ')');
+}
+
 static void explain(struct gw_machine *m, const struct hugetlb_pool *pool, struct text_buf *text)
 {
 	const struct hugetlb_shortfall *s = &pool->shortfall;
@@ -177,8 +191,7 @@ static void explain(struct gw_machine *m, const struct hugetlb_pool *pool, struc
 	}
 	text_printf(text, "%lu of the %lu pages asked for", s->got, s->wanted);
 	for (unsigned nid = 0; nid < m->phys.nr_nodes; nid++)
-		text_printf(text, "; node %u had %lu kB free, in pieces of at most %lu kB", nid,
-			s->free_pages[nid] << 2, s->largest_free[nid] << 2);
+		explain_node(s, nid, text);
 	text_putc(text, '\n');
 }
 

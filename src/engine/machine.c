@@ -385,7 +385,9 @@ void gw_machine_check(struct gw_machine *machine)
 	if (machine_is_dead(machine))
 		return;
 	kcompactd_pause(&machine->compaction);
+	mutex_lock(&machine->thp.khugepaged.lock); // the daemon uses the machine, too
 	mm_check(&machine->mm);
+	mutex_unlock(&machine->thp.khugepaged.lock);
 	hugetlb_check(&machine->hugetlb);
 	kcompactd_resume(&machine->compaction);
 }

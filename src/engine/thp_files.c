@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The files of transparent huge pages: sys/kernel/mm/transparent_hugepage/ with khugepaged/ and a
-// folder for each size, and debugfs' split_huge_pages. Values live in struct thp (src/thp/thp.h); a
+// folder for each size, debugfs' split_huge_pages, and godwit/read_only_thp_for_fs, which in Linux
+// is decided when it is built. Values live in struct thp (src/thp/thp.h); a
 // write that changes whether anything is enabled starts or ends khugepaged.
 //
 // Errors are Linux's: -EINVAL for what is no such value, -ENOENT for a size that does not exist,
@@ -186,6 +187,7 @@ static const struct tunable rows[] = {
 	STAT("split", STAT_SPLIT)
 	STAT("split_failed", STAT_SPLIT_FAILED)
 	STAT("split_deferred", STAT_SPLIT_DEFERRED)
+	NUMBER("godwit/read_only_thp_for_fs", SET_READ_ONLY_FILES, 0, 1)
 	TUNABLE("sys/kernel/debug/split_huge_pages", NULL, split_huge_pages),
 	// clang-format on
 };

@@ -40,6 +40,8 @@ enum { HUGETLB_2M, HUGETLB_1G, HUGETLB_SIZES };
 struct hugetlb_shortfall {
 	unsigned long wanted, got; // persistent pages
 	unsigned long free_pages[MAX_NODES], largest_free[MAX_NODES]; // pages; when it gave up
+	bool compacted[MAX_NODES];		       // had a run of compaction by then,
+	struct compact_verdict compaction[MAX_NODES]; // of which the last one said this
 };
 
 struct hugetlb_pool {

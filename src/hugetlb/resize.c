@@ -57,6 +57,8 @@ static void note_shortfall(struct hugetlb *h, struct hugetlb_pool *pool, unsigne
 	for (unsigned nid = 0; nid < phys->nr_nodes; nid++) {
 		now.free_pages[nid] = node_nr_free(phys->node[nid]);
 		now.largest_free[nid] = largest_free_block(phys->node[nid]);
+		now.compacted[nid] =
+			node_compact_verdict(phys->node[nid], &now.compaction[nid]);
 	}
 	mutex_lock(&h->lock);
 	now.got = hugetlb_persistent(pool);

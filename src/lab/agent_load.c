@@ -1,33 +1,25 @@
 // SPDX-License-Identifier: MIT
-// Background load of a task on the host: threads that keep accessing a range.
-//
-// The bytes mean what they mean on the engine: each page has a 64-byte lane for each thread. A
-// writer puts a number there that only it could have put there (page and round), and finds it one
-// round later, or a write was lost. A reader never writes: what it saw in its first round it must
-// see in all others. The longest time of one access after the first round is the stall.
-//
-// Threads inherit the cpus of the task. A thread whose access dies of a signal counts a loss and
-// ends. STOP joins the threads of its load. A forked child has none of them.
+// Background load of a task on the host: threads that keep accessing a range. What they do to the
+// memory, and what they make of what they find, is in load.h. Threads inherit the cpus of the task.
+// A thread whose access dies of a signal counts a loss and ends. STOP joins the threads of its
+// load. A forked child has none of them.
 
 #include "lab/host_wire.h"
+#include "lab/load.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
-#define LANE 64
-#define LANES 64
 #define PAGE 4096
 
 struct load_thread {
 	struct agent_load *load;
 	unsigned lane;
 	pthread_t thread;
-	uint64_t accesses, stall_ns, lost;
-	uint64_t *seen; // readers: the first value of each page
+	struct load_counts counts;
 };
 
 struct agent_load {
@@ -37,41 +29,21 @@ struct agent_load {
 	unsigned count; // of threads that run
 	atomic_bool stop;
 	atomic_uint warm; // threads that finished their first round, or ended
-	struct load_thread threads[LANES];
+	struct load_thread threads[LOAD_LANES];
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t stamp(uint64_t page, uint64_t round)
-{
-	return round << 32 | (page * 2654435761u & 0xffffffff);
-}
 
 // False: the thread ends.
 static bool one_access(struct load_thread *t, uint64_t page, uint64_t round)
 {
 	struct agent_load *load = t->load;
-	uintptr_t address = load->address + page * PAGE + t->lane * LANE;
-	uint64_t since = now_ns(), took, old;
+	uintptr_t address = load->address + page * PAGE + t->lane * LOAD_LANE;
+	uint64_t since = load_now_ns(), old;
 
-	if (agent_touch_lane((uint64_t *)address, load->writes, stamp(page, round), &old)) {
-		t->lost++;
+	if (agent_touch_lane((uint64_t *)address, load->writes, load_stamp(page, round), &old)) {
+		t->counts.lost++;
 		return false;
 	}
-	took = now_ns() - since;
-	t->accesses++;
-	if (took > t->stall_ns && round > 1) // the first touch of a page is no stall
-		t->stall_ns = took;
-	if (round == 1)
-		t->seen[page] = old;
-	else if (old != (load->writes ? stamp(page, round - 1) : t->seen[page]))
-		t->lost++;
+	load_judge(&t->counts, load->writes, page, round, since, old);
 	return true;
 }
 
@@ -100,9 +72,9 @@ static bool start_thread(struct agent_load *load, unsigned lane)
 
 	t->load = load;
 	t->lane = lane;
-	t->seen = calloc(load->pages + 1, sizeof *t->seen);
-	if (!t->seen || pthread_create(&t->thread, NULL, run_thread, t)) {
-		free(t->seen);
+	t->counts.seen = calloc(load->pages + 1, sizeof *t->counts.seen);
+	if (!t->counts.seen || pthread_create(&t->thread, NULL, run_thread, t)) {
+		free(t->counts.seen);
 		return false;
 	}
 	load->count++;
@@ -116,11 +88,11 @@ static void finish(struct agent_load *load, struct agent_reply *reply)
 		struct load_thread *t = &load->threads[i];
 
 		pthread_join(t->thread, NULL);
-		reply->accesses += t->accesses;
-		reply->lost += t->lost;
-		if (t->stall_ns > reply->stall_ns)
-			reply->stall_ns = t->stall_ns;
-		free(t->seen);
+		reply->accesses += t->counts.accesses;
+		reply->lost += t->counts.lost;
+		if (t->counts.stall_ns > reply->stall_ns)
+			reply->stall_ns = t->counts.stall_ns;
+		free(t->counts.seen);
 	}
 	free(load);
 }

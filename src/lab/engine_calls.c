@@ -2,6 +2,7 @@
 // Policies, moves and cpusets of a story on the engine; tunables, full nodes, time.
 #include "lab/engine_machine.h"
 
+#include <godwit/huge.h>
 #include <godwit/policy.h>
 #include <godwit/stats.h>
 
@@ -228,6 +229,7 @@ int engine_sleep(struct lab_machine *machine, const struct command *c, struct la
 	struct engine_machine *m = engine_of(machine);
 
 	(void)result;
+	(void)gw_kcompactd_run(m->machine); // the soft backend has no daemon of its own
 	for (uint64_t left = c->world.time_ns; left && !atomic_load(&m->cancelled);) {
 		uint64_t step = left < 50000000 ? left : 50000000;
 

@@ -1,29 +1,21 @@
 // SPDX-License-Identifier: MIT
-// Background load: threads of a task that keep accessing a range, and check what they read.
-//
-// Each page has a 64-byte lane for each thread. A writer puts a number into its lane that only it
-// could have put there (page and round), and reads it back one round later: anything else is a lost
-// write. A reader owns its lane's bytes too, but never writes: whatever it saw in the first round
-// must be there in all others. The longest time of one access is kept; with real pointers that is
-// one store and one load, whatever waits inside of them.
+// Background load: threads of a task that keep accessing a range, and check what they read (load.h
+// says how). With real pointers an access is one store and one load, whatever waits inside of them;
+// on soft it is a gw_read() and a gw_write().
 #include "lab/engine_machine.h"
+#include "lab/load.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-#define LANE 64
-#define LANES (STORY_PAGE_SIZE / LANE)
 
 struct load_thread {
 	struct engine_load *load;
 	unsigned lane;
 	pthread_t thread;
 	bool started;
-	uint64_t accesses, stall_ns, lost;
-	uint64_t *seen; // readers: the first value of each page
+	struct load_counts counts;
 };
 
 struct engine_load {
@@ -34,27 +26,14 @@ struct engine_load {
 	unsigned count;
 	atomic_bool stop;
 	atomic_uint warm; // threads that finished their first round, or failed
-	struct load_thread threads[LANES];
+	struct load_thread threads[LOAD_LANES];
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t stamp(uint64_t page, uint64_t round)
-{
-	return round << 32 | (page * 2654435761u & 0xffffffff);
-}
 
 // What one round finds in the lane of a page, and leaves there.
 static uint64_t access_lane(struct load_thread *t, uint64_t page, uint64_t write)
 {
 	struct engine_load *load = t->load;
-	uint64_t address = load->address + page * STORY_PAGE_SIZE + t->lane * LANE, old = 0;
+	uint64_t address = load->address + page * STORY_PAGE_SIZE + t->lane * LOAD_LANE, old = 0;
 
 	if (load->m->real) {
 		volatile uint64_t *p = gw_pointer(load->task, address);
@@ -75,19 +54,12 @@ static void one_round(struct load_thread *t, uint64_t round)
 	struct engine_load *load = t->load;
 
 	for (uint64_t page = 0; page < load->pages; page++) {
-		uint64_t since = now_ns(), took, old;
+		uint64_t since = load_now_ns(), old;
 
 		if (atomic_load_explicit(&load->stop, memory_order_relaxed) && round > 1)
 			return;
-		old = access_lane(t, page, stamp(page, round));
-		took = now_ns() - since;
-		t->accesses++;
-		if (took > t->stall_ns && round > 1) // the first touch of a page is no stall
-			t->stall_ns = took;
-		if (round == 1)
-			t->seen[page] = old;
-		else if (old != (load->writes ? stamp(page, round - 1) : t->seen[page]))
-			t->lost++;
+		old = access_lane(t, page, load_stamp(page, round));
+		load_judge(&t->counts, load->writes, page, round, since, old);
 	}
 }
 
@@ -104,7 +76,7 @@ static void *run_thread(void *arg)
 			break;
 	}
 	if (err) {
-		t->lost++;
+		t->counts.lost++;
 		atomic_fetch_add(&t->load->warm, 1);
 	}
 	(void)!gw_task_attach(NULL);
@@ -122,7 +94,7 @@ static void finish(struct engine_load *load)
 static void load_free(struct engine_load *load)
 {
 	for (unsigned i = 0; i < load->count; i++)
-		free(load->threads[i].seen);
+		free(load->threads[i].counts.seen);
 	free(load);
 }
 
@@ -154,9 +126,9 @@ int engine_load_start(struct lab_machine *machine, const struct command *c,
 	struct engine_load *load;
 
 	(void)result;
-	if (lane + c->load.threads > LANES)
+	if (lane + c->load.threads > LOAD_LANES)
 		return lab_machine_fail(
-			machine, -EINVAL, "more than %d load threads at once", LANES);
+			machine, -EINVAL, "more than %d load threads at once", LOAD_LANES);
 	load = calloc(1, sizeof *load);
 	if (!load)
 		return lab_machine_fail(machine, -ENOMEM, "out of memory");
@@ -172,8 +144,8 @@ int engine_load_start(struct lab_machine *machine, const struct command *c,
 
 		t->load = load;
 		t->lane = lane + i;
-		t->seen = calloc(load->pages + 1, sizeof *t->seen);
-		if (!t->seen || pthread_create(&t->thread, NULL, run_thread, t))
+		t->counts.seen = calloc(load->pages + 1, sizeof *t->counts.seen);
+		if (!t->counts.seen || pthread_create(&t->thread, NULL, run_thread, t))
 			return lab_machine_fail(machine, -EAGAIN, "cannot start a load thread");
 		t->started = true;
 	}
@@ -193,10 +165,10 @@ int engine_load_stop(
 	for (unsigned i = 0; i < load->count; i++) {
 		struct load_thread *t = &load->threads[i];
 
-		result->accesses += t->accesses;
-		result->lost += t->lost;
-		if (t->stall_ns > result->stall_ns)
-			result->stall_ns = t->stall_ns;
+		result->accesses += t->counts.accesses;
+		result->lost += t->counts.lost;
+		if (t->counts.stall_ns > result->stall_ns)
+			result->stall_ns = t->counts.stall_ns;
 	}
 	load_free(load);
 	m->loads[c->load.index] = NULL;

@@ -76,21 +76,6 @@ int engine_cpu(struct lab_machine *machine, const struct command *c, struct lab_
 
 // ---- Objects: shm= and disk= --------------------------------------------------------------------
 
-// As long as the longest map of that name in the story.
-static uint64_t object_size(const struct engine_machine *m, const char *name, uint64_t page_size)
-{
-	uint64_t size = 0;
-
-	for (size_t i = 0; i < m->story->command_count; i++) {
-		const struct command *c = m->story->commands[i];
-
-		if (c->kind == CMD_MAP && c->map.object_name && !strcmp(c->map.object_name, name) &&
-			c->map.map->length > size)
-			size = c->map.map->length;
-	}
-	return (size + page_size - 1) & ~(page_size - 1);
-}
-
 static int open_disk_file(struct engine_machine *m, uint64_t size)
 {
 	const char *dir = getenv("GODWIT_DISK");
@@ -119,7 +104,7 @@ static int get_object(struct engine_machine *m, const struct operand_map *map,
 {
 	struct engine_object *object;
 	uint64_t page_size = map->hugetlb ? map->hugetlb : STORY_PAGE_SIZE;
-	uint64_t size = object_size(m, map->object_name, page_size);
+	uint64_t size = story_object_size(m->story, map->object_name, page_size);
 	int fd, err;
 
 	for (size_t i = 0; i < m->object_count; i++) {

@@ -20,21 +20,6 @@
 
 // ---- Objects ------------------------------------------------------------------------------------
 
-// As long as the longest map of that name in the story, in pages of `page` bytes.
-static uint64_t object_size(const struct host_machine *m, const char *name, uint64_t page)
-{
-	uint64_t size = 0;
-
-	for (size_t i = 0; i < m->story->command_count; i++) {
-		const struct command *c = m->story->commands[i];
-
-		if (c->kind == CMD_MAP && c->map.object_name && !strcmp(c->map.object_name, name) &&
-			c->map.map->length > size)
-			size = c->map.map->length;
-	}
-	return (size + page - 1) & ~(page - 1);
-}
-
 static unsigned size_bits(uint64_t page_size)
 {
 	return (unsigned)__builtin_ctzll(page_size) << 26; // where mmap and memfd_create look
@@ -49,7 +34,7 @@ static int make_object(struct host_machine *m, const struct operand_map *map)
 
 	if (file < 0)
 		return map->object == OBJECT_DISK ? file : -errno;
-	if (ftruncate(file, (off_t)object_size(m, map->object_name, page))) {
+	if (ftruncate(file, (off_t)story_object_size(m->story, map->object_name, page))) {
 		int err = -errno;
 
 		close(file);

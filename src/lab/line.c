@@ -280,15 +280,20 @@ bool read_time(struct parser *p, struct word w, uint64_t *ret_ns)
 
 // ---- Nodes and cpus -----------------------------------------------------------------------------
 
-static bool add_nodes(struct parser *p, struct word item, uint64_t *nodes)
+bool read_span(struct parser *p, struct word item, uint64_t *ret_first, uint64_t *ret_last)
 {
 	struct word left, right;
-	uint64_t first, last;
 	bool range = cut_at(item, '-', &left, &right);
-	if (!read_number(p, left, &first))
+	if (!read_number(p, left, ret_first))
 		return false;
-	last = first;
-	if (range && !read_number(p, right, &last))
+	*ret_last = *ret_first;
+	return !range || read_number(p, right, ret_last);
+}
+
+static bool add_nodes(struct parser *p, struct word item, uint64_t *nodes)
+{
+	uint64_t first, last;
+	if (!read_span(p, item, &first, &last))
 		return false;
 	if (last >= STORY_NODES_MAX)
 		return bad_word(p, item, "nodes below 64");

@@ -352,3 +352,17 @@ void story_free(struct story *story)
 	if (story)
 		story_arena_destroy(story->arena);
 }
+
+uint64_t story_object_size(const struct story *story, const char *name, uint64_t page_size)
+{
+	uint64_t size = 0;
+
+	for (size_t i = 0; i < story->command_count; i++) {
+		const struct command *c = story->commands[i];
+
+		if (c->kind == CMD_MAP && c->map.object_name && !strcmp(c->map.object_name, name) &&
+			c->map.map->length > size)
+			size = c->map.map->length;
+	}
+	return (size + page_size - 1) & ~(page_size - 1);
+}

@@ -66,13 +66,8 @@ static bool read_memory(struct parser *p, struct word list)
 // "0-1" in "0-1@0,2-3@1": the cpus up to the next '@'
 static bool mark_cpus(struct parser *p, struct word item, bool *cpus)
 {
-	struct word left, right;
 	uint64_t first, last;
-	bool range = cut_at(item, '-', &left, &right);
-	if (!read_number(p, left, &first))
-		return false;
-	last = first;
-	if (range && !read_number(p, right, &last))
+	if (!read_span(p, item, &first, &last))
 		return false;
 	if (last < first || last >= STORY_CPUS_MAX)
 		return bad_word(p, item, "cpus below 256, rising");

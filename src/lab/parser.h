@@ -90,6 +90,8 @@ const char *keep_word(struct parser *p, struct word w);
 const char *keep_rest(struct parser *p, const char *expected);
 
 bool read_number(struct parser *p, struct word w, uint64_t *ret_number);
+// "3" or "3-7": two numbers, not yet compared.
+bool read_span(struct parser *p, struct word item, uint64_t *ret_first, uint64_t *ret_last);
 bool read_integer(struct parser *p, struct word w, int64_t *ret_integer);
 bool read_size(struct parser *p, struct word w, uint64_t *ret_size);
 bool read_time(struct parser *p, struct word w, uint64_t *ret_ns);

@@ -417,6 +417,7 @@ static void set_up_and_play(struct play *play)
 		err = begin(play);
 	if (err) {
 		t->exit = PLAY_FAILED;
+		t->failed++;
 		snprintf(t->reason, sizeof(t->reason), "setup: %s",
 			m->failure[0] ? m->failure : strerror(-err));
 		return;

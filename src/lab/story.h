@@ -414,6 +414,9 @@ int story_load(const char *file, struct story **ret_story, struct story_errors *
 
 void story_free(struct story *story); // NULL is allowed
 
+// The bytes of an object: as long as the longest map of that name, in pages of page_size bytes.
+uint64_t story_object_size(const struct story *story, const char *name, uint64_t page_size);
+
 const char *command_word(enum command_kind kind);
 const char *expect_word(enum expect_what what); // "status"
 const char *show_word(enum show_what what);	// "numa_maps"

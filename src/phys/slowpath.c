@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // What an allocation does when no zone is above its low watermark.
 //
-// In this order: wake the background threads; try with the min watermark (less for GFP_HIGH and
+// In this order: wake background reclaim; try with the min watermark (less for GFP_HIGH and
 // for requests that cannot wait, none for who frees memory itself); costly or immovable blocks try
 // asynchronous compaction before reclaim; then rounds of direct reclaim and direct compaction with
 // rising priority, each followed by an attempt with the per-cpu lists and the HIGHATOMIC reserve
 // drained. A round that achieved nothing ends it, as does GFP_NORETRY, or a costly order without
-// GFP_RETRY_MAYFAIL. Without GFP_DIRECT_RECLAIM nothing but the first attempt happens.
+// GFP_RETRY_MAYFAIL. Without GFP_DIRECT_RECLAIM nothing but the first attempt happens. When all was
+// in vain, background compaction is woken.
 //
 // Reclaim and compaction are other layers': upcalls, made without any lock. While one runs, this
 // thread's own allocations use the reserve and start neither (memalloc_save()).
@@ -51,18 +52,22 @@ static unsigned slow_flags(const struct alloc_context *ac, unsigned alloc_flags)
 	return flags;
 }
 
-// Where nobody reclaims in the background, compaction is woken at once, as at the end of that.
-static void wake_node(struct alloc_context *ac, struct node *node)
-{
-	struct phys_upcalls *up = &ac->phys->up;
+typedef void wake_fn(struct alloc_context *ac, struct node *node);
 
-	if (up->wake_kswapd)
-		up->wake_kswapd(up->arg, node, ac->order);
-	else if (up->wake_kcompactd && ac->order)
-		up->wake_kcompactd(up->arg, node, ac->order, ac->highest);
+static void wake_reclaim(struct alloc_context *ac, struct node *node)
+{
+	if (ac->phys->up.wake_kswapd)
+		ac->phys->up.wake_kswapd(ac->phys->up.arg, node, ac->order);
 }
 
-static void wake_background(struct alloc_context *ac)
+// Linux comes to it when its background reclaim has nothing more to do.
+static void wake_compaction(struct alloc_context *ac, struct node *node)
+{
+	if (ac->phys->up.wake_kcompactd && ac->order)
+		ac->phys->up.wake_kcompactd(ac->phys->up.arg, node, ac->order, ac->highest);
+}
+
+static void wake_background(struct alloc_context *ac, wake_fn *wake)
 {
 	struct node *last = NULL;
 
@@ -73,7 +78,7 @@ static void wake_background(struct alloc_context *ac)
 		if (node == last || (ac->allowed && !nodemask_test(*ac->allowed, node->nid)))
 			continue;
 		last = node;
-		wake_node(ac, node);
+		wake(ac, node);
 	}
 }
 
@@ -165,7 +170,7 @@ static bool should_retry(
 	return should_retry_compaction(ac, effort);
 }
 
-struct frame *alloc_slowpath(struct alloc_context *ac, unsigned alloc_flags)
+static struct frame *try_all(struct alloc_context *ac, unsigned alloc_flags)
 {
 	struct effort effort = {.prio = COMPACT_PRIO_ASYNC};
 	unsigned flags = slow_flags(ac, alloc_flags);
@@ -173,7 +178,7 @@ struct frame *alloc_slowpath(struct alloc_context *ac, unsigned alloc_flags)
 	unsigned long progress;
 	struct frame *head;
 
-	wake_background(ac);
+	wake_background(ac, wake_reclaim);
 	head = alloc_from_zonelist(ac, flags);
 	if (head || !may_wait)
 		return head;
@@ -189,10 +194,19 @@ struct frame *alloc_slowpath(struct alloc_context *ac, unsigned alloc_flags)
 	if (!(costly(ac) && ac->gfp & GFP_NORETRY))
 		effort.prio = COMPACT_PRIO_SYNC_LIGHT;
 	do {
-		wake_background(ac);
+		wake_background(ac, wake_reclaim);
 		head = try_reclaim(ac, flags, &progress);
 		if (!head)
 			head = try_compaction(ac, flags, &effort);
 	} while (!head && should_retry(ac, &effort, progress));
+	return head;
+}
+
+struct frame *alloc_slowpath(struct alloc_context *ac, unsigned alloc_flags)
+{
+	struct frame *head = try_all(ac, alloc_flags);
+
+	if (!head)
+		wake_background(ac, wake_compaction);
 	return head;
 }

@@ -72,8 +72,8 @@ struct free_area {
 	X(UNEVICTABLE, "locked in memory")                                                         \
 	X(FILE_BUSY, "of files that cannot move now")                                              \
 	X(ISOLATED, "isolated by others")                                                          \
-	X(NO_TARGET, "without a free page to go to")                                               \
-	X(FAILED, "whose migration failed")
+	X(FAILED, "whose migration failed")                                                        \
+	X(NO_TARGET, "without a free page to go to")
 
 enum compact_stay {
 #define X(name, text) COMPACT_STAY_##name,
@@ -308,6 +308,17 @@ void zone_pageblock_counts(struct zone *zone, unsigned long ret_nr[MIGRATE_TYPES
 unsigned long zone_pcp_pages(struct zone *zone); // on all cpus' lists
 unsigned long node_nr_free(const struct node *node);
 unsigned long phys_nr_free(const struct phys *phys);
+
+// Why most of the pages stayed that the last run of compaction could not move, on the node's zones
+// together, and how many; false: no run has been there. For explanations.
+struct compact_verdict {
+	enum compact_result result;
+	enum compact_stay why; // COMPACT_STAY_NR: nothing stayed
+	unsigned long nr;      // pages, for that reason
+};
+bool node_compact_verdict(const struct node *node, struct compact_verdict *ret_verdict);
+const char *compact_stay_text(enum compact_stay stay);
+const char *compact_result_text(enum compact_result result);
 
 // ---- The books
 

@@ -51,3 +51,59 @@ unsigned long phys_nr_free(const struct phys *phys)
 		sum += node_nr_free(phys->node[nid]);
 	return sum;
 }
+
+static void add_verdict(const struct zone_compact *c, unsigned long sum[COMPACT_STAY_NR],
+	struct compact_verdict *v)
+{
+	enum compact_result result = (enum compact_result)c->result;
+
+	if (result > v->result)
+		v->result = result;
+	for (unsigned i = 0; i < COMPACT_STAY_NR; i++)
+		sum[i] += atomic_load_explicit(&c->stays[i], memory_order_relaxed);
+}
+
+bool node_compact_verdict(const struct node *node, struct compact_verdict *ret_verdict)
+{
+	struct compact_verdict v = {.why = COMPACT_STAY_NR};
+	unsigned long sum[COMPACT_STAY_NR] = {0};
+	bool any = false;
+
+	for (unsigned i = 0; i < ZONES_PER_NODE; i++) {
+		if (!node->zone[i].compact.runs)
+			continue;
+		any = true;
+		add_verdict(&node->zone[i].compact, sum, &v);
+	}
+	// Where the scanners meet some pages find no target: it says little if others stayed.
+	for (unsigned i = 0; i < COMPACT_STAY_NR; i++)
+		if (sum[i] > v.nr && (i != COMPACT_STAY_NO_TARGET || !v.nr)) {
+			v.why = i;
+			v.nr = sum[i];
+		}
+	if (any)
+		*ret_verdict = v;
+	return any;
+}
+
+const char *compact_result_text(enum compact_result result)
+{
+	static const char *const names[] = {
+#define S(name, text) [name] = text,
+		GODWIT_COMPACT_RESULTS(S)
+#undef S
+	};
+
+	return names[result];
+}
+
+const char *compact_stay_text(enum compact_stay stay)
+{
+	static const char *const names[] = {
+#define X(name, text) [COMPACT_STAY_##name] = text,
+		COMPACT_STAYS(X)
+#undef X
+	};
+
+	return names[stay];
+}

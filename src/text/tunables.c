@@ -217,6 +217,13 @@ static int get_near_limit(struct gw_machine *machine, const struct tunable *t ma
 	return 0;
 }
 
+static int get_at_limit(struct gw_machine *machine, const struct tunable *t maybe_unused,
+	const unsigned *index maybe_unused, struct text_buf *text)
+{
+	text_printf(text, "%lu\n", (unsigned long)atomic_load(&machine->mm.faults_at_limit));
+	return 0;
+}
+
 static const struct tunable rows[] = {
 	TUNABLE("proc/sys/vm/min_free_kbytes", get_min_free, set_min_free),
 	TUNABLE("proc/sys/vm/watermark_scale_factor", get_scale_factor, set_scale_factor),
@@ -226,6 +233,7 @@ static const struct tunable rows[] = {
 	TUNABLE("sys/kernel/debug/fault_around_bytes", get_fault_around, set_fault_around),
 	TUNABLE("sys/kernel/mm/mempolicy/weighted_interleave/node*", get_weight, set_weight),
 	TUNABLE("godwit/free_backed_max", get_free_backed, set_free_backed),
+	TUNABLE("godwit/faults_at_limit", get_at_limit, NULL),
 	TUNABLE("godwit/faults_near_limit", get_near_limit, NULL),
 	TUNABLE("godwit/pause_budget_us", get_pause_budget, set_pause_budget),
 };

@@ -18,10 +18,9 @@
 //
 // Held by the caller: mmap_lock for reading, given up when the look says yes. Inside: folio locks
 // (512 at once, by trylock but for the new one), rmap locks for reading, page tables, i_pages.
-// Files: only such as were opened for reading alone (policy.c asks), so that nobody can write to
-// them by this object. They have no holes: what is not cached yet is read between 2 and 3, while no
-// lock is held, and what is missing after that all the same, dirty or under writeback, turns it
-// back.
+// Files: only such as were opened for reading alone (policy.c asks), so that nobody writes to them
+// by this object. They have no holes: what is not cached yet is read between 2 and 3, while no
+// lock is held, and what is missing after that, or dirty, or under writeback, turns it back.
 //
 // What can fail: every enum scan_result but success, with the object as it was before.
 #include "thp/collapse.h"

@@ -7,7 +7,7 @@
 //					pages
 //		shared memory		the object's huge folio, made when the settings allow
 //					it; one that is there is mapped whatever they say
-//		a file			the object's huge folio, if khugepaged made one: read-only
+//		a file			the object's huge folio, if a collapse made one: read-only
 //	thp_large_fault()	a write where small entries stand or must stand: the largest order
 //				that is enabled, fits, and whose entries are all empty
 //
@@ -230,7 +230,7 @@ int thp_object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool wr
 		pgoff >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE) ||
 		vma->flags & VM_NOHUGEPAGE || atomic_load(&vma->space->thp_disabled))
 		return 0;
-	if (thp_vma_orders(thp, vma, THP_KHUGEPAGED, 1u << PMD_ORDER))
+	if (make || thp_vma_orders(thp, vma, THP_KHUGEPAGED, 1u << PMD_ORDER))
 		khugepaged_enter(thp, vma->space);
 	struct folio *folio = object_huge_folio(vma, task, pgoff, make);
 	if (!folio)

@@ -7,11 +7,12 @@
 //		3  orders for which no aligned range fits in the vma drop out (first touches look at
 //		   their own range themselves)
 //		4  shared memory: its own setting decides
-//		5  private anonymous memory: enabled, and each size's own file; MADV_COLLAPSE does
-//     not ask
-//		   them; then an anon_vma must exist, but for first touches and smaps
-//		6  files: only such as were opened for reading alone; enabled decides, but not
-//		   for MADV_COLLAPSE. First touches map what is huge already
+//		5  private anonymous memory: enabled, and each size's own file; MADV_COLLAPSE
+//		   does not ask them; then an anon_vma must exist, but for first touches and
+//		   smaps
+//		6  files: none, as in a Linux built without CONFIG_READ_ONLY_THP_FOR_FS; or,
+//		   by the setting of that name, such as were opened for reading alone: enabled
+//		   decides, but not for MADV_COLLAPSE
 //	thp_fault_gfp()		how hard a first touch tries
 //
 // A size's file says "inherit" when the word of the whole counts. Only the size of a PMD does at
@@ -190,8 +191,8 @@ static unsigned file_orders(const struct thp *thp, const struct vma *vma, enum t
 	unsigned long global = thp_setting(thp, SET_ENABLED);
 	bool wanted = global == THP_ALWAYS || (global == THP_MADVISE && vma->flags & VM_HUGEPAGE);
 
-	if (use == THP_FAULT)
-		return 1u << PMD_ORDER;
+	if (use == THP_FAULT || !thp_setting(thp, SET_READ_ONLY_FILES)) // a touch makes none
+		return 0;
 	if (vma->object->writable_fd || (use != THP_COLLAPSE && !wanted))
 		return 0;
 	return 1u << PMD_ORDER;

@@ -63,6 +63,7 @@ enum thp_setting {
 	SET_SHMEM_ENABLED,
 	SET_USE_ZERO_PAGE,
 	SET_SHRINK_UNDERUSED,
+	SET_READ_ONLY_FILES, // godwit/read_only_thp_for_fs: how Linux was configured
 	SET_PAGES_TO_SCAN, // khugepaged's from here on
 	SET_SCAN_SLEEP,
 	SET_ALLOC_SLEEP,

@@ -129,6 +129,7 @@ static void check_entry(struct check *c, uint64_t addr, struct pte e)
 	const struct folio *folio = pfn_folio(pte_pfn(e));
 	if (folio_test_hugetlb(folio))
 		return;
+	entry_holds(!(vma->flags & VM_SHARED) || !folio_test_anon(folio), vma, addr, e);
 	if (folio_test_anon(folio))
 		c->sums.anon += nr;
 	else if (folio_test_swapbacked(folio))

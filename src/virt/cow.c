@@ -84,6 +84,7 @@ static int make_writable(struct fault *f, struct pte seen, bool exclusive)
 		vm_event(f->mm->stat, VM_PGREUSE);
 		err = mmu->ops->map(mmu, vma_host(f->vma, f->addr), pte_pfn(seen), 1,
 			pte_writable(new) ? MMU_WRITE : MMU_READ);
+		err = fault_host_said(f, err);
 	}
 	page_table_unlock(table);
 	return err;
@@ -152,7 +153,7 @@ static int swap_entry(struct fault *f, struct pte seen, struct folio *old, struc
 		leave_old(f, seen, old);
 	err = mmu->ops->map(mmu, vma_host(f->vma, f->addr), folio_pfn(new), 1,
 		pte_writable(entry) ? MMU_WRITE : MMU_READ);
-	if (err) {
+	if (fault_host_said(f, err)) {
 		table_set_entry(table, i, seen);
 		atomic_fetch_sub(space_rss(f->space, new), 1);
 		folio_remove_rmap(new, 0, 1);

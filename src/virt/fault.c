@@ -104,7 +104,8 @@ static int translate_again(struct fault *f, struct pte e, uint64_t addr, unsigne
 {
 	struct mmu *mmu = f->mm->mmu;
 
-	return mmu->ops->map(mmu, vma_host(f->vma, addr), pte_pfn(e), nr, vma_pte_prot(f->vma, e));
+	return fault_host_said(f, mmu->ops->map(mmu, vma_host(f->vma, addr), pte_pfn(e), nr,
+					  vma_pte_prot(f->vma, e)));
 }
 
 // The PMD level: *ret_served says that the access is done (or the error final); otherwise the
@@ -248,7 +249,7 @@ int fault_install(struct fault *f, const struct fault_install *in)
 		atomic_fetch_add(space_rss(f->space, in->folio), 1);
 	err = mmu->ops->map(mmu, vma_host(f->vma, f->addr), pte_pfn(in->new), 1,
 		pte_writable(in->new) ? MMU_WRITE : MMU_READ);
-	if (err) {
+	if (fault_host_said(f, err)) {
 		table_set_entry(table, pte_index(addr), in->seen);
 		if (in->folio) {
 			atomic_fetch_sub(space_rss(f->space, in->folio), 1);

@@ -6,6 +6,8 @@
 #include "virt/fault.h"
 #include "virt/mm.h"
 
+#include <errno.h>
+
 // One access being served. mmap_lock is held for reading until it returns.
 struct fault {
 	struct mm_core *mm;
@@ -61,6 +63,13 @@ struct folio *fault_alloc(struct fault *, bool zeroed);
 // the policy; NULL when there is none.
 bool fault_near_limit(const struct fault *);
 struct folio *fault_alloc_near(struct fault *);
+// What the host said to a translation that a fault asked for; none left is counted.
+static inline int fault_host_said(struct fault *f, int err)
+{
+	if (unlikely(err == -ENOMEM))
+		atomic_fetch_add(&f->mm->faults_at_limit, 1);
+	return err;
+}
 // The new folio of this address gets its rmap and its place on the LRU. Page-table lock held.
 void fault_add_new_anon(struct fault *, struct folio *);
 // Bytes of one page from one frame to another, through the direct map.

@@ -67,9 +67,10 @@ void host_wait_begin(struct mm_core *mm, uintptr_t at)
 static void forget(struct mm_core *mm, uintptr_t at, unsigned nr, unsigned max, bool count)
 {
 	struct host_waits *w = &mm->host_waits;
-	uint64_t now = count ? clock_now_ns(mm->clock) : 0;
+	uint64_t now;
 
 	mutex_lock(&w->lock);
+	now = count ? clock_now_ns(mm->clock) : 0; // not before a note that came meanwhile
 	for (unsigned i = 0; i < atomic_load(&w->nr) && max;) {
 		if (w->slot[i].at - at >= (uintptr_t)nr << PAGE_SHIFT) {
 			i++;

@@ -167,10 +167,11 @@ struct mm_core {
 	struct folio *zero_page;
 	struct histogram migration_waits; // ns that accessors waited for moving pages
 	struct host_waits host_waits;
-	struct pause_book migrate_pauses;
 	_Atomic bool checking; // mm_check() runs: faults of the host wait
+	struct pause_book migrate_pauses;
 	_Atomic uint64_t migrate_overruns; // blocks that took longer than their budget
 	_Atomic uint64_t faults_near_limit; // placed by neighbour: host mappings were short
+	_Atomic uint64_t faults_at_limit;   // failed: the host had no mapping left
 };
 
 // An access arrived that will sleep in the host if its page is moving; it did not sleep after all;

@@ -10,8 +10,8 @@
 // stale value is printed with the seed, and the program aborts. The seed decides what each thread
 // does, not when: a run with the same seed is alike, not the same.
 //
-// Other actors (stress_movers.c, stress_spaces.c, stress_device.c) move, bind, protect, lock, fork,
-// unmap, remap, sync, pin and fill. At the end everything is read once more, the machine's books
+// Other actors (stress_movers.c, stress_spaces.c, stress_huge.c, stress_device.c) move, bind,
+// protect, lock, fork, unmap, remap, sync, collapse, split, pin and fill. At the end everything is read once more, the machine's books
 // are balanced, and no object of the engine may be left.
 //
 // GODWIT_STRESS_SECONDS in the environment goes before --seconds. Exit: 0, 77 when this host does
@@ -25,6 +25,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -50,6 +51,8 @@ static struct actor actors[] = {
 	{.name = "fork", .step = act_fork},
 	{.name = "fill", .step = act_fill},
 	{.name = "advise", .step = act_advise},
+	{.name = "huge", .step = act_huge, .number = 0},
+	{.name = "huge", .step = act_huge, .number = 1},
 	{.name = "sync", .step = act_sync},
 	{.name = "device", .step = act_device},
 	{.name = "syscall", .step = act_syscall},
@@ -186,6 +189,7 @@ static void *actor_main(void *arg)
 
 	expect(actor, "gw_task_attach", gw_task_attach(actor->task), 0);
 	signals_attach(actor);
+	actor->tid = (int)syscall(SYS_gettid);
 	while (!atomic_load_explicit(&stress.stop, memory_order_relaxed)) {
 		actor->step(actor);
 		atomic_fetch_add_explicit(&actor->steps, 1, memory_order_relaxed);
@@ -251,23 +255,53 @@ static void say_progress(unsigned second)
 	fflush(stdout);
 }
 
-// Somebody has not made a step for too long.
+// Where its thread is in the kernel, and what engine and host have at the address.
+static void say_where(const struct actor *actor)
+{
+	uint64_t at = actor->at, page = at & ~(PAGE - 1), entry = 0;
+	char path[64], text[64] = "";
+	int node[2] = {0, 0};
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/self/task/%d/wchan", actor->tid);
+	f = fopen(path, "re");
+	if (f && fgets(text, sizeof text, f))
+		text[strcspn(text, "\n")] = '\0';
+	if (f)
+		fclose(f);
+	f = fopen("/proc/self/pagemap", "re");
+	if (!f || fseek(f, (long)(page / PAGE * 8), SEEK_SET) || fread(&entry, 8, 1, f) != 1)
+		entry = 0;
+	if (f)
+		fclose(f);
+	for (unsigned i = 0; i < 2; i++)
+		if (gw_move_pages(stress.task[i], 0, 1, &page, NULL, &node[i], 0))
+			node[i] = -1000;
+	fprintf(stderr, "    at %#lx: status %d (task 0), %d (task 1), pagemap %#lx, thread %d in %s\n",
+		at, node[0], node[1], entry, actor->tid, text);
+}
+
+// Somebody has not made a step, nor a part of one, for too long.
 static void watch(void)
 {
 	static uint64_t steps[NR_ACTORS];
 	static unsigned still[NR_ACTORS];
 
 	for (unsigned i = 0; i < NR_ACTORS; i++) {
-		uint64_t now = atomic_load(&actors[i].steps);
+		uint64_t now = atomic_load(&actors[i].steps) + atomic_load(&actors[i].accesses) +
+			       atomic_load(&actors[i].calls);
 
 		still[i] = now == steps[i] && actors[i].runs ? still[i] + 1 : 0;
 		steps[i] = now;
 		if (still[i] < STUCK_SECONDS)
 			continue;
-		for (unsigned k = 0; k < NR_ACTORS; k++)
-			fprintf(stderr, "  %s %u: %s (step %lu)\n", actors[k].name,
+		for (unsigned k = 0; k < NR_ACTORS; k++) {
+			fprintf(stderr, "  %s %u: %s (step %lu, still for %u s)\n", actors[k].name,
 				actors[k].number, actors[k].doing ? actors[k].doing : "-",
-				atomic_load(&actors[k].steps));
+				atomic_load(&actors[k].steps), still[k]);
+			if (still[k] > 5)
+				say_where(&actors[k]);
+		}
 		fail(&judge, "actor %s %u is stuck in %s", actors[i].name, actors[i].number,
 			actors[i].doing ? actors[i].doing : "-");
 	}

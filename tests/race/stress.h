@@ -73,6 +73,8 @@ struct actor {
 	pthread_t thread;
 	bool runs;
 	_Atomic(const char *) doing; // for the watchdog
+	_Atomic uint64_t at; // what it accesses, or accessed last
+	_Atomic int tid;
 	_Atomic uint64_t steps, accesses, moved, calls;
 	uint64_t why[GW_WHY_COUNT]; // pages that stayed, by reason
 };
@@ -138,6 +140,7 @@ void signals_attach(struct actor *actor);
 actor_fn act_write, act_read;				     // stress.c
 actor_fn act_move, act_migrate, act_bind, act_mems, act_lock; // stress_movers.c
 actor_fn act_churn, act_protect, act_fork, act_fill, act_advise, act_sync; // stress_spaces.c
+actor_fn act_huge;						      // stress_huge.c
 actor_fn act_device, act_syscall, act_host_fork;		      // stress_device.c
 
 #endif

@@ -154,35 +154,76 @@ void act_device(struct actor *actor)
 
 // ---- System calls on buffers that move
 
+enum wire { PIPE, STREAM, DATAGRAM, FILE_, WIRES };
+
 struct wires {
-	int pipe[2], socket[2];
+	int ends[WIRES][2]; // what is written to, and read from
 	uint64_t at;
 };
 
 #define SYSCALL_PAGES 32u
 
-static void through(struct actor *actor, int out, int in, uint64_t from, uint64_t to, size_t length)
+static ssize_t put_into(struct wires *w, enum wire wire, uint64_t from, size_t length)
+{
+	void *p = (void *)(uintptr_t)from;
+
+	if (wire == FILE_)
+		return pwrite(w->ends[wire][0], p, length, 0);
+	return wire == PIPE ? write(w->ends[wire][0], p, length)
+			    : send(w->ends[wire][0], p, length, 0);
+}
+
+// A datagram comes whole or never again.
+static ssize_t take_from(struct wires *w, enum wire wire, uint64_t to, size_t length, size_t done)
+{
+	struct iovec iov[2] = {{(void *)(uintptr_t)to, length / 2},
+		{(void *)(uintptr_t)(to + length / 2), length - length / 2}};
+
+	if (wire == FILE_)
+		return preadv(w->ends[wire][1], iov, 2, (off_t)done);
+	return wire == PIPE ? readv(w->ends[wire][1], iov, 2)
+			    : recv(w->ends[wire][1], (void *)(uintptr_t)to, length, 0);
+}
+
+static void through(struct actor *actor, struct wires *w, enum wire wire, uint64_t from,
+	uint64_t to, size_t length)
 {
 	size_t done = 0;
 	ssize_t n;
 
-	n = write(out, (void *)(uintptr_t)from, length);
+	n = put_into(w, wire, from, length);
 	if (n != (ssize_t)length)
-		fail(actor, "write of %zu from %#lx: %zd, %s", length, from, n, strerror(errno));
+		fail(actor, "write %d of %zu from %#lx: %zd, %s", wire, length, from, n,
+			strerror(errno));
 	while (done < length) {
-		n = read(in, (void *)(uintptr_t)(to + done), length - done);
-		if (n <= 0)
-			fail(actor, "read to %#lx: %zd, %s", to + done, n, strerror(errno));
+		n = take_from(w, wire, to + done, length - done, done);
+		if (n <= 0 || (wire == DATAGRAM && n != (ssize_t)length))
+			fail(actor, "read %d to %#lx: %zd, %s", wire, to + done, n,
+				strerror(errno));
 		done += (size_t)n;
 	}
+}
+
+// An end is written to, the other one read from.
+static void open_pair(struct actor *actor, int ends[2], int type)
+{
+	if (socketpair(AF_UNIX, type, 0, ends))
+		fail(actor, "socketpair: %s", strerror(errno));
 }
 
 static struct wires *wires_open(struct actor *actor)
 {
 	struct wires *w = calloc(1, sizeof *w);
 
-	if (pipe(w->pipe) || socketpair(AF_UNIX, SOCK_STREAM, 0, w->socket))
-		fail(actor, "pipe or socketpair");
+	int ends[2];
+
+	if (pipe(ends))
+		fail(actor, "pipe: %s", strerror(errno));
+	w->ends[PIPE][0] = ends[1];
+	w->ends[PIPE][1] = ends[0];
+	open_pair(actor, w->ends[STREAM], SOCK_STREAM);
+	open_pair(actor, w->ends[DATAGRAM], SOCK_DGRAM);
+	w->ends[FILE_][0] = w->ends[FILE_][1] = memfd_create("wire", 0);
 	w->at = map_pages(actor, actor->task, SYSCALL_PAGES, 0);
 	atomic_store(&stress.passing_pages[6], SYSCALL_PAGES);
 	atomic_store(&stress.passing[6], w->at);
@@ -194,15 +235,14 @@ static void syscall_round(struct actor *actor, struct wires *w)
 	unsigned from = below(actor, SYSCALL_PAGES / 2), to = SYSCALL_PAGES / 2 + from;
 	size_t offset = below(actor, 4000), length = 1 + below(actor, 8000);
 	uint64_t a = w->at + from * PAGE + offset, b = w->at + to * PAGE + offset;
-	bool pipes = chance(actor, 50);
+	enum wire wire = (enum wire)below(actor, WIRES);
 	unsigned char value = (unsigned char)rnd(actor);
 
 	if (from * PAGE + offset + length > SYSCALL_PAGES / 2 * PAGE)
 		length = SYSCALL_PAGES / 2 * PAGE - from * PAGE - offset;
 	for (size_t i = 0; i < length; i++)
 		((volatile unsigned char *)(uintptr_t)a)[i] = (unsigned char)(value + i * 7);
-	through(actor, pipes ? w->pipe[1] : w->socket[1], pipes ? w->pipe[0] : w->socket[0], a, b,
-		length);
+	through(actor, w, wire, a, b, length);
 	for (size_t i = 0; i < length; i++)
 		if (((volatile unsigned char *)(uintptr_t)b)[i] != (unsigned char)(value + i * 7))
 			fail(actor, "byte %zu of %zu read to %#lx is wrong", i, length, b);

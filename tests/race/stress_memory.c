@@ -131,6 +131,7 @@ void lane_load(struct actor *actor, struct gw_task *task, uint64_t at, uint64_t 
 	int64_t n;
 
 	actor->accesses++;
+	actor->at = (uint64_t)(uintptr_t)p;
 	if (p) {
 		for (unsigned i = 0; i < 8; i++)
 			word[i] = atomic_load_explicit(&p[i], memory_order_relaxed);
@@ -147,6 +148,7 @@ void lane_store(struct actor *actor, struct gw_task *task, uint64_t at, const ui
 	int64_t n;
 
 	actor->accesses++;
+	actor->at = (uint64_t)(uintptr_t)p;
 	if (p) {
 		for (unsigned i = 0; i < 8; i++)
 			atomic_store_explicit(&p[i], word[i], memory_order_relaxed);

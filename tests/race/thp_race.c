@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Huge pages against everything else, in seeded interleavings (base/sched.h) on the model mmu: a
-// range of 2 MiB is collapsed, split, moved, forked, protected and partly given up while others
-// write and read some of its words. No write may be lost, nobody may see an old value, and the
-// books balance.
+// range of 2 MiB is collapsed, split, moved (whole only, too), forked, protected, locked and partly
+// given up while others write and read some of its words, and while locks, memory and references
+// fail at random. No write may be lost, nobody may see an old value, and the books balance. The same
+// for the pages of a file, which must show what the file says, or the task's own copies.
 //
 //   GODWIT_SEED=N      the first seed; a failing run prints its own
 //   GODWIT_ROUNDS=N    seeds for each race (12)
@@ -12,6 +13,7 @@
 #include "thp/thp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #define WORDS 6
 #define STEPS 8
@@ -22,7 +24,7 @@ struct race {
 	struct fx fx;
 	struct thp thp;
 	struct task *task;
-	struct object *shm;
+	struct object *shm; // or the file
 	uint64_t buf;
 	_Atomic uint64_t written[WORDS]; // by the one writer; no order comes with it
 	bool protects;		 // a refused write is no failure
@@ -94,6 +96,97 @@ static void mover(struct race *r, unsigned thread)
 		fx_move_run(&mv, r->task, 0, MBIND_MOVE_ALL);
 		hold(mv.ret >= 0 || mv.ret == -ENOMEM);
 		fx_move_free(&mv);
+	}
+}
+
+// Whole or not at all: its moves split nothing.
+static void keeper(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 61 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t page = at_word(r, pick(&seed, WORDS));
+		int node = (int)pick(&seed, 2), status;
+		struct move_request rq = {.caller = r->task, .count = 1, .pages = &page,
+			.nodes = &node, .status = &status, .flags = MBIND_MOVE_ALL,
+			.keep_huge = true};
+		long ret = move_pages(&rq);
+
+		hold(ret >= 0 || ret == -ENOMEM);
+		hold(!rq.totals.nr_split && !rq.totals.nr_thp_split);
+	}
+}
+
+// Collapses and splits that fail somewhere.
+static void unlucky(struct race *r, unsigned thread)
+{
+	static const enum fault_kind kinds[] = {FI_TRYLOCK, FI_ALLOC, FI_META, FI_FREEZE};
+	uint64_t seed = r->seed * 67 + thread;
+
+	for (unsigned step = 0; step < 2 * STEPS; step++) {
+		enum fault_kind kind = kinds[pick(&seed, ARRAY_SIZE(kinds))];
+
+		fault_arm(kind, FI_THREAD, pick(&seed, step % 2 ? 8 : 600), 1 + pick(&seed, 3));
+		if (pick(&seed, 2))
+			(void)!space_advise(r->task->space, r->task, r->buf, PMD_SIZE, 25);
+		else
+			(void)thp_split_range(&r->thp, r->task->pid, r->buf, r->buf + PMD_SIZE, 0);
+		fault_disarm(kind);
+	}
+}
+
+static void locker(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 71 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t first = pick(&seed, 512), nr = 1 + pick(&seed, 512 - first);
+
+		ok(space_lock(r->task->space, r->task, r->buf + first * PAGE_SIZE,
+			nr * PAGE_SIZE));
+		if (step % 2)
+			ok(space_unlock(r->task->space, r->buf, PMD_SIZE));
+	}
+	ok(space_unlock(r->task->space, r->buf, PMD_SIZE));
+}
+
+// ---- Actors on the pages of a file: page i begins with i, a copy of the task's own with OWN + i
+
+#define OWN 0x100000u
+
+static void file_reader(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 73 + thread;
+	bool own[WORDS] = {false};
+
+	for (unsigned step = 0; step < STEPS * WORDS; step++) {
+		uint64_t i = pick(&seed, WORDS), x;
+
+		ok(fx_access(&r->fx, r->task, at_word(r, i), &x, sizeof(x), false));
+		hold(x == page_of[i] || x == OWN + page_of[i]);
+		hold(!own[i] || x >= OWN);
+		own[i] = x >= OWN;
+	}
+}
+
+static void file_copier(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 79 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t i = pick(&seed, WORDS), x = OWN + page_of[i];
+
+		ok(fx_access(&r->fx, r->task, at_word(r, i), &x, sizeof(x), true));
+	}
+}
+
+// What nobody maps leaves the cache, and is read again.
+static void file_dropper(struct race *r, unsigned thread)
+{
+	(void)thread;
+	for (unsigned step = 0; step < STEPS; step++) {
+		(void)object_truncate_unmapped(r->shm, 0, 512);
+		sched_point();
 	}
 }
 
@@ -209,24 +302,31 @@ static void pinner(struct race *r, unsigned thread)
 struct race_spec {
 	const char *name;
 	actor *actors[5];
-	bool shared, protects, unmaps;
+	bool shared, protects, unmaps, file;
 };
 
 static const struct race_spec races[] = {
-	{"collapse", {collapser, writer, reader}, 0, 0, 0},
-	{"collapse_split", {collapser, splitter, writer, reader}, 0, 0, 0},
-	{"collapse_move", {collapser, mover, writer, reader}, 0, 0, 0},
-	{"collapse_fork", {collapser, forker, writer}, 0, 0, 0},
-	{"collapse_zap", {collapser, zapper, writer}, 0, 0, 1},
-	{"collapse_protect", {collapser, protector, writer}, 0, 1, 0},
-	{"collapse_pin", {collapser, pinner, writer, splitter}, 0, 0, 0},
-	{"khugepaged", {daemon_of, splitter, writer, forker}, 0, 0, 0},
-	{"split_move", {splitter, mover, writer, reader}, 0, 0, 0},
-	{"split_fork", {splitter, forker, writer, mover}, 0, 0, 0},
-	{"shared_memory", {splitter, mover, writer, reader}, 1, 0, 0},
-	{"collapse_shared", {collapser, splitter, writer, reader, mover}, 1, 0, 0},
-	{"collapse_shared_fork", {collapser, forker, writer, reader, splitter}, 1, 0, 0},
-	{"everything", {daemon_of, splitter, mover, writer, zapper}, 0, 0, 1},
+	{"collapse", {collapser, writer, reader}, 0, 0, 0, 0},
+	{"collapse_split", {collapser, splitter, writer, reader}, 0, 0, 0, 0},
+	{"collapse_move", {collapser, mover, writer, reader}, 0, 0, 0, 0},
+	{"collapse_fork", {collapser, forker, writer}, 0, 0, 0, 0},
+	{"collapse_zap", {collapser, zapper, writer}, 0, 0, 1, 0},
+	{"collapse_protect", {collapser, protector, writer}, 0, 1, 0, 0},
+	{"collapse_pin", {collapser, pinner, writer, splitter}, 0, 0, 0, 0},
+	{"khugepaged", {daemon_of, splitter, writer, forker}, 0, 0, 0, 0},
+	{"split_move", {splitter, mover, writer, reader}, 0, 0, 0, 0},
+	{"split_fork", {splitter, forker, writer, mover}, 0, 0, 0, 0},
+	{"shared_memory", {splitter, mover, writer, reader}, 1, 0, 0, 0},
+	{"collapse_shared", {collapser, splitter, writer, reader, mover}, 1, 0, 0, 0},
+	{"collapse_shared_fork", {collapser, forker, writer, reader, splitter}, 1, 0, 0, 0},
+	{"keep_huge", {keeper, collapser, splitter, writer, reader}, 0, 0, 0, 0},
+	{"keep_huge_shared", {keeper, collapser, splitter, writer, reader}, 1, 0, 0, 0},
+	{"unlucky", {unlucky, mover, writer, reader, forker}, 0, 0, 0, 0},
+	{"unlucky_shared", {unlucky, mover, writer, reader}, 1, 0, 0, 0},
+	{"locked", {locker, collapser, splitter, writer, mover}, 0, 0, 0, 0},
+	{"file", {collapser, splitter, file_reader, file_dropper, mover}, 0, 0, 0, 1},
+	{"file_copied", {daemon_of, unlucky, file_reader, file_copier, mover}, 0, 0, 0, 1},
+	{"everything", {daemon_of, splitter, mover, writer, zapper}, 0, 0, 1, 0},
 };
 
 struct run {
@@ -244,6 +344,25 @@ static void act(void *arg, unsigned thread)
 	ok(task_attach(NULL));
 }
 
+static struct object *open_file(struct race *r)
+{
+	char path[] = "/tmp/godwit-thp-race-XXXXXX";
+	struct object *object;
+	uint64_t page[PAGE_SIZE / 8] = {0};
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	for (page[0] = 0; page[0] < 512; page[0]++)
+		assert_int_equal(write(fd, page, PAGE_SIZE), PAGE_SIZE);
+	close(fd);
+	fd = open(path, O_RDONLY);
+	assert_true(fd >= 0);
+	fx_ok(object_open_file(&r->fx.mm, fd, &object));
+	close(fd);
+	unlink(path);
+	return object;
+}
+
 static void begin(struct race *r, const struct race_spec *spec)
 {
 	uint64_t zero = 0;
@@ -252,16 +371,21 @@ static void begin(struct race *r, const struct race_spec *spec)
 	thp_init(&r->thp, &r->fx.mm);
 	r->thp.setting[SET_ENABLED] = r->seed % 2 ? THP_ALWAYS : THP_MADVISE;
 	r->thp.setting[SET_SHMEM_ENABLED] = SHMEM_ALWAYS;
+	r->thp.setting[SET_READ_ONLY_FILES] = 1;
 	r->task = fx_task(&r->fx, 0);
 	r->protects = spec->protects;
 	r->unmaps = spec->unmaps;
 	if (spec->shared) {
 		fx_ok(object_create_shmem(&r->fx.mm, "shm", PMD_SIZE, &r->shm));
 		r->buf = fx_map_shared(r->task, 512, r->shm);
+	} else if (spec->file) {
+		r->shm = open_file(r);
+		r->buf = fx_map_flags(r->task, PMD_SIZE, VM_READ | VM_WRITE | VM_MAYWRITE, r->shm);
+		r->unmaps = true; // nothing of written[]
 	} else {
 		r->buf = fx_map(r->task, 512);
 	}
-	for (unsigned i = 0; i < WORDS; i++)
+	for (unsigned i = 0; !spec->file && i < WORDS; i++)
 		fx_ok(fx_access(&r->fx, r->task, at_word(r, i), &zero, 8, true));
 	r->thp.setting[SET_ENABLED] = THP_ALWAYS;
 }

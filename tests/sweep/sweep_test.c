@@ -24,6 +24,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define PATIENCE 3000 // tries, a millisecond apart, where a failure wears off by itself
 #define ALL_OF_THEM 48 // from this number on calls are sampled, not swept
 #define MAX_NUMBER 20000
 
@@ -100,7 +101,7 @@ static void check_word(struct gw_task *task, uint64_t at, uint64_t value, const 
 	int err = -EFAULT;
 
 	// What failed before may go on failing for a moment where the host raises the signal.
-	for (unsigned tries = 0; err && tries < 50; tries++) {
+	for (unsigned tries = 0; err && tries < PATIENCE; tries++) {
 		if (tries)
 			usleep(1000);
 		err = get_word(task, at, &seen);
@@ -155,7 +156,7 @@ static bool attempt(struct gw_machine *machine, const struct scenario *scenario)
 	gw_machine_check(machine);
 	if (err && !met)
 		wrong("%d without any failure", err);
-	for (unsigned tries = 0; err && tries < 50; tries++) {
+	for (unsigned tries = 0; err && tries < PATIENCE; tries++) {
 		if (tries)
 			usleep(1000); // see check_word()
 		err = scenario->run(&w);

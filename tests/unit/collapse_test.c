@@ -3,7 +3,7 @@
 // collapse that turns back leaves everything as it was.
 #include "../support/machine_fixture.h"
 
-#include "thp/thp.h"
+#include "thp/collapse.h"
 #include "virt/vma.h"
 
 #include <errno.h>
@@ -255,6 +255,29 @@ static void shared_memory_is_collapsed_for_all(void **state)
 	task_exit(b);
 }
 
+// MADV_COLLAPSE leaves a leaf, also where small entries of a huge page were.
+static void shared_memory_is_mapped_by_a_leaf(void **state)
+{
+	struct object *object;
+
+	(void)state;
+	fx_ok(object_create_shmem(&fx.mm, NULL, PMD_SIZE, &object));
+	uint64_t at = fx_map_shared(a, HPAGES, object);
+	fx_fill(&fx, a, at, 40, 1);
+	assert_int_equal(advise(at, PMD_SIZE), 0);
+	assert_int_equal(collapse_pmd_state(a->space, at), SCAN_PMD_MAPPED);
+	fx_ok(thp_split_pmd(vma_lookup(a->space, at), at));
+	fx_verify(&fx, a, at + 3 * PAGE_SIZE, 4, 1);
+	struct folio *folio = object_find(object, 0);
+	assert_int_equal(folio_order(folio), PMD_ORDER);
+	folio_put(folio);
+	assert_int_equal(advise(at, PMD_SIZE), 0);
+	assert_int_equal(collapse_pmd_state(a->space, at), SCAN_PMD_MAPPED);
+	fx_check(&fx);
+	fx_verify(&fx, a, at, 40, 1);
+	object_put(object);
+}
+
 // ---- Files
 
 static char path[40];
@@ -301,6 +324,7 @@ static void a_file_opened_for_reading(void **state)
 	uint32_t x;
 
 	(void)state;
+	thp.setting[SET_READ_ONLY_FILES] = 1;
 	fx_ok(fx_access(&fx, a, at + 5 * PAGE_SIZE, &x, 4, false)); // the rest is read by the call
 	x = 77;
 	fx_ok(fx_access(&fx, a, own + 9 * PAGE_SIZE, &x, 4, true)); // a copy of one's own
@@ -339,6 +363,7 @@ static void a_private_mapping_of_a_file(void **state)
 	uint32_t x = 5;
 
 	(void)state;
+	thp.setting[SET_READ_ONLY_FILES] = 1;
 	check_file(a, at, 40);
 	assert_false(is_leaf(a, at));
 	full_scans(1); // khugepaged finds it, too
@@ -365,10 +390,16 @@ static void files_that_are_not_collapsed(void **state)
 
 	(void)state;
 	fx_ok(fx_access(&fx, a, in_tiny, &x, 4, false));
+	thp.setting[SET_READ_ONLY_FILES] = 1;
 	assert_int_equal(advise(at, PMD_SIZE), -EINVAL); // open for writing
 	assert_int_equal(advise(in_tiny, PMD_SIZE), -EINVAL); // ends too early
 	check_file(a, at, HPAGES);
 	check_file(a, in_tiny, 100);
+	thp.setting[SET_READ_ONLY_FILES] = 0;
+	struct object *file = open_file(O_RDONLY, HPAGES);
+	at = fx_map_flags(a, PMD_SIZE, VM_READ | VM_SHARED, file);
+	assert_int_equal(advise(at, PMD_SIZE), -EINVAL); // not in this Linux
+	object_put(file);
 	object_put(written);
 	object_put(tiny);
 }
@@ -380,6 +411,7 @@ static void a_file_turns_back_at_every_step(void **state)
 	uint64_t at = fx_map_flags(a, PMD_SIZE, VM_READ | VM_SHARED, object);
 
 	(void)state;
+	thp.setting[SET_READ_ONLY_FILES] = 1;
 	for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++) {
 		for (uint64_t n = 0;; n += n < 6 ? 1 : 83) {
 			fault_arm(kinds[k], FI_THREAD, n, 1);
@@ -400,7 +432,8 @@ static void a_file_turns_back_at_every_step(void **state)
 
 // ---- Results, one by one
 
-static enum scan_result scan(bool khugepaged, uint64_t addr)
+// A scan may let go of mmap_lock, and says so.
+static enum scan_result scan(bool khugepaged, uint64_t addr) NO_THREAD_SAFETY_ANALYSIS
 {
 	struct collapse c = {.thp = &thp, .khugepaged = khugepaged};
 	struct vma *vma;
@@ -502,6 +535,7 @@ int main(void)
 		CASE(small_folios_of_a_split_one),
 		CASE(locked_memory),
 		CASE(shared_memory_is_collapsed_for_all),
+		CASE(shared_memory_is_mapped_by_a_leaf),
 		CASE(a_file_opened_for_reading),
 		CASE(a_private_mapping_of_a_file),
 		CASE(files_that_are_not_collapsed),

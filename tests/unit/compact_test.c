@@ -12,7 +12,14 @@
 #include "phys/buddy.h"
 #include "thp/thp.h"
 
+#include <godwit/machine.h>
+#include <godwit/migrate.h>
+#include <godwit/space.h>
+#include <godwit/stats.h>
+#include <godwit/trace.h>
+
 #include <errno.h>
+#include <sys/mman.h>
 
 #define BLOCKS 12u // pageblocks in pieces
 #define PAGES (BLOCKS * 512u)
@@ -405,6 +412,191 @@ static void both_ways_fail(void **state)
 	assert_true(free_blocks() > 0);
 }
 
+// ---- Through the front door
+
+#define POOL0 "sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"
+#define NODE_PAGES 4096u
+
+static struct gw_machine *machine;
+static struct gw_task *user;
+static uint64_t area;
+
+static void tune(const char *path, const char *value)
+{
+	int err = gw_tunable_set(machine, path, value);
+
+	if (err)
+		fail_msg("%s: %d", path, err);
+}
+
+static int64_t counter(const char *name)
+{
+	int64_t value;
+
+	fx_ok(gw_vmstat(machine, name, &value));
+	return value;
+}
+
+static void assert_text(const char *path, const char *part)
+{
+	char *text;
+
+	fx_ok(gw_text(machine, path, &text));
+	if (!strstr(text, part))
+		fail_msg("%s: %s, expected \"%s\"", path, text, part);
+	free(text);
+}
+
+static uint64_t map_pages(unsigned long pages)
+{
+	const struct gw_mapping mapping = {.size = sizeof mapping,
+		.length = pages * GW_PAGE_SIZE,
+		.align = PMD_SIZE,
+		.prot = GW_PROT_READ | GW_PROT_WRITE};
+	uint64_t at;
+
+	fx_ok(gw_map(user, &mapping, &at));
+	return at;
+}
+
+// Node 0 in pieces: one page of four is ours.
+static int open_machine(void **state)
+{
+	uint64_t bytes[] = {32 << 20, 32 << 20};
+	const struct gw_machine_config config = {.size = sizeof config, .nr_nodes = 2,
+		.node_bytes = bytes, .backend = GW_BACKEND_SOFT};
+
+	(void)state;
+	fx_ok(gw_machine_create(&config, &machine));
+	fx_ok(gw_task_create(machine, NULL, &user));
+	area = map_pages(NODE_PAGES);
+	for (uint64_t i = 0; i < NODE_PAGES; i++)
+		assert_int_equal(gw_write(user, area + i * GW_PAGE_SIZE, &i, sizeof i), sizeof i);
+	assert_true(gw_node_fill(machine, 0, 0) > 0);
+	for (unsigned i = 0; i < NODE_PAGES; i += 4)
+		fx_ok(gw_advise(user, area + (i + 1) * GW_PAGE_SIZE, 3 * GW_PAGE_SIZE,
+			MADV_DONTNEED));
+	return 0;
+}
+
+static int close_machine(void **state)
+{
+	uint64_t found;
+
+	(void)state;
+	for (uint64_t i = 0; i < NODE_PAGES; i += 4) {
+		assert_int_equal(gw_read(user, area + i * GW_PAGE_SIZE, &found, 8), 8);
+		assert_int_equal(found, i);
+	}
+	gw_machine_check(machine);
+	gw_task_exit(user);
+	gw_machine_destroy(machine);
+	return 0;
+}
+
+static void a_pool_grows_as_far_as_it_can(void **state)
+{
+	struct gw_pin *pin[NODE_PAGES / 64];
+
+	(void)state;
+	tune(POOL0, "2");
+	assert_text(POOL0, "2\n");
+	assert_true(counter("compact_success") >= 1);
+	assert_int_equal(counter("compact_stall"), counter("compact_success"));
+	assert_text("godwit/hugepages", "2 pages, as asked for");
+	for (unsigned i = 0; i < ARRAY_SIZE(pin); i++)
+		fx_ok(gw_pin(user, area + i * 64 * GW_PAGE_SIZE, GW_PAGE_SIZE, "dma", &pin[i]));
+	tune(POOL0, "200");
+	assert_text("godwit/hugepages", "of the 200 pages asked for");
+	assert_text("godwit/hugepages", "pinned or in use elsewhere stayed)");
+	assert_text("godwit/compaction", "stayed, pinned or in use elsewhere");
+	for (unsigned i = 0; i < ARRAY_SIZE(pin); i++)
+		gw_unpin(pin[i]);
+	tune("proc/sys/vm/nr_hugepages", "0");
+}
+
+// A huge page is to stay huge: room for it is made, or it stays where it is, and says why.
+static void a_huge_page_is_kept(void **state)
+{
+	uint64_t byte = 9;
+	struct gw_explanation why;
+	const struct gw_move_options keep = {.size = sizeof keep, .keep_huge = 1, .explain = &why};
+	int there = 0, back = 1, status;
+	struct gw_pin *pin[NODE_PAGES / 64];
+
+	(void)state;
+	tune("sys/kernel/mm/transparent_hugepage/enabled", "always");
+	tune("sys/kernel/mm/transparent_hugepage/defrag", "never");
+	fx_ok(gw_task_set_cpu(user, 1));
+	uint64_t at = map_pages(512);
+	assert_int_equal(gw_write(user, at, &byte, 8), 8);
+	fx_ok(gw_move_pages_explained(user, 0, 1, &at, &there, &status, GW_MPOL_MF_MOVE, &keep));
+	assert_int_equal(status, 0);
+	assert_int_equal(why.page_size, PMD_SIZE);
+	assert_true(counter("compact_success") >= 1);
+	fx_ok(gw_move_pages_explained(user, 0, 1, &at, &back, &status, GW_MPOL_MF_MOVE, &keep));
+	tune(POOL0, "200"); // whatever could be put together is gone
+	for (unsigned i = 0; i < ARRAY_SIZE(pin); i++)
+		fx_ok(gw_pin(user, area + i * 64 * GW_PAGE_SIZE, GW_PAGE_SIZE, "dma", &pin[i]));
+	assert_true(gw_move_pages_explained(
+			    user, 0, 1, &at, &there, &status, GW_MPOL_MF_MOVE, &keep) != 0);
+	assert_int_equal(why.why, GW_WHY_NO_TARGET);
+	assert_int_equal(why.page_size, PMD_SIZE);
+	assert_true(why.detail[0] != 0);
+	assert_int_equal(counter("thp_split_page"), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(pin); i++)
+		gw_unpin(pin[i]);
+	tune("proc/sys/vm/nr_hugepages", "0");
+}
+
+// First touches by the words of defrag, on a node in pieces.
+static void defrag_words(void **state)
+{
+	static const struct {
+		const char *word;
+		bool advised, huge, stalls, wakes;
+	} row[] = {
+		{"never", true, false, false, false},
+		{"madvise", false, false, false, false},
+		{"madvise", true, true, true, false},
+		{"defer", true, false, false, true},
+		{"defer+madvise", false, false, false, true},
+		{"defer+madvise", true, true, true, false},
+		{"always", false, true, true, false},
+		{"always", true, true, true, false},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
+		uint64_t byte = 9;
+
+		if (i) {
+			close_machine(state);
+			open_machine(state);
+		}
+		assert_true(gw_node_fill(machine, 1, 0) > 0); // nowhere else
+		tune("sys/kernel/mm/transparent_hugepage/enabled", "always");
+		tune("sys/kernel/mm/transparent_hugepage/defrag", row[i].word);
+		uint64_t at = map_pages(512);
+		if (row[i].advised)
+			fx_ok(gw_advise(user, at, PMD_SIZE, MADV_HUGEPAGE));
+		int64_t before = counter("thp_fault_alloc"), stalls = counter("compact_stall");
+		uint64_t mark = gw_trace_mark(machine);
+
+		assert_int_equal(gw_write(user, at, &byte, 8), 8);
+		if ((counter("thp_fault_alloc") != before) != row[i].huge ||
+			(counter("compact_stall") != stalls) != row[i].stalls)
+			fail_msg("row %u (%s): huge %d, stalls %d", i, row[i].word,
+				counter("thp_fault_alloc") != before,
+				counter("compact_stall") != stalls);
+		char *text;
+		fx_ok(gw_trace_text(machine, mark, &text));
+		assert_int_equal(strstr(text, "mm_compaction_wakeup_kcompactd") != NULL,
+			row[i].wakes);
+		free(text);
+	}
+}
+
+#define F(name) cmocka_unit_test_setup_teardown(name, open_machine, close_machine)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv)
@@ -425,6 +617,9 @@ int main(int argc, char **argv)
 		T(shared_pages_move),
 		T(failures),
 		T(both_ways_fail),
+		F(a_pool_grows_as_far_as_it_can),
+		F(a_huge_page_is_kept),
+		F(defrag_words),
 	};
 
 	if (argc > 1)

@@ -182,6 +182,7 @@ static int doors_of_machine(struct inherited *in)
 	SHUT(gw_driver_register(m, "x", &page_ops, NULL, &driver));
 	SHUT(gw_text(m, "proc/meminfo", &text));
 	SHUT(gw_tunable_set(m, "proc/sys/vm/compact_memory", "1"));
+	SHUT(gw_kcompactd_run(m));
 	SHUT(gw_vmstat(m, "pgfault", &value));
 	SHUT(gw_trace_text(m, 0, &text));
 	gw_trace_enable(m, 1);
@@ -228,13 +229,13 @@ static int doors_of_task(struct inherited *in)
 	SHUT(gw_set_mempolicy(t, 0, NULL, 0));
 	SHUT(gw_get_mempolicy(t, &mode, NULL, 0, 0, 0));
 	SHUT(gw_mbind(t, at, BYTES, 0, NULL, 0, 0));
-	SHUT(gw_mbind_explained(t, at, BYTES, 0, NULL, 0, 0, NULL));
+	SHUT(gw_mbind_explained(t, at, BYTES, 0, NULL, 0, 0, &options));
 	SHUT(gw_set_mems(t, 1, 0));
 	NOTHING(gw_get_mems(t));
 	SHUT(gw_move_pages(t, 0, 1, &at, NULL, &status, 0));
 	SHUT(gw_move_pages_explained(t, 0, 1, &at, NULL, &status, 0, &options));
+	SHUT(gw_migrate_pages_explained(t, 0, 2, &nodes, &nodes, &options));
 	SHUT(gw_migrate_pages(t, 0, 2, &nodes, &nodes));
-	SHUT(gw_migrate_pages_explained(t, 0, 2, &nodes, &nodes, NULL));
 	SHUT(gw_huge_query(t, at, BYTES, &info, 1));
 	SHUT(gw_thp_disable(t, 1));
 	SHUT(gw_notifier_register(t, &no_callbacks, NULL, &notifier));

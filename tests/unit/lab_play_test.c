@@ -302,7 +302,7 @@ static void test_broken_machine(void **state)
 		PLAY_FAILED,
 		"t.gw on engine\n"
 		"stopped: setup: no room\n"
-		"story t.gw: 0 commands, 0 expectations, 0 failed\n");
+		"story t.gw: 0 commands, 0 expectations, 1 failed\n");
 }
 
 // The machine says one thing and its memory another: the story fails there, and ends.
