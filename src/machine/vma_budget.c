@@ -82,6 +82,12 @@ static size_t count_cuts_of(const struct window *w, size_t page, size_t nr)
 	return count_cuts(w, page, page + nr);
 }
 
+static void book(struct window *w, size_t before, size_t now)
+{
+	w->cuts += now - before;
+	atomic_fetch_add(&used, now - before);
+}
+
 void window_state_set(struct window *w, size_t page, size_t nr, uint64_t state)
 {
 	uint64_t step = (state & PAGE_KIND) == PAGE_FRAME ? 1ull << PAGE_PFN_SHIFT : 0;
@@ -89,7 +95,7 @@ void window_state_set(struct window *w, size_t page, size_t nr, uint64_t state)
 
 	for (size_t i = 0; i < nr; i++)
 		w->state[page + i] = state + i * step;
-	atomic_fetch_add(&used, count_cuts_of(w, page, nr) - before);
+	book(w, before, count_cuts_of(w, page, nr));
 }
 
 void window_state_change(struct window *w, size_t page, size_t nr, uint64_t clear, uint64_t set)
@@ -98,7 +104,7 @@ void window_state_change(struct window *w, size_t page, size_t nr, uint64_t clea
 
 	for (size_t i = 0; i < nr; i++)
 		w->state[page + i] = (w->state[page + i] & ~clear) | set;
-	atomic_fetch_add(&used, count_cuts_of(w, page, nr) - before);
+	book(w, before, count_cuts_of(w, page, nr));
 }
 
 size_t window_state_run(const struct window *w, size_t page, size_t nr, uint64_t mask)
@@ -133,7 +139,7 @@ void vma_budget_add_window(void)
 
 void vma_budget_remove_window(const struct window *w)
 {
-	atomic_fetch_sub(&used, 1 + count_cuts(w, 1, w->nr_pages));
+	atomic_fetch_sub(&used, 1 + w->cuts);
 }
 
 void vma_budget_fork_child(void)

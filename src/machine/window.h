@@ -18,6 +18,7 @@ struct window {
 	size_t nr_pages;
 	_Atomic uint32_t users; // faults being served, and WINDOW_CLOSING
 	uint64_t *state; // one a page; the backend's lock
+	size_t cuts;	 // host mappings that begin inside, by those words; the same lock
 };
 
 // What a fault needs to know; a copy, for the window may be closed meanwhile.

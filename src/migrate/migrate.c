@@ -152,7 +152,8 @@ static void explain(struct migration *mg, struct slot *s)
 
 	if (!mc->explain)
 		return;
-	if (s->why == WHY_PINNED)
+	// Compaction comes from allocations, whose callers hold locks ranking above those of pins.
+	if (s->why == WHY_PINNED && mc->reason != MR_COMPACTION)
 		(void)pin_holder(mc->mm, s->src, detail, sizeof(detail));
 	else if (s->why == WHY_NO_TARGET && mc->target.describe)
 		mc->target.describe(s->src, detail, sizeof(detail), mc->target.arg);

@@ -23,7 +23,6 @@
 #include "migrate/batch.h"
 #include "virt/object.h"
 #include "virt/rss.h"
-#include "virt/rss.h"
 #include "virt/space.h"
 
 #include <errno.h>

@@ -204,11 +204,12 @@ int pin_holder(struct mm_core *mm, struct folio *folio, char *buf, size_t size)
 
 	mutex_lock(&mm->tasks_lock);
 	list_for_each_entry(pin, &mm->pins, node) {
-		if (pin_has(pin, folio)) {
-			snprintf(buf, size, "%s", pin->holder);
-			err = 0;
+		if (!pin_has(pin, folio))
+			continue;
+		snprintf(buf, size, "%s", pin->holder);
+		err = 0;
+		if (*pin->holder) // of several, one with a name
 			break;
-		}
 	}
 	mutex_unlock(&mm->tasks_lock);
 	return err;

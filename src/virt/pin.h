@@ -17,7 +17,8 @@ struct mm_core;
 int pin_pages(struct space *, struct task *, uint64_t addr, uint64_t len, const char *holder,
 	struct pin **ret_pin);
 void unpin_pages(struct pin *);
-// The pin that covers this frame, for explanations: copies its holder's name, -ENOENT when none.
+// A pin that covers this frame, for explanations: copies its holder's name (of several pins, one
+// with a name), -ENOENT when none.
 int pin_holder(struct mm_core *, struct folio *, char *buf, size_t size);
 
 #endif

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 #define PAGES 64
 #define BYTES (PAGES * GW_PAGE_SIZE)
@@ -257,6 +258,19 @@ static void sizes_do_not_wrap(void **state)
 	close_machine(&soft);
 }
 
+// What was never touched costs nothing: 2^32 pages would take minutes to look at one by one.
+static void reservation_goes_at_once(struct setup *s)
+{
+	const uint64_t length = 1ull << 44;
+	time_t begin = time(NULL);
+	void *p;
+
+	assert_int_equal(gw_alloc(s->task, length, &p), 0);
+	*(char *)p = 1;
+	assert_int_equal(gw_unmap(s->task, (uint64_t)(uintptr_t)p, length), 0);
+	assert_true(time(NULL) - begin < 20);
+}
+
 static void on(struct setup *s, void (*body)(struct setup *))
 {
 	if (!open_machine(s))
@@ -287,6 +301,18 @@ TESTS_OF(fork_shares_and_copies)
 TESTS_OF(pinned_pages_stay)
 TESTS_OF(full_node_refuses)
 
+static void reservation_goes_at_once_signal(void **state)
+{
+	(void)state;
+	on(&with_signal, reservation_goes_at_once);
+}
+
+static void reservation_goes_at_once_userfaultfd(void **state)
+{
+	(void)state;
+	on(&with_userfaultfd, reservation_goes_at_once);
+}
+
 #define ON_ALL(f)                                                                                  \
 	cmocka_unit_test(f##_soft), cmocka_unit_test(f##_signal), cmocka_unit_test(f##_userfaultfd)
 
@@ -297,6 +323,8 @@ int main(void)
 		ON_ALL(fork_shares_and_copies),
 		ON_ALL(pinned_pages_stay),
 		ON_ALL(full_node_refuses),
+		cmocka_unit_test(reservation_goes_at_once_signal),
+		cmocka_unit_test(reservation_goes_at_once_userfaultfd),
 		cmocka_unit_test(destroy_ends_tasks),
 		cmocka_unit_test(nothing_is_released),
 		cmocka_unit_test(sizes_do_not_wrap),
