@@ -11,8 +11,8 @@
 //                 \------fault read, nobody idle----> queued, leading on
 //
 // A hand-over that is lost stops the machine: the old leader may be in that very mremap(). So it is
-// made through base/wait.h and not by a condition variable, of which glibc before 2.41 may lose a
-// signal.
+// made through base/wait.h, not by a condition variable, whose signals glibc can lose (its bug
+// 25847).
 //
 // All signals are blocked in these threads: a handler of the program that touches managed memory
 // here would wait for the thread it runs in.
