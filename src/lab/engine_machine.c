@@ -110,11 +110,9 @@ static int engine_needs(struct lab_machine *machine, const struct story *story)
 		return lab_machine_fail(machine, LAB_SKIP, "only host: this is the engine");
 	for (unsigned need = 0; need < NEED_COUNT; need++)
 		if (want->needs & 1u << need && need != NEED_ROOT && need != NEED_THP &&
-			need != NEED_HUGETLB)
+			need != NEED_HUGETLB && !(need == NEED_CMA && want->cma_count))
 			return lab_machine_fail(machine, LAB_SKIP, "needs %s: %s", words[need],
 				not_yet);
-	if (want->cma_count)
-		return lab_machine_fail(machine, LAB_SKIP, "machine cma=: %s", not_yet);
 	if (want->needs_nodes > want->nodes)
 		return lab_machine_fail(machine, LAB_SKIP,
 			"needs nodes=%u: the story's machine has %u", want->needs_nodes,

@@ -174,7 +174,7 @@ static bool read_pool(struct parser *p, struct word item)
 static bool read_area(struct parser *p, struct word item)
 {
 	struct word size, node;
-	struct story_cma area = {0};
+	struct story_cma area = {.line = p->line, .column = item.column};
 	if (!cut_at(item, '@', &size, &node))
 		return bad_word(p, item, "a size and its node, as in 64M@0");
 	if (!read_size(p, size, &area.size) || !read_node(p, node, &area.node))

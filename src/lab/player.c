@@ -33,18 +33,34 @@ static bool is_played_here(enum command_kind kind)
 	return kind == CMD_MARK || kind == CMD_SHOW || kind == CMD_EXPECT;
 }
 
-static void not_supported(struct story_errors *errors, const struct command *c, const char *reason)
+static struct story_error *new_error(struct story_errors *errors, unsigned line, unsigned column)
 {
 	if (errors->count == STORY_ERRORS_MAX) {
 		errors->more = true;
-		return;
+		return NULL;
 	}
 	struct story_error *e = &errors->v[errors->count++];
-	e->line = c->line;
-	e->column = reason ? c->operand_column : c->column;
-	snprintf(e->text, sizeof(e->text),
-		"'%s' is not yet in this build%s%s, expected another command",
-		command_word(c->kind), reason ? ": " : "", reason ? reason : "");
+	e->line = line;
+	e->column = column;
+	return e;
+}
+
+static void not_supported(struct story_errors *errors, const struct command *c, const char *reason)
+{
+	struct story_error *e =
+		new_error(errors, c->line, reason ? c->operand_column : c->column);
+	if (e)
+		snprintf(e->text, sizeof(e->text),
+			"'%s' is not yet in this build%s%s, expected another command",
+			command_word(c->kind), reason ? ": " : "", reason ? reason : "");
+}
+
+static void area_not_supported(struct story_errors *errors, const struct story_cma *area)
+{
+	struct story_error *e = new_error(errors, area->line, area->column);
+	if (e)
+		snprintf(e->text, sizeof(e->text),
+			"'cma' is not yet in this build, expected a machine without it");
 }
 
 bool play_skips(const struct story *story, struct lab_machine *machine, char *reason,
@@ -67,6 +83,8 @@ bool play_supported(const struct story *story, struct lab_machine *machine,
 	struct story_errors *errors)
 {
 	memset(errors, 0, sizeof(*errors));
+	if (story->machine.cma_count && !machine->ops->action[CMD_CMA])
+		area_not_supported(errors, story->machine.cma);
 	for (size_t i = 0; i < story->command_count; i++) {
 		const struct command *c = story->commands[i];
 		const char *reason = NULL;

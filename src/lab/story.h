@@ -357,6 +357,7 @@ struct story_pool {
 struct story_cma {
 	uint64_t size;
 	unsigned node;
+	unsigned line, column; // of its text
 };
 
 struct story_machine {

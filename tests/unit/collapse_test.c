@@ -3,6 +3,8 @@
 // collapse that turns back leaves everything as it was.
 #include "../support/machine_fixture.h"
 
+#include "base/fault_inject.h"
+#include "base/mark.h"
 #include "thp/collapse.h"
 #include "virt/vma.h"
 
@@ -502,6 +504,27 @@ static void results_of_a_scan(void **state)
 	fx_verify(&fx, a, buf, HPAGES, 1);
 }
 
+// Damage is seen when the pages are copied, after the table is gone: all comes back.
+static void a_damaged_page_turns_back(void **state)
+{
+	struct folio *folio;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 4);
+	folio = page_at(buf + 300 * PAGE_SIZE);
+	folio_set_hwpoison(folio);
+	folio_put(folio);
+	assert_int_equal(scan(false, buf), SCAN_COPY_MC);
+	assert_false(is_leaf(a, buf));
+	if (FAULTS_BUILT_IN)
+		assert_true(mark_was_hit("collapse_poisoned"));
+	folio_clear_hwpoison(folio);
+	fx_check(&fx);
+	fx_verify(&fx, a, buf, HPAGES, 4);
+	assert_int_equal(scan(false, buf), SCAN_SUCCEED);
+	fx_verify(&fx, a, buf, HPAGES, 4);
+}
+
 // Two nodes have as many pages: either may give the huge page, the third may not.
 static void ties_of_nodes(void **state)
 {
@@ -541,6 +564,7 @@ int main(void)
 		CASE(files_that_are_not_collapsed),
 		CASE(a_file_turns_back_at_every_step),
 		CASE(results_of_a_scan),
+		CASE(a_damaged_page_turns_back),
 		CASE(ties_of_nodes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

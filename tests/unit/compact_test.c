@@ -8,6 +8,7 @@
 #include "../support/machine_fixture.h"
 
 #include "base/fault_inject.h"
+#include "base/mark.h"
 #include "compact/compact.h"
 #include "phys/buddy.h"
 #include "thp/thp.h"
@@ -40,6 +41,12 @@ static struct zone *zone0(void)
 static unsigned long stays(enum compact_stay why)
 {
 	return zone0()->compact.stays[why];
+}
+
+static void assert_mark(const char *name)
+{
+	if (FAULTS_BUILT_IN)
+		assert_true(mark_was_hit(name));
 }
 
 // No block of this order or above is left on node 0.
@@ -194,6 +201,27 @@ static void pinned_pages_stay(void **state)
 	verify();
 }
 
+// Not the first ones of their pageblock: what was taken of it before goes back, for it is of no use.
+static void a_pinned_page_makes_the_others_useless(void **state)
+{
+	struct pin *pin[BLOCKS * 4];
+	struct folio *folio;
+
+	(void)state;
+	for (unsigned i = 0; i < BLOCKS * 4; i++)
+		fx_ok(pin_pages(a->space, a, buf + (i * 128 + 64) * PAGE_SIZE, PAGE_SIZE, "test",
+			&pin[i]));
+	assert_null(want(GFP_TRANSHUGE));
+	assert_mark("compact_chunk_given_up");
+	assert_int_equal(vmstat_read(&fx.stat, VM_NR_ISOLATED_ANON), 0);
+	for (unsigned i = 0; i < BLOCKS * 4; i++)
+		unpin_pages(pin[i]);
+	verify();
+	folio = want(GFP_TRANSHUGE);
+	assert_non_null(folio);
+	folio_put(folio);
+}
+
 static void unmovable_pages_stay(void **state)
 {
 	struct folio_list list = {0};
@@ -245,6 +273,53 @@ static void too_little_memory_is_not_compacted(void **state)
 	assert_null(want(GFP_TRANSHUGE));
 	assert_int_equal(fx_since(&fx, VM_COMPACT_STALL), 0);
 	assert_int_equal(fx_since(&fx, VM_COMPACT_MIGRATE_SCANNED), 0);
+}
+
+// Pages move until what is free the zone keeps for itself.
+static void the_watermark_is_respected(void **state)
+{
+	struct folio *folio;
+	unsigned long nr = 0;
+
+	(void)state;
+	while ((folio = folio_alloc(&fx.phys, GFP_THISNODE | GFP_MEMALLOC | GFP_MOVABLE, 0, 0, NULL,
+			0))) {
+		folio_list_add(&hoard, folio);
+		nr++;
+	}
+	for (unsigned long i = 0; i < nr; i++) {
+		folio = folio_list_pop(&hoard);
+		if (i % 200)
+			folio_list_add_tail(&hoard, folio);
+		else
+			folio_put(folio);
+	}
+	drain_all_pages(&fx.phys);
+	compact_nodes(&compaction, 0);
+	assert_true(fx_since(&fx, VM_PGMIGRATE_SUCCESS) < PAGES / KEEP / 2);
+	assert_true(stays(COMPACT_STAY_NO_TARGET) > 0);
+	assert_mark("compact_free_watermark");
+	verify();
+}
+
+// Others hold most of the node's pages isolated: no run takes more, none waits for ever.
+static void too_many_are_isolated_already(void **state)
+{
+	long others = (long)vmstat_node(&fx.stat, 0, VM_NR_INACTIVE_ANON) +
+		      (long)vmstat_node(&fx.stat, 0, VM_NR_ACTIVE_ANON);
+
+	(void)state;
+	assert_true(others > 0);
+	vmstat_add(&fx.stat, 0, VM_NR_ISOLATED_ANON, others);
+	assert_null(want(GFP_TRANSHUGE));
+	compact_nodes(&compaction, 0);
+	assert_int_equal(fx_since(&fx, VM_COMPACT_MIGRATE_SCANNED), 0);
+	assert_int_equal(zone0()->compact.result, COMPACT_CONTENDED);
+	assert_mark("compact_too_many_isolated");
+	vmstat_add(&fx.stat, 0, VM_NR_ISOLATED_ANON, -others);
+	compact_nodes(&compaction, 0);
+	assert_true(fx_since(&fx, VM_PGMIGRATE_SUCCESS) > 0);
+	verify();
 }
 
 // The index says that the pieces are not the reason.
@@ -606,9 +681,12 @@ int main(int argc, char **argv)
 		T(who_does_not_wait_does_not_compact),
 		T(one_after_the_other),
 		T(pinned_pages_stay),
+		T(a_pinned_page_makes_the_others_useless),
 		T(unmovable_pages_stay),
 		T(locked_memory_stays_if_told),
 		T(too_little_memory_is_not_compacted),
+		T(the_watermark_is_respected),
+		T(too_many_are_isolated_already),
 		T(a_threshold_forbids),
 		T(failures_are_deferred),
 		T(a_whole_node),

@@ -350,6 +350,13 @@ static void test_unsupported(void **state)
 	assert_int_equal(e.v[1].column, 6);
 	assert_non_null(strstr(e.v[1].text, "'mems' is not yet in this build"));
 	story_free(s);
+	s = parse("machine nodes=1\nmachine cma=1M@0\ntask A\n");
+	assert_false(play_supported(s, m, &e));
+	assert_int_equal(e.count, 1);
+	assert_int_equal(e.v[0].line, 2);
+	assert_int_equal(e.v[0].column, 13);
+	assert_non_null(strstr(e.v[0].text, "'cma' is not yet in this build"));
+	story_free(s);
 	s = parse("task A\nA map b 1M\nshow trace\n");
 	assert_true(play_supported(s, m, &e));
 	story_free(s);

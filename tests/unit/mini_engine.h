@@ -18,7 +18,8 @@
 
 #include <cmocka.h>
 
-enum mini_kind { MINI_AREA, MINI_NOTHING, MINI_BROKEN }; // what the engine has at a page
+// What the engine has at a page. MINI_SOON: nothing at the first look, an area from then on.
+enum mini_kind { MINI_AREA, MINI_NOTHING, MINI_BROKEN, MINI_SOON };
 
 struct mini_page {
 	struct pfn pfn; // 0: absent
@@ -129,10 +130,14 @@ static enum mmu_fault_result mini_fault(void *owner, const struct mmu_fault *f)
 		result = MMU_FAULT_SEGV;
 	else if (p->kind == MINI_BROKEN)
 		result = MMU_FAULT_BUS;
+	else if (p->kind == MINI_SOON)
+		result = MMU_FAULT_SEGV;
 	else if (!p->pfn.n)
 		result = mini_absent(m, p, i);
 	else
 		result = mini_present(m, p, i, f);
+	if (p->kind == MINI_SOON)
+		p->kind = MINI_AREA;
 	mutex_unlock(&m->lock);
 	return result;
 }

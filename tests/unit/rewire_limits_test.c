@@ -4,6 +4,7 @@
 #include "mini_run.h"
 
 #include "base/meta.h"
+#include "machine/host_calls.h"
 
 #include <fcntl.h>
 
@@ -314,6 +315,147 @@ static void host_has_no_mapping_left(void)
 	check_pages(512, 512);
 }
 
+// ---- What a failed call tears down: kernels before 6.12 unmap the destination, and fail then. The
+// hole is made by hand.
+
+static bool by_userfaultfd(void)
+{
+	return config.blocker == MMU_BLOCKER_USERFAULTFD;
+}
+
+static void set_kind(size_t page, enum mini_kind kind)
+{
+	mutex_lock(&mini.lock);
+	mini.page[page].kind = kind;
+	mutex_unlock(&mini.lock);
+}
+
+static int map_into_hole(unsigned nr, uint64_t failing_calls)
+{
+	int err;
+
+	mutex_lock(&mini.lock);
+	host_unmap(mini_at(&mini, 512), nr * PAGE_SIZE);
+	fault_arm(FI_SYSCALL, FI_THREAD, 0, failing_calls);
+	err = mini.mmu->ops->map(mini.mmu, mini_at(&mini, 512), mini.page[512].pfn, nr, MMU_WRITE);
+	assert_int_equal(fault_disarm(FI_SYSCALL), failing_calls > 0);
+	mutex_unlock(&mini.lock);
+	return err;
+}
+
+static void what_was_torn_down_is_mended(void)
+{
+	struct mmu_stats stats;
+
+	if (!FAULTS_BUILT_IN)
+		return;
+	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+	assert_int_equal(map_into_hole(16, 1), -ENOMEM);
+	assert_false(host_has_hole(mini_at(&mini, 512), PMD_SIZE));
+	mmu_stats(mini.mmu, &stats);
+	assert_int_equal(stats.mended, 1);
+	check_pages(512, 512);
+	if (by_userfaultfd())
+		assert_true(mark_was_hit("uffd_mended"));
+	// Mending fails, too: the next call maps it.
+	assert_int_equal(map_into_hole(16, FI_ALWAYS), -ENOMEM);
+	assert_true(host_has_hole(mini_at(&mini, 512), PMD_SIZE));
+	assert_true(mark_was_hit(by_userfaultfd() ? "uffd_mend_refused" : "signal_mend_refused"));
+	assert_int_equal(map_into_hole(16, 0), 0);
+	assert_false(host_has_hole(mini_at(&mini, 512), PMD_SIZE));
+	check_pages(512, 512);
+}
+
+// Tables cannot be parked, and where they should go is a hole now: closed if the host lets us.
+static void block_with_a_hole_at_the_parking(uint64_t failing_calls)
+{
+	struct pfn first = mini_pfn(&mini, 512);
+	uintptr_t at = arena_tables_at(arena_of(first), first);
+	bool closed = failing_calls == 1;
+
+	host_unmap(at, 16 * PAGE_SIZE);
+	fault_arm(FI_SYSCALL, FI_THREAD, 0, failing_calls);
+	assert_int_equal(mini_block(&mini, 512, 16, false), 0);
+	assert_true(fault_disarm(FI_SYSCALL));
+	assert_int_equal(host_has_hole(at, 16 * PAGE_SIZE), !closed);
+	assert_int_equal(mini_finish(&mini, 512, 16, first), 0);
+	check_pages(512, 512);
+}
+
+static void a_hole_at_the_parking_is_closed(void)
+{
+	if (!FAULTS_BUILT_IN)
+		return;
+	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+	block_with_a_hole_at_the_parking(2);
+	assert_true(mark_was_hit("rewire_parking_lost"));
+	block_with_a_hole_at_the_parking(1);
+	assert_int_equal(mini_move(&mini, 512, 16, 1, false), 0);
+	check_pages(512, 512);
+}
+
+// ---- Refusals that userfaultfd makes true
+
+// Clearing what was refused: neither the part nor the window becomes accessible. It is absent for
+// the engine all the same, and whatever is mapped there next is reached.
+static void a_refusal_that_cannot_be_lifted(void)
+{
+	struct mmu_stats stats;
+
+	if (!FAULTS_BUILT_IN || !by_userfaultfd())
+		return;
+	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+	assert_int_equal(mini_protect(&mini, 512, 16, MMU_NONE, false), 0);
+	fault_arm(FI_SYSCALL, FI_THREAD, 0, 1);	 // watching the part
+	fault_arm(FI_SYSCALL, FI_PROCESS, 2, 1); // after watching the window
+	mini_clear(&mini, 512, 16);
+	assert_true(fault_disarm(FI_SYSCALL));
+	assert_true(mark_was_hit("uffd_clear_refused"));
+	mmu_stats(mini.mmu, &stats);
+	assert_int_equal(stats.widened, 1);
+	check_pages(528, 496);
+	mini_fill(&mini, 512, 16, 1, MMU_WRITE);
+	check_pages(512, 512);
+}
+
+// The engine refuses an access, and permits it when it is asked once more.
+static void a_refusal_is_taken_back(void)
+{
+	if (!by_userfaultfd())
+		return;
+	for (size_t page = 3; page < 5; page++) {
+		set_kind(page, MINI_SOON);
+		assert_int_equal(signal_of(page, page & 1), 0);
+		assert_int_equal(signal_of(page, true), 0);
+	}
+	if (FAULTS_BUILT_IN)
+		assert_true(mark_was_hit("uffd_refusal_taken_back"));
+}
+
+// SIGBUS is raised by a mapping that goes again after a moment. Here it cannot: it is there until
+// the page is cleared.
+static void a_sigbus_that_stays(void)
+{
+	uint64_t faults;
+
+	if (!FAULTS_BUILT_IN || !by_userfaultfd())
+		return;
+	set_kind(4, MINI_BROKEN);
+	fault_arm(FI_SYSCALL, FI_PROCESS, 1, 1);
+	assert_int_equal(signal_of(4, true), SIGBUS);
+	for (unsigned ms = 0; ms < 10000 && fault_calls(FI_SYSCALL) < 2; ms++)
+		usleep(1000);
+	usleep(1000);
+	assert_true(fault_disarm(FI_SYSCALL));
+	set_kind(4, MINI_AREA);
+	faults = mini.faults;
+	assert_int_equal(signal_of(4, true), SIGBUS); // the host's alone
+	assert_int_equal(mini.faults, faults);
+	assert_true(mark_was_hit("uffd_bus_stays"));
+	mini_clear(&mini, 4, 1);
+	assert_int_equal(signal_of(4, true), 0);
+}
+
 #define ALL_TESTS(X)                                                                               \
 	X(windows_do_not_nest)                                                                     \
 	X(mappings_are_counted)                                                                    \
@@ -321,6 +463,11 @@ static void host_has_no_mapping_left(void)
 	X(failures_leave_everything)                                                               \
 	X(failures_of_many)                                                                        \
 	X(opening_fails_cleanly)                                                                   \
-	X(host_has_no_mapping_left)
+	X(host_has_no_mapping_left)                                                                \
+	X(what_was_torn_down_is_mended)                                                            \
+	X(a_hole_at_the_parking_is_closed)                                                         \
+	X(a_refusal_that_cannot_be_lifted)                                                         \
+	X(a_refusal_is_taken_back)                                                                 \
+	X(a_sigbus_that_stays)
 
 MINI_MAIN(ALL_TESTS)

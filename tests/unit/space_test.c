@@ -2,6 +2,8 @@
 // Spaces and mappings: where they come to lie, what unmapping leaves, errors that change nothing.
 #include "witness_mmu.h"
 
+#include "base/mark.h"
+
 #define RW (VM_READ | VM_WRITE)
 
 static int try_map(struct space *space, uint64_t addr, bool fixed, uint64_t len, bool own,
@@ -81,6 +83,23 @@ static void what_is_taken_is_not_mapped_again(void **state)
 	// As a hint it goes elsewhere.
 	assert_int_equal(try_map(t->space, addr, false, 0x1000, false, &got), 0);
 	assert_int_not_equal(got, addr);
+}
+
+// The host places a window where a number is in use: it is not taken, and given back.
+static void numbers_of_a_window_are_taken(void **state)
+{
+	struct virt_test *t = *state;
+	uint64_t addr = map_at(t->space, 0x300000000000, 0x4000), got = 0;
+
+	witness_reset(t->w);
+	t->w->place = (void *)(uintptr_t)addr;
+	assert_int_equal(try_map(t->space, 0, false, 0x4000, true, &got), 0);
+	assert_int_not_equal(got, addr);
+	assert_ptr_equal(space_pointer(t->space, got), (void *)(uintptr_t)got);
+	assert_int_equal(t->w->nr_open, 2);
+	assert_int_equal(t->w->nr_close, 1);
+	if (FAULTS_BUILT_IN)
+		assert_true(mark_was_hit("region_numbers_taken"));
 }
 
 static void bad_requests(void **state)
@@ -217,6 +236,7 @@ int main(void)
 		virt_unit_test(large_mappings_are_aligned_for_huge_pages),
 		virt_unit_test(in_the_own_space_the_address_is_the_pointer),
 		virt_unit_test(what_is_taken_is_not_mapped_again),
+		virt_unit_test(numbers_of_a_window_are_taken),
 		virt_unit_test(bad_requests),
 		virt_unit_test(unmapping_the_middle_frees_its_pages_only),
 		virt_unit_test(the_last_put_unmaps_everything),

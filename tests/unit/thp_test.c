@@ -3,6 +3,8 @@
 // that a huge page moves as one.
 #include "../support/machine_fixture.h"
 
+#include "base/fault_inject.h"
+#include "base/mark.h"
 #include "phys/lru.h"
 #include "thp/thp.h"
 #include "virt/vma.h"
@@ -630,6 +632,44 @@ static void a_leaf_is_split_without_memory(void **state)
 	fx_check(&fx);
 }
 
+static int refuse_to_split(struct vma *vma, uint64_t addr)
+{
+	(void)vma;
+	(void)addr;
+	return -ENOMEM;
+}
+
+static void count_pages(struct vma_walk *w, struct page_table *table, uint64_t addr, unsigned nr)
+{
+	(void)table;
+	assert_int_equal(addr, buf + PMD_SIZE);
+	*(unsigned *)w->arg += nr;
+}
+
+// A walk that must not see half a leaf leaves it out, says so, and goes on behind it.
+static void a_walk_goes_on_past_what_is_not_split(void **state)
+{
+	unsigned pages = 0;
+	struct vma_walk w = {.pages = count_pages, .arg = &pages};
+	int (*split)(struct vma *, uint64_t) = fx.mm.up.split_huge_pmd;
+
+	(void)state;
+	fx_fill(&fx, a, buf, HPAGES, 3);
+	thp.setting[SET_ENABLED] = THP_NEVER;
+	fx_fill(&fx, a, buf + PMD_SIZE, 20, 3);
+	fx.mm.up.split_huge_pmd = refuse_to_split;
+	read_lock(&a->space->mmap_lock);
+	assert_int_equal(vma_walk(&w, vma_lookup(a->space, buf), buf + 100 * PAGE_SIZE,
+				 buf + PMD_SIZE + 20 * PAGE_SIZE),
+		-ENOMEM);
+	read_unlock(&a->space->mmap_lock);
+	fx.mm.up.split_huge_pmd = split;
+	assert_int_equal(pages, 20);
+	assert_true(is_leaf(a, buf));
+	if (FAULTS_BUILT_IN)
+		assert_true(mark_was_hit("walk_left_a_huge_entry"));
+}
+
 static void shared_memory(void **state)
 {
 	struct object *object;
@@ -730,6 +770,7 @@ int main(void)
 		CASE(a_huge_leaf_hints_once),
 		CASE(a_poisoned_huge_page_stays_where_it_is),
 		CASE(a_leaf_is_split_without_memory),
+		CASE(a_walk_goes_on_past_what_is_not_split),
 		CASE(shared_memory),
 		CASE(shared_memory_of_smaller_sizes),
 	};

@@ -35,6 +35,7 @@ struct witness {
 	unsigned pages_mapped, pages_cleared;
 	long fail_at; // calls until one fails; -1: never
 	bool failed;
+	void *place; // where the next window goes that may go anywhere
 	bool absent_protect; // a protect came for a page without translation
 };
 
@@ -81,6 +82,10 @@ static inline int note_open(struct mmu *mmu, size_t size, size_t align, void *hi
 	w->nr_open++;
 	if (witness_fails(w))
 		return -ENOMEM;
+	if (!hint) {
+		hint = w->place;
+		w->place = NULL;
+	}
 	return w->soft->ops->window_open(w->soft, size, align, hint, owner, ret);
 }
 

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// The threads that read a userfaultfd, with a pipe in its place: faults come in faster than they
+// are served. What finds room in the queue is served once; what does not is sent back to fault
+// again, and is not served.
+#include "machine/uffd.h"
+
+#include "base/fault_inject.h"
+#include "base/mark.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define IN_SERVICE 1u // of two threads one serves, and one reads
+#define QUEUE 256u
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static atomic_uint in_service, served;
+static atomic_ulong sum;
+
+static void serve(void *arg, const struct uffd_msg *msg)
+{
+	(void)arg;
+	in_service++;
+	pthread_mutex_lock(&gate);
+	pthread_mutex_unlock(&gate);
+	sum += msg->arg.pagefault.address >> 12;
+	served++;
+}
+
+static void send_fault(int fd, unsigned long page)
+{
+	struct uffd_msg msg = {.event = UFFD_EVENT_PAGEFAULT};
+
+	msg.arg.pagefault.address = page << 12;
+	assert_int_equal(write(fd, &msg, sizeof(msg)), sizeof(msg));
+}
+
+static void wait_for(const atomic_uint *what, unsigned value)
+{
+	for (unsigned ms = 0; ms < 10000 && *what < value; ms++)
+		usleep(1000);
+	assert_int_equal(*what, value);
+}
+
+static void a_full_queue_sends_back(void **state)
+{
+	unsigned long last = IN_SERVICE + QUEUE;
+	struct uffd_pool *pool;
+	int fds[2];
+
+	(void)state;
+	if (!FAULTS_BUILT_IN)
+		skip(); // nobody says when the last one was read
+	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+	pthread_mutex_lock(&gate);
+	assert_int_equal(uffd_pool_start(fds[0], 2, serve, NULL, &pool), 0);
+	send_fault(fds[1], 1);
+	wait_for(&in_service, IN_SERVICE);
+	for (unsigned long page = 2; page <= last + 1; page++)
+		send_fault(fds[1], page);
+	for (unsigned ms = 0; ms < 10000 && !mark_was_hit("uffd_queue_full"); ms++)
+		usleep(1000);
+	assert_true(mark_was_hit("uffd_queue_full"));
+	pthread_mutex_unlock(&gate);
+	wait_for(&served, (unsigned)last);
+	uffd_pool_stop(pool);
+	assert_int_equal(served, last);
+	assert_int_equal(sum, last * (last + 1) / 2);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(a_full_queue_sends_back)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
