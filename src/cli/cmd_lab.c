@@ -531,6 +531,8 @@ static int cmd_restore(int argc, char **argv)
 		count = host_journal_recover(&host, print_complaint, NULL);
 	if (count == -EBUSY)
 		fprintf(stderr, "godwit: a story is being played; it will restore by itself\n");
+	else if (count == -EAGAIN)
+		print_complaint(NULL, HOST_JOURNAL_ADVICE);
 	else if (count < 0)
 		fprintf(stderr, "godwit: cannot restore: %s\n", strerror(-count));
 	else

@@ -9,7 +9,11 @@
 //
 // An entry is written before the change it is about; a line that ends without a newline was being
 // written when its process died, so nothing was changed yet. Restoring goes from the last line to
-// the first and then empties the file: an empty file owes nothing. Doing it twice does no harm.
+// the first. Entries that were put back leave the file, those that could not be stay: an empty file
+// owes nothing. Doing it twice does no harm.
+//
+// KSM refuses two of its knobs while it shares pages. They are put back after everything that is
+// shared was separated (2 in its file run), and run itself after them.
 //
 //   who restores                      when
 //   the process itself                at its normal end, also after errors and Ctrl-C
@@ -39,6 +43,8 @@
 
 #define FILE_NAME "godwit.restore"
 #define LINE_MAX_BYTES 1024
+#define KSM "sys/kernel/mm/ksm/"
+#define KSM_RUN_LINE "set " KSM "run "
 
 // ---- The file -----------------------------------------------------------------------------------
 
@@ -88,14 +94,31 @@ static int take_lock(int fd, pid_t *ret_owner)
 	return -EBUSY;
 }
 
-static int empty(struct host_journal *journal)
+// What the file holds from now on: who has it, and the lines of text that are not empty. It is one
+// write of at least what was there, so that whoever dies here leaves the one or the other.
+static int rewrite(struct host_journal *journal, const char *text)
 {
-	char text[32];
-	int n = snprintf(text, sizeof text, "# pid %d\n", (int)getpid());
+	size_t size = strlen(text) + 32, used;
+	struct stat st;
+	char *buf;
+	int err = 0;
 
-	if (ftruncate(journal->fd, 0) || write(journal->fd, text, (size_t)n) != n)
+	if (fstat(journal->fd, &st))
 		return -errno;
-	return 0;
+	size = size > (size_t)st.st_size ? size : (size_t)st.st_size;
+	buf = malloc(size + 1);
+	if (!buf)
+		return -ENOMEM;
+	used = (size_t)snprintf(buf, size, "# pid %d\n", (int)getpid());
+	for (; *text; text++)
+		if (*text != '\n' || buf[used - 1] != '\n')
+			buf[used++] = *text;
+	memset(buf + used, '\n', size - used);
+	if (pwrite(journal->fd, buf, size, 0) != (ssize_t)size ||
+		ftruncate(journal->fd, (off_t)used))
+		err = -EIO;
+	free(buf);
+	return err;
 }
 
 int host_journal_open(struct host *host, struct host_journal *ret_journal, pid_t *ret_owner,
@@ -107,13 +130,14 @@ int host_journal_open(struct host *host, struct host_journal *ret_journal, pid_t
 	*ret_owner = 0;
 	if (err)
 		return err;
-	j.fd = open(j.path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	j.fd = open(j.path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (j.fd < 0)
 		return -errno;
 	err = take_lock(j.fd, ret_owner);
 	if (!err) {
-		host_journal_restore(&j, complain, arg);
-		err = empty(&j);
+		err = host_journal_restore(&j, complain, arg);
+		if (err == -EAGAIN)
+			err = 0; // its entries stay, and are tried again at the end
 	}
 	if (err)
 		close(j.fd);
@@ -125,8 +149,11 @@ int host_journal_open(struct host *host, struct host_journal *ret_journal, pid_t
 static int add_line(struct host_journal *journal, const char *line)
 {
 	size_t length = strlen(line);
+	struct stat st;
 
-	return write(journal->fd, line, length) == (ssize_t)length ? 0 : -EIO;
+	if (fstat(journal->fd, &st))
+		return -errno;
+	return pwrite(journal->fd, line, length, st.st_size) == (ssize_t)length ? 0 : -EIO;
 }
 
 static char *read_lines(struct host_journal *journal)
@@ -228,7 +255,8 @@ static int remove_patiently(struct host *host, const char *path)
 	return err == -ENOENT ? 0 : err;
 }
 
-static void restore_line(
+// line is written to.
+static int restore_line(
 	struct host_journal *journal, char *line, host_complaint_fn *complain, void *arg)
 {
 	char text[LINE_MAX_BYTES + 128], *kind = strsep(&line, " "), *path = strsep(&line, " ");
@@ -239,42 +267,91 @@ static void restore_line(
 	else if (!strcmp(kind, "rmdir") && path)
 		err = remove_patiently(journal->host, path);
 	else
-		return;
+		return 0;
 	if (!err || !complain)
-		return;
+		return err;
 	snprintf(text, sizeof text, "cannot put back %s%s%s: %s", path, line ? " to " : "",
 		line ? line : "", strerror(-err));
 	complain(arg, text);
+	return err;
 }
 
-static int restore(struct host_journal *journal, host_complaint_fn *complain, void *arg)
+// Of the entries in text, from the last to the first, those of KSM's run or all others. What is
+// put back vanishes from text, the rest stays. The number of them that were.
+static int restore_lines(struct host_journal *journal, char *text, bool ksm_run,
+	host_complaint_fn *complain, void *arg)
 {
-	char *text = read_lines(journal), *end;
+	char line[LINE_MAX_BYTES];
 	int count = 0;
 
-	if (!text)
-		return -ENOMEM;
-	end = strrchr(text, '\n'); // what follows was not changed yet
-	while (end) {
-		char *line;
-
-		*end = '\0';
-		end = strrchr(text, '\n');
-		line = end ? end + 1 : text;
-		count += *line && *line != '#';
-		restore_line(journal, line, complain, arg);
+	for (size_t end = strlen(text), start; end > 0; end = start) {
+		for (start = end - 1; start > 0 && text[start - 1] != '\n';)
+			start--;
+		snprintf(line, sizeof line, "%.*s", (int)(end - 1 - start), text + start);
+		if (!*line || *line == '#' ||
+			ksm_run != !strncmp(line, KSM_RUN_LINE, strlen(KSM_RUN_LINE)) ||
+			restore_line(journal, line, complain, arg))
+			continue;
+		memset(text + start, '\n', end - start);
+		count++;
 	}
-	free(text);
 	return count;
 }
 
-void host_journal_restore(struct host_journal *journal, host_complaint_fn *complain, void *arg)
+// True: there is an entry of it, and it is not so now.
+static bool is_changed(struct host_journal *journal, const char *path)
+{
+	char line[LINE_MAX_BYTES], *now;
+	bool changed;
+
+	snprintf(line, sizeof line, "set %s ", path);
+	if (!has_line(journal, line) || host_read(journal->host, path, &now))
+		return false;
+	snprintf(line, sizeof line, "set %s %s\n", path, now);
+	free(now);
+	changed = !has_line(journal, line);
+	return changed;
+}
+
+// Only where a knob was really changed: separating pages takes memory.
+static void separate_shared_pages(
+	struct host_journal *journal, host_complaint_fn *complain, void *arg)
+{
+	if ((is_changed(journal, KSM "max_page_sharing") ||
+		    is_changed(journal, KSM "merge_across_nodes")) &&
+		host_journal_set(journal, KSM "run", "2") && complain)
+		complain(arg, "cannot separate the pages that KSM shares");
+}
+
+// The number of entries that were put back, -EAGAIN: some were not, and are still in the file.
+static int restore(struct host_journal *journal, host_complaint_fn *complain, void *arg)
+{
+	char *text, *end, *left;
+	int count, err;
+
+	separate_shared_pages(journal, complain, arg);
+	text = read_lines(journal);
+	if (!text)
+		return -ENOMEM;
+	end = strrchr(text, '\n'); // what follows was not changed yet
+	end ? (end[1] = '\0') : (*text = '\0');
+	count = restore_lines(journal, text, false, complain, arg);
+	count += restore_lines(journal, text, true, complain, arg);
+	left = text + (*text == '#' ? strcspn(text, "\n") : 0);
+	err = rewrite(journal, left);
+	if (!err && left[strspn(left, "\n")])
+		err = -EAGAIN;
+	free(text);
+	return err ? err : count;
+}
+
+int host_journal_restore(struct host_journal *journal, host_complaint_fn *complain, void *arg)
 {
 	int count = restore(journal, complain, arg);
-	int err = count < 0 ? count : empty(journal);
 
-	if (err && complain)
+	if (count < 0 && count != -EAGAIN && complain)
 		complain(arg, "the list of what to put back cannot be used");
+	return count < 0 ? count : 0;
 }
 
 int host_journal_recover(struct host *host, host_complaint_fn *complain, void *arg)
@@ -285,15 +362,12 @@ int host_journal_recover(struct host *host, host_complaint_fn *complain, void *a
 
 	if (err)
 		return err;
-	j.fd = open(j.path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
+	j.fd = open(j.path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (j.fd < 0)
 		return errno == ENOENT ? 0 : -errno;
 	err = take_lock(j.fd, &owner);
-	if (!err) {
+	if (!err)
 		err = restore(&j, complain, arg);
-		if (err >= 0 && empty(&j))
-			err = -EIO;
-	}
 	close(j.fd);
 	return err;
 }
@@ -338,8 +412,8 @@ _Noreturn static void stand_guard(struct host_journal *journal, int pipe_end)
 	do
 		n = read(pipe_end, &byte, 1);
 	while (n < 0 && errno == EINTR);
-	if (n == 0)
-		host_journal_restore(journal, complain_to_stderr, NULL);
+	if (n == 0 && host_journal_restore(journal, complain_to_stderr, NULL))
+		complain_to_stderr(NULL, HOST_JOURNAL_ADVICE);
 	_exit(0);
 }
 
@@ -363,13 +437,15 @@ int host_journal_guard(struct host_journal *journal)
 	return 0;
 }
 
-void host_journal_close(struct host_journal *journal, host_complaint_fn *complain, void *arg)
+int host_journal_close(struct host_journal *journal, host_complaint_fn *complain, void *arg)
 {
+	int err;
+
 	if (journal->fd < 0)
-		return;
-	host_journal_restore(journal, complain, arg);
-	if (ftruncate(journal->fd, 0) && complain)
-		complain(arg, "the list of what to put back cannot be emptied");
+		return 0;
+	err = host_journal_restore(journal, complain, arg);
+	if (!err && ftruncate(journal->fd, 0))
+		err = -errno;
 	if (journal->guard >= 0) {
 		// Restored; a guardian that only saw the pipe end would do it once more.
 		if (write(journal->guard, "", 1) != 1)
@@ -380,4 +456,5 @@ void host_journal_close(struct host_journal *journal, host_complaint_fn *complai
 	}
 	close(journal->fd);
 	journal->fd = journal->guard = -1;
+	return err;
 }

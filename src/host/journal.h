@@ -18,8 +18,8 @@ struct host_journal {
 typedef void host_complaint_fn(void *arg, const char *text);
 
 // Takes the machine: at most one process has a journal of it. What a process that died left behind
-// is put back first. -EBUSY: another process has it (*ret_owner, if not 0); -EACCES: nowhere to
-// keep the file; others of open(2).
+// is put back first; what cannot be stays in the journal. -EBUSY: another process has it (*ret_owner,
+// if not 0); -EACCES: nowhere to keep the file; others of open(2).
 must_check int host_journal_open(struct host *host, struct host_journal *ret_journal,
 	pid_t *ret_owner, host_complaint_fn *complain, void *arg);
 
@@ -35,13 +35,19 @@ must_check int host_journal_undo(struct host_journal *journal, const char *path,
 // A folder that was, or will be, made and has to go (a cgroup).
 must_check int host_journal_made(struct host_journal *journal, const char *path);
 
-// Puts everything back, youngest first, and empties the journal.
-void host_journal_restore(struct host_journal *journal, host_complaint_fn *complain, void *arg);
-// Restores, ends the guardian, gives the machine back.
-void host_journal_close(struct host_journal *journal, host_complaint_fn *complain, void *arg);
+// What to tell the user when something could not be put back.
+#define HOST_JOURNAL_ADVICE                                                                        \
+	"not all that was changed could be put back; `godwit lab restore` tries again"
+
+// Puts everything back, youngest first. -EAGAIN: not all; what was not stays in the journal.
+must_check int host_journal_restore(
+	struct host_journal *journal, host_complaint_fn *complain, void *arg);
+// Restores, ends the guardian, gives the machine back (also when not all was restored: -EAGAIN).
+must_check int host_journal_close(
+	struct host_journal *journal, host_complaint_fn *complain, void *arg);
 
 // For `godwit lab restore`: the number of entries that a dead process left and that have been put
-// back, or what host_journal_open says.
+// back, -EAGAIN as above, or what host_journal_open says.
 must_check int host_journal_recover(struct host *host, host_complaint_fn *complain, void *arg);
 
 #endif

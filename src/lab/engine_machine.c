@@ -215,7 +215,7 @@ static int engine_setup(struct lab_machine *machine, const struct story *story)
 	return err ? err : fill_pools(m);
 }
 
-static void engine_teardown(struct lab_machine *machine)
+static int engine_teardown(struct lab_machine *machine)
 {
 	struct engine_machine *m = engine_of(machine);
 
@@ -243,6 +243,7 @@ static void engine_teardown(struct lab_machine *machine)
 	free(m->stores);
 	free(m->objects);
 	free(m);
+	return 0;
 }
 
 static void engine_cancel(struct lab_machine *machine)

@@ -137,13 +137,16 @@ static void end_tasks(struct host_machine *m)
 	host_task_end(m, &m->maker);
 }
 
-static void host_teardown(struct lab_machine *machine)
+static int host_teardown(struct lab_machine *machine)
 {
 	struct host_machine *m = host_of(machine);
+	int err = 0;
 
 	end_tasks(m);
 	if (m->has_journal)
-		host_journal_close(&m->journal, complain, machine);
+		err = host_journal_close(&m->journal, complain, machine);
+	if (err)
+		lab_machine_warn(machine, HOST_JOURNAL_ADVICE);
 	for (size_t i = 0; i < m->object_count; i++)
 		close(m->objects[i].file);
 	if (m->cancel_event >= 0)
@@ -152,6 +155,7 @@ static void host_teardown(struct lab_machine *machine)
 	free(m->objects);
 	free(m->load_lanes);
 	free(m);
+	return err ? -EAGAIN : 0;
 }
 
 static void host_cancel(struct lab_machine *machine)

@@ -234,9 +234,9 @@ struct lab_machine_ops {
 	// Give up the running callback soon; it then returns -EINTR. Any thread. NULL: it cannot.
 	void (*cancel)(struct lab_machine *machine);
 
-	// Ends tasks, undoes what setup and SET changed, frees the machine. It cannot fail; what
-	// could not be restored is warned about.
-	void (*teardown)(struct lab_machine *machine);
+	// Ends tasks, undoes what setup and SET changed, frees the machine, always. What could not
+	// be restored is warned about, and then it is -EAGAIN.
+	int (*teardown)(struct lab_machine *machine);
 };
 
 // ---- Registry -----------------------------------------------------------------------------------

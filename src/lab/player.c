@@ -452,6 +452,19 @@ static void pass_warning(void *arg, const char *text)
 	r->warn(r, text);
 }
 
+// A machine that is not again as it was fails the story, whatever happened in it.
+static void tear_down(struct play *play)
+{
+	struct play_totals *t = play->totals;
+
+	if (!play->machine->ops->teardown(play->machine))
+		return;
+	t->exit = PLAY_FAILED;
+	t->failed++;
+	if (!t->reason[0])
+		snprintf(t->reason, sizeof(t->reason), "not all could be put back");
+}
+
 enum play_exit play_story(const struct story *story, struct lab_machine *machine,
 	struct reporter *reporter, const struct play_options *options,
 	struct play_totals *ret_totals)
@@ -470,8 +483,8 @@ enum play_exit play_story(const struct story *story, struct lab_machine *machine
 		ret_totals->exit = PLAY_SKIPPED;
 	else
 		set_up_and_play(&play);
+	tear_down(&play);
 	reporter->end(reporter, story, name, ret_totals);
-	machine->ops->teardown(machine);
 	release(&play);
 	return ret_totals->exit;
 }

@@ -84,7 +84,8 @@ const char *real_kernel_topology(const struct story *story, char *buf, size_t si
 
 		if (bytes && bytes < NODE_BYTES_MIN)
 			bytes = NODE_BYTES_MIN;
-		add(buf, size, &at, "%s%lluM", n ? "," : "", (unsigned long long)bytes >> 20);
+		add(buf, size, &at, "%s%llu%s", n ? "," : "", (unsigned long long)bytes >> 20,
+			bytes ? "M" : ""); // 0 is a word of its own
 	}
 	for (unsigned cpu = 0; cpu < m->cpus; cpu++)
 		add(buf, size, &at, "%s%u@%u", cpu ? "," : " cpus=", cpu, m->cpu_node[cpu]);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #define THP "sys/kernel/mm/transparent_hugepage/enabled"
+#define KSM "sys/kernel/mm/ksm/"
 #define BALANCING "proc/sys/kernel/numa_balancing"
 
 static struct host host;
@@ -88,7 +89,7 @@ static void test_normal_end(void **state)
 	journal = open_journal();
 	change(&journal);
 	assert_int_equal(host_journal_set(&journal, "sys/none", "1"), -ENOENT);
-	host_journal_close(&journal, no_complaint, NULL);
+	assert_int_equal(host_journal_close(&journal, no_complaint, NULL), 0);
 	assert_value(THP, "always");
 	assert_value(BALANCING, "1");
 	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
@@ -104,7 +105,7 @@ static void test_folder(void **state)
 	assert_int_equal(host_journal_made(&journal, "sys/kernel/mm/group"), 0);
 	snprintf(path, sizeof path, "%s/sys/kernel/mm/group", root);
 	assert_int_equal(mkdir(path, 0755), 0);
-	host_journal_close(&journal, no_complaint, NULL);
+	assert_int_equal(host_journal_close(&journal, no_complaint, NULL), 0);
 	assert_false(host_has(&host, "sys/kernel/mm/group"));
 }
 
@@ -183,7 +184,7 @@ static void test_next_one_restores(void **state)
 	kill_hard(start_changer(false));
 	journal = open_journal();
 	assert_value(THP, "always");
-	host_journal_close(&journal, no_complaint, NULL);
+	assert_int_equal(host_journal_close(&journal, no_complaint, NULL), 0);
 }
 
 static void test_one_at_a_time(void **state)
@@ -238,9 +239,122 @@ static void test_complains(void **state)
 	change(&journal);
 	snprintf(path, sizeof path, "%s/" BALANCING, root);
 	assert_int_equal(unlink(path), 0);
-	host_journal_close(&journal, count_complaints, &complaints);
+	assert_int_equal(host_journal_close(&journal, count_complaints, &complaints), -EAGAIN);
 	assert_int_equal(complaints, 1);
 	assert_value(THP, "always");
+}
+
+// What could not be put back is tried again: by whoever comes next, until it can be.
+static void test_keeps_what_failed(void **state)
+{
+	struct host_journal journal;
+	int complaints = 0;
+	char path[200], hidden[220];
+	pid_t owner;
+
+	(void)state;
+	set_before();
+	journal = open_journal();
+	change(&journal);
+	snprintf(path, sizeof path, "%s/" BALANCING, root);
+	snprintf(hidden, sizeof hidden, "%s.hidden", path);
+	assert_int_equal(rename(path, hidden), 0);
+	assert_int_equal(host_journal_close(&journal, count_complaints, &complaints), -EAGAIN);
+	assert_int_equal(host_journal_recover(&host, count_complaints, &complaints), -EAGAIN);
+	assert_int_equal(host_journal_open(&host, &journal, &owner, count_complaints, &complaints),
+		0);
+	assert_int_equal(host_journal_set(&journal, THP, "never"), 0);
+	assert_int_equal(host_journal_close(&journal, count_complaints, &complaints), -EAGAIN);
+	assert_int_equal(complaints, 4);
+	assert_int_equal(rename(hidden, path), 0);
+	assert_value(BALANCING, "0");
+	assert_int_equal(host_write(&host, THP, "never"), 0); // the user's, meanwhile
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 1);
+	assert_value(BALANCING, "1");
+	assert_value(THP, "never");
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
+}
+
+// A kernel whose KSM shares pages until 2 is written to run, and then refuses its knobs.
+static bool ksm_shares;
+static unsigned ksm_separated;
+
+static int write_to_ksm(struct host *h, const char *path, const char *text, size_t length)
+{
+	if (!strcmp(path, KSM "run")) {
+		ksm_shares &= *text != '2';
+		ksm_separated += *text == '2';
+	} else if (!strncmp(path, KSM, strlen(KSM)) && ksm_shares) {
+		char *now;
+		bool same;
+
+		assert_int_equal(host_read(h, path, &now), 0);
+		same = !strcmp(now, text);
+		free(now);
+		if (!same)
+			return -EBUSY;
+	}
+	return running_host_ops.write(h, path, text, length);
+}
+
+static void make_ksm(struct host_ops *ops)
+{
+	static const char *const files[][2] = {
+		{"run", "0\n"}, {"max_page_sharing", "256\n"}, {"merge_across_nodes", "1\n"}};
+	char command[300];
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(command, sizeof command, "%s/" KSM "%s", root, files[i][0]);
+		FILE *f = fopen(command, "w");
+		fputs(files[i][1], f);
+		fclose(f);
+	}
+	*ops = running_host_ops;
+	ops->write = write_to_ksm;
+	host.ops = ops;
+	ksm_shares = false;
+	ksm_separated = 0;
+}
+
+static void assert_ksm_restored(struct host_journal *journal, unsigned separated)
+{
+	ksm_shares = true;
+	assert_int_equal(host_journal_close(journal, no_complaint, NULL), 0);
+	assert_int_equal(ksm_separated, separated);
+	assert_value(KSM "max_page_sharing", "256");
+	assert_value(KSM "merge_across_nodes", "1");
+}
+
+static void test_ksm(void **state)
+{
+	struct host_journal journal;
+	struct host_ops ops;
+
+	(void)state;
+	make_ksm(&ops);
+	journal = open_journal();
+	assert_int_equal(host_journal_set(&journal, KSM "max_page_sharing", "2"), 0);
+	assert_int_equal(host_journal_set(&journal, KSM "run", "1"), 0);
+	assert_int_equal(host_journal_set(&journal, KSM "merge_across_nodes", "0"), 0);
+	assert_ksm_restored(&journal, 1);
+	assert_value(KSM "run", "0");
+
+	// run is the user's, and was never changed
+	assert_int_equal(host_write(&host, KSM "run", "1"), 0);
+	ksm_shares = false;
+	journal = open_journal();
+	assert_int_equal(host_journal_set(&journal, KSM "max_page_sharing", "2"), 0);
+	assert_ksm_restored(&journal, 2);
+	assert_value(KSM "run", "1");
+
+	// the kernel refused the change: nothing is separated for it
+	ksm_shares = true;
+	journal = open_journal();
+	assert_int_equal(host_journal_set(&journal, KSM "run", "0"), 0);
+	assert_int_equal(host_journal_set(&journal, KSM "merge_across_nodes", "0"), -EBUSY);
+	assert_int_equal(host_journal_close(&journal, count_complaints, &(int){0}), 0);
+	assert_int_equal(ksm_separated, 2);
+	assert_value(KSM "run", "1");
 }
 
 static void test_cpuset_mounts(void **state)
@@ -267,6 +381,8 @@ int main(void)
 		JOURNAL_TEST(test_one_at_a_time),
 		JOURNAL_TEST(test_half_a_line),
 		JOURNAL_TEST(test_complains),
+		JOURNAL_TEST(test_keeps_what_failed),
+		JOURNAL_TEST(test_ksm),
 		JOURNAL_TEST(test_cpuset_mounts),
 	};
 

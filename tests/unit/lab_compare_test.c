@@ -2,6 +2,7 @@
 // Comparing two reports: what counts as a difference, and how differences are printed.
 
 #include "lab/compare.h"
+#include "lab/real_kernel.h"
 #include "lab/report.h"
 #include "lab_fake.h"
 
@@ -193,6 +194,30 @@ static void test_two_machines(void **state)
 	story_free(story);
 }
 
+// ---- The words for the virtual machine ----------------------------------------------------------
+
+static void test_topology(void **state)
+{
+	static const char *const rows[][2] = {
+		{"machine nodes=2 memory=1G,2G\nmark\n", "nodes=2 memory=1024M,2048M cpus=0@0,1@1"},
+		{"machine nodes=3 memory=64M,0,1G\nmark\n",
+			"nodes=3 memory=768M,0,1024M cpus=0@0,1@1,2@2"},
+		{"machine nodes=2 memory=1G,0\nmachine cpus=0-1@0 distance=10,30,30,10\nmark\n",
+			"nodes=2 memory=1024M,0 cpus=0@0,1@0 distance=10,30,30,10"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct story *story = NULL;
+		struct story_errors e;
+		char text[256];
+		assert_int_equal(
+			story_parse("t.gw", rows[i][0], strlen(rows[i][0]), &story, &e), 0);
+		assert_string_equal(real_kernel_topology(story, text, sizeof(text)), rows[i][1]);
+		story_free(story);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -204,6 +229,7 @@ int main(void)
 		cmocka_unit_test(test_broken_reports),
 		cmocka_unit_test(test_noise),
 		cmocka_unit_test(test_two_machines),
+		cmocka_unit_test(test_topology),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

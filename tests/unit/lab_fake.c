@@ -270,9 +270,10 @@ static int fake_setup(struct lab_machine *m, const struct story *story)
 	return f->maps ? 0 : -ENOMEM;
 }
 
-static void fake_teardown(struct lab_machine *m)
+static int fake_teardown(struct lab_machine *m)
 {
 	struct fake *f = fake_of(m);
+	int err = f->plan->keeps_changes ? -EAGAIN : 0;
 	for (size_t i = 0; f->maps && i < f->story->mapping_count; i++) {
 		free(f->maps[i].node);
 		free(f->maps[i].byte);
@@ -281,6 +282,7 @@ static void fake_teardown(struct lab_machine *m)
 	f->plan->torn_down = true;
 	free((void *)m->ops);
 	free(f);
+	return err;
 }
 
 // What it finds depends on how often it was asked: each action is one command.

@@ -16,6 +16,7 @@ struct fake_plan {
 	const char *truth;	     // what verify says then; not NULL: it is asked
 	bool loses_values;	     // stop reports one
 	bool hangs;		     // sleep waits for cancel
+	bool keeps_changes;	     // teardown cannot put all back
 	bool torn_down;		     // set by teardown
 	unsigned cancelled;	     // times cancel was called
 };

@@ -363,6 +363,17 @@ static void test_unsupported(void **state)
 	m->ops->teardown(m);
 }
 
+static void test_not_put_back(void **state)
+{
+	struct fake_plan plan = {.keeps_changes = true};
+
+	(void)state;
+	struct played p = play_with(START, false, &plan, &(struct play_options){0});
+	assert_int_equal(p.exit, PLAY_FAILED);
+	assert_non_null(strstr(p.out, "not all could be put back"));
+	release(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -376,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_untrue_machine),
 		cmocka_unit_test(test_limit_cancels),
 		cmocka_unit_test(test_unsupported),
+		cmocka_unit_test(test_not_put_back),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
