@@ -62,7 +62,8 @@ static inline struct folio *frame_folio(struct frame *frame)
 	if (unlikely(frame_test(frame, PG_TAIL))) {
 		uint32_t head = atomic_load_explicit(&frame->tail.head, memory_order_acquire);
 
-		if (frame_test(frame, PG_TAIL)) // else a piece by now, and this was no link to a head
+		// Else it is a piece by now, and this was no link to a head.
+		if (frame_test(frame, PG_TAIL))
 			frame = vmemmap + head;
 	}
 	return (struct folio *)frame;

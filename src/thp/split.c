@@ -6,12 +6,12 @@
 //	2  nobody but mappings, index and the caller may refer to it: else -EAGAIN
 //	3  it leaves all page tables: anonymous by migration entries, others plainly
 //	4  its count is frozen; failing that, the entries come back, -EAGAIN
-//	5  it leaves the deferred queue and is dissolved; pieces have flags, mapping and index from the
-//	   first moment, for who finds their entries; they take slots, and a place behind the head
-//	   on its LRU list. No way back from here
+//	5  it leaves the deferred queue and is dissolved; pieces have flags, mapping and index
+//	   from the first moment, for who finds their entries; they take slots, and a place
+//	   behind the head on its LRU list. No way back from here
 //	6  pieces get their references, anonymous ones their entries
-//	7  pieces beyond the end of an object are dropped; the others are unlocked and given up, or
-//	   handed to the caller as isolated as the head is
+//	7  pieces beyond the end of an object are dropped; the others are unlocked and given
+//	   up, or handed to the caller as isolated as the head is
 //
 // What can fail, and then the folio is as before (but perhaps without its leaves): -EBUSY: the zero
 // page, under writeback, of no object any more, mapped by nobody though anonymous (then no anon_vma
