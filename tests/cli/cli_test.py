@@ -54,6 +54,26 @@ def test_names():
         assert view["mappings"][0]["name"] == "/x\x1b]0;y\x07\\xc0\\x80z", view["mappings"][0]
 
 
+def test_full_disk():
+    """Output that cannot be written is a failure, whatever the command."""
+    with tempfile.TemporaryDirectory() as folder:
+        story, report = os.path.join(folder, "a.gw"), os.path.join(folder, "report")
+        with open(story, "w") as f:
+            f.write("machine nodes=2 memory=1M\ntask A\nA map b 16K\nA write b 1\n")
+        with open(report, "wb") as f:
+            f.write(godwit("lab", "run", "--backend", "soft", "--json", story).stdout)
+        for words in (["nodes"], ["nodes", "--json"], ["where", str(os.getpid())],
+                      ["where", "--json", str(os.getpid())], ["check"], ["check", "--json"],
+                      ["lab", "run", "--backend", "soft", story],
+                      ["lab", "run", "--backend", "soft", "--json", story],
+                      ["lab", "compare", "--results", report, report],
+                      ["bench", "--help"], ["help"], ["--version"]):
+            with open("/dev/full", "wb") as full:
+                run = subprocess.run([GODWIT, *words], stdout=full, stderr=subprocess.PIPE,
+                                     stdin=subprocess.DEVNULL, timeout=60)
+            assert run.returncode == 1 and b"cannot write the output" in run.stderr, (words, run)
+
+
 def main():
     tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
     for test in tests:
