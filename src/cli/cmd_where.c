@@ -19,6 +19,7 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define KINDS_MAX 8
 
@@ -296,11 +297,12 @@ static int show(const struct options *o)
 	struct view *v = calloc(1, sizeof *v);
 	int err = v ? read_view(o, v) : -ENOMEM;
 
-	if (err == -EACCES || err == -EPERM)
-		fprintf(stderr, "godwit: process %d is another user's: root may look\n",
-			(int)o->pid);
+	if ((err == -EACCES || err == -EPERM) && geteuid())
+		fprintf(stderr, "godwit: process %d is another user's: root may look (%s)\n",
+			(int)o->pid, strerror(-err));
 	else if (err)
-		fprintf(stderr, "godwit: process %d: %s\n", (int)o->pid, strerror(-err));
+		fprintf(stderr, "godwit: process %d: %s%s\n", (int)o->pid, strerror(-err),
+			err == -EACCES || err == -EPERM ? ", though this is root" : "");
 	else if (o->json)
 		print_json(v, o->only_total);
 	else

@@ -74,6 +74,14 @@ def test_full_disk():
             assert run.returncode == 1 and b"cannot write the output" in run.stderr, (words, run)
 
 
+def test_refused():
+    """Who is root already is not told to become it; the kernel's reason is always there."""
+    run = godwit("where", "1")
+    if run.returncode:
+        assert (b"root may look" in run.stderr) == (os.geteuid() != 0), run
+        assert b"Permission denied" in run.stderr or b"not permitted" in run.stderr, run
+
+
 def main():
     tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
     for test in tests:
