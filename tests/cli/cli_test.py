@@ -59,7 +59,7 @@ def test_full_disk():
     with tempfile.TemporaryDirectory() as folder:
         story, report = os.path.join(folder, "a.gw"), os.path.join(folder, "report")
         with open(story, "w") as f:
-            f.write("machine nodes=2 memory=1M\ntask A\nA map b 16K\nA write b 1\n")
+            f.write("machine nodes=2 memory=8M\ntask A\nA map b 16K\nA write b 1\n")
         with open(report, "wb") as f:
             f.write(godwit("lab", "run", "--backend", "soft", "--json", story).stdout)
         for words in (["nodes"], ["nodes", "--json"], ["where", str(os.getpid())],
@@ -80,6 +80,33 @@ def test_refused():
     if run.returncode:
         assert (b"root may look" in run.stderr) == (os.geteuid() != 0), run
         assert b"Permission denied" in run.stderr or b"not permitted" in run.stderr, run
+
+
+# In place of real-kernel: plays what it is given on the engine.
+SCRIPT = """#!/bin/sh
+while [ "$1" != -- ]; do
+    [ "$1" != --with ] || [ -f "$2" ] || { echo "--with $2: no such file" >&2; exit 125; }
+    shift
+done
+shift 7
+exec "$GODWIT" lab run --backend soft --json "$@"
+"""
+
+
+def test_compare_input():
+    """A story on standard input can be played in a virtual machine, which has another one."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = os.path.join(folder, "real-kernel")
+        with open(script, "w") as f:
+            f.write(SCRIPT)
+        os.chmod(script, 0o755)
+        env = dict(os.environ, GODWIT_REAL_KERNEL=script, GODWIT=GODWIT, TMPDIR=folder)
+        story = b"machine nodes=2 memory=8M\ntask A\nA map b 16K\nA write b 1\nA where b\n"
+        run = subprocess.run([GODWIT, "lab", "compare", "--kernel", "vm", "--backend", "soft", "-"],
+                             input=story, capture_output=True, env=env, timeout=60)
+        assert run.returncode == 0, run
+        assert run.stdout == b"compare -: 4 lines, 0 differ, 0 differ as marked\n", run
+        assert os.listdir(folder) == ["real-kernel"], os.listdir(folder)
 
 
 def main():
