@@ -22,6 +22,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LIMIT_S_DEFAULT 600
 
@@ -39,6 +40,7 @@ struct run_options {
 	bool check_only;
 	bool results; // compare: the files are reports
 	const char *kernel; // compare: auto, here or vm
+	const char *input;  // compare: a file with what standard input held, or NULL
 };
 
 // ---- Stories ------------------------------------------------------------------------------------
@@ -195,24 +197,37 @@ static bool all_fit_here(const struct stories *s)
 	return true;
 }
 
+// A machine cannot read this standard input: of "-" it gets the copy.
+static int play_in_vm(const struct stories *s, const struct run_options *o, const char *topology,
+	struct results *ret_results)
+{
+	bool series = strcmp(o->kernel, "auto") && strcmp(o->kernel, "vm");
+	const char **files = malloc((s->count + 1) * sizeof(*files));
+	char failure[256] = "no memory";
+	int err = files ? 0 : -ENOMEM;
+	for (size_t i = 0; !err && i < s->count; i++)
+		files[i] = strcmp(s->files[i], "-") || !o->input ? s->files[i] : o->input;
+	if (!err)
+		err = play_on_real_kernel(series ? o->kernel : NULL, topology, files, s->count,
+			ret_results, failure, sizeof(failure));
+	free(files);
+	if (err)
+		fprintf(stderr, "godwit: %s\n", failure);
+	return !err ? CLI_OK : err > 0 ? CLI_SKIPPED : CLI_USAGE;
+}
+
 // CLI_OK, or the exit status after a message.
 static int results_of_host(const struct stories *s, const struct run_options *o,
 	struct results *ret_results)
 {
-	char failure[256] = "";
 	bool here = !strcmp(o->kernel, "here") || (!strcmp(o->kernel, "auto") && all_fit_here(s));
-	bool series = strcmp(o->kernel, "auto") && strcmp(o->kernel, "vm");
 	char topology[4096];
 	if (here)
 		return results_here(s, "host", o, ret_results) ? CLI_OK : CLI_USAGE;
 	real_kernel_topology(s->v[0], topology, sizeof(topology));
 	fprintf(stderr, "godwit: booting a kernel in a machine with %.60s, for %zu %s\n", topology,
 		s->count, s->count == 1 ? "story" : "stories");
-	int err = play_on_real_kernel(series ? o->kernel : NULL, topology, s->files, s->count,
-		ret_results, failure, sizeof(failure));
-	if (err)
-		fprintf(stderr, "godwit: %s\n", failure);
-	return !err ? CLI_OK : err > 0 ? CLI_SKIPPED : CLI_USAGE;
+	return play_in_vm(s, o, topology, ret_results);
 }
 
 static int print_comparisons(const struct results *left, const struct results *right,
@@ -480,6 +495,26 @@ static int lab_check(int argc, char **argv)
 	return CLI_OK;
 }
 
+static int compare_files(int argc, char **argv, struct run_options *o)
+{
+	char input[4096] = "";
+	struct stories s;
+	int status = CLI_USAGE, err = 0;
+	for (int i = 0; !err && !*input && i < argc; i++)
+		if (!strcmp(argv[i], "-"))
+			err = story_copy_input(input, sizeof(input));
+	if (err) {
+		fprintf(stderr, "godwit: cannot copy standard input: %s\n", strerror(-err));
+	} else if (load_stories(argc, argv, &s)) {
+		o->input = *input ? input : NULL;
+		status = compare_stories(&s, o);
+		release_stories(&s);
+	}
+	if (*input)
+		unlink(input);
+	return status;
+}
+
 static int cmd_compare(int argc, char **argv)
 {
 	static const struct option known[] = {
@@ -495,7 +530,6 @@ static int cmd_compare(int argc, char **argv)
 		{0},
 	};
 	struct run_options o;
-	struct stories s;
 	int status;
 	if (read_options(argc, argv, "godwit lab compare", known,
 		    compare_help, &o, &status))
@@ -503,11 +537,7 @@ static int cmd_compare(int argc, char **argv)
 	o.play.keep_going = true; // what comes after a failure may differ too
 	if (o.results)
 		return compare_reports(argc - optind, argv + optind, o.json);
-	if (!load_stories(argc - optind, argv + optind, &s))
-		return CLI_USAGE;
-	status = compare_stories(&s, &o);
-	release_stories(&s);
-	return status;
+	return compare_files(argc - optind, argv + optind, &o);
 }
 
 static void print_complaint(void *arg, const char *text)

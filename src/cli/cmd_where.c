@@ -19,6 +19,7 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define KINDS_MAX 8
 
@@ -165,12 +166,13 @@ static void add_total(
 static void print_table(const struct view *v, bool only_total)
 {
 	struct libscols_table *table;
-	char allowed[NODEMASK_TEXT_MAX];
+	char allowed[NODEMASK_TEXT_MAX], *name = safe_text(v->process.name, true);
 
 	nodemask_format(v->process.mems_allowed, allowed, sizeof allowed);
-	printf("process %d, %s, %u thread%s%s%s%s\n", (int)v->process.pid, v->process.name,
+	printf("process %d, %s, %u thread%s%s%s%s\n", (int)v->process.pid, name ? name : "?",
 		v->process.threads, v->process.threads == 1 ? "" : "s",
 		*allowed ? ", allowed on node" : "", strpbrk(allowed, "-,") ? "s " : " ", allowed);
+	free(name);
 	if (!v->mappings.count) { // a kernel thread, or it is about to end
 		printf("it has no memory of its own\n");
 		return;
@@ -195,7 +197,10 @@ static void add_number(struct json_object *o, const char *key, uint64_t number)
 
 static void add_text(struct json_object *o, const char *key, const char *text)
 {
-	json_object_object_add(o, key, text ? json_object_new_string(text) : NULL);
+	char *safe = text ? safe_text(text, false) : NULL;
+
+	json_object_object_add(o, key, safe ? json_object_new_string(safe) : NULL);
+	free(safe);
 }
 
 static struct json_object *sums_json(const struct view *v, const struct total *t)
@@ -292,11 +297,12 @@ static int show(const struct options *o)
 	struct view *v = calloc(1, sizeof *v);
 	int err = v ? read_view(o, v) : -ENOMEM;
 
-	if (err == -EACCES || err == -EPERM)
-		fprintf(stderr, "godwit: process %d is another user's: root may look\n",
-			(int)o->pid);
+	if ((err == -EACCES || err == -EPERM) && geteuid())
+		fprintf(stderr, "godwit: process %d is another user's: root may look (%s)\n",
+			(int)o->pid, strerror(-err));
 	else if (err)
-		fprintf(stderr, "godwit: process %d: %s\n", (int)o->pid, strerror(-err));
+		fprintf(stderr, "godwit: process %d: %s%s\n", (int)o->pid, strerror(-err),
+			err == -EACCES || err == -EPERM ? ", though this is root" : "");
 	else if (o->json)
 		print_json(v, o->only_total);
 	else

@@ -2,11 +2,13 @@
 // godwit: the command.
 //
 // One table of commands, one file cmd_NAME.c each; a command may have a table of its own (lab run,
-// lab check, lab compare). Exit status everywhere: 0 done or held, 1 not, 2 bad usage or input,
+// lab check, lab compare). Exit status everywhere: 0 done or held, 1 not (or its
+// output could not be written), 2 bad usage or input,
 // 77 skipped. Results go to stdout, everything else to stderr. godwit(1) is the manual.
 
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,7 +41,7 @@ static int cmd_help(int argc, char **argv)
 	return CLI_OK;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	if (argc > 1 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
 		printf("godwit %s\n", GODWIT_VERSION);
@@ -48,6 +50,22 @@ int main(int argc, char **argv)
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
 		return cmd_help(argc, argv);
 	return cli_dispatch("godwit", commands, COMMANDS, argc, argv);
+}
+
+// A result that nobody can read is none: a full disk is a failure of every command.
+static int end_output(int status)
+{
+	errno = 0;
+	if (!fflush(stdout) && !ferror(stdout))
+		return status;
+	fprintf(stderr, "godwit: cannot write the output%s%s\n", errno ? ": " : "",
+		errno ? strerror(errno) : "");
+	return status == CLI_USAGE ? status : CLI_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+	return end_output(run(argc, argv));
 }
 
 // ---- Tables of commands -------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #include "cli/table.h"
 
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct libscols_table *table_new(FILE *out)
@@ -73,4 +74,61 @@ const char *size_text(uint64_t bytes, char *buf, size_t size)
 	else
 		snprintf(buf, size, "%llu%c", (unsigned long long)(tenths + 5) / 10, units[unit]);
 	return buf;
+}
+
+// ---- Names that others chose --------------------------------------------------------------------
+
+// The bytes of the character there; 0: it is none.
+static size_t utf8_length(const unsigned char *s)
+{
+	static const struct {
+		unsigned char first, last, second, second_last;
+		size_t length;
+	} forms[] = {
+		{0x01, 0x7f, 0x00, 0xff, 1},
+		{0xc2, 0xdf, 0x80, 0xbf, 2},
+		{0xe0, 0xe0, 0xa0, 0xbf, 3},
+		{0xe1, 0xec, 0x80, 0xbf, 3},
+		{0xed, 0xed, 0x80, 0x9f, 3}, // surrogates are none
+		{0xee, 0xef, 0x80, 0xbf, 3},
+		{0xf0, 0xf0, 0x90, 0xbf, 4},
+		{0xf1, 0xf3, 0x80, 0xbf, 4},
+		{0xf4, 0xf4, 0x80, 0x8f, 4},
+	};
+
+	for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+		if (*s < forms[i].first || *s > forms[i].last || s[1] < forms[i].second ||
+			s[1] > forms[i].second_last)
+			continue;
+		for (size_t at = 2; at < forms[i].length; at++)
+			if ((s[at] & 0xc0) != 0x80)
+				return 0;
+		return forms[i].length;
+	}
+	return 0;
+}
+
+static bool is_control(const unsigned char *s)
+{
+	return *s < ' ' || *s == 127 || (*s == 0xc2 && s[1] < 0xa0);
+}
+
+char *safe_text(const char *raw, bool for_terminal)
+{
+	char *text = malloc(4 * strlen(raw) + 1), *out = text;
+	const unsigned char *s = (const unsigned char *)raw;
+
+	while (text && *s) {
+		size_t length = utf8_length(s);
+		bool escaped = !length || (for_terminal && is_control(s));
+
+		for (length += !length; length; length--, s++)
+			if (escaped)
+				out += sprintf(out, "\\x%02x", *s);
+			else
+				*out++ = (char)*s;
+	}
+	if (text)
+		*out = '\0';
+	return text;
 }

@@ -8,8 +8,11 @@
 #include "lab/story.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STORY_BYTES_MAX (16u << 20)
 
@@ -54,5 +57,40 @@ int story_load(const char *file, struct story **ret_story, struct story_errors *
 	if (!err)
 		err = story_parse(file, text, length, ret_story, errors);
 	free(text);
+	return err;
+}
+
+// 0 when all is in the file.
+static int copy_to(int fd)
+{
+	FILE *copy = fdopen(fd, "w");
+	char buf[4096];
+	size_t n;
+	int err = 0;
+	if (!copy) {
+		close(fd);
+		return -ENOMEM;
+	}
+	while (!err && (n = fread(buf, 1, sizeof(buf), stdin)) > 0)
+		err = fwrite(buf, 1, n, copy) < n ? -EIO : 0;
+	if (ferror(stdin))
+		err = -EIO;
+	return fclose(copy) && !err ? -EIO : err;
+}
+
+int story_copy_input(char *path, size_t size)
+{
+	const char *folder = getenv("TMPDIR");
+	if (!folder || !*folder)
+		folder = "/tmp";
+	int n = snprintf(path, size, "%s/godwit-story.XXXXXX", folder);
+	int fd = n < (int)size ? mkostemp(path, O_CLOEXEC) : -1;
+	int err = fd >= 0 ? copy_to(fd) : n < (int)size ? -errno : -ENAMETOOLONG;
+	if (!err && !freopen(path, "r", stdin))
+		err = -errno;
+	if (err && fd >= 0)
+		unlink(path);
+	if (err)
+		*path = '\0';
 	return err;
 }

@@ -413,6 +413,11 @@ int story_parse(const char *file, const char *text, size_t length, struct story 
 int story_load(const char *file, struct story **ret_story, struct story_errors *errors)
 	__attribute__((warn_unused_result));
 
+// Moves what standard input has to a new file, whose path is stored and which the caller unlinks,
+// and makes it the standard input: so that "-" can be loaded here and given to somebody else.
+// 0 or a negative errno.
+int story_copy_input(char *path, size_t size) __attribute__((warn_unused_result));
+
 void story_free(struct story *story); // NULL is allowed
 
 // The bytes of an object: as long as the longest map of that name, in pages of page_size bytes.

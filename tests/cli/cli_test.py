@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What the command does with what it cannot choose: names of processes, full disks, rights.
+
+Usage: cli_test.py GODWIT HOSTS, where HOSTS has recorded machines (tests/data/host).
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+GODWIT, HOSTS = sys.argv[1:3]
+
+
+def godwit(*words, **more):
+    return subprocess.run([GODWIT, *words], capture_output=True, timeout=60,
+                          stdin=subprocess.DEVNULL, **more)
+
+
+def machine(folder, process, mapping):
+    """A copy of a recorded machine whose process 42, and its first mapping, have these names."""
+    shutil.copytree(os.path.join(HOSTS, "2node"), folder, symlinks=True, dirs_exist_ok=True)
+    of_process = os.path.join(folder, "proc/42")
+    with open(os.path.join(of_process, "status"), "r+b") as f:
+        lines = f.read().split(b"\n")
+        lines[0] = b"Name:\t" + process
+        f.seek(0)
+        f.write(b"\n".join(lines))
+        f.truncate()
+    with open(os.path.join(of_process, "smaps"), "r+b") as f:
+        first, rest = f.read().split(b"\n", 1)
+        f.seek(0)
+        f.write(b" ".join(first.split()[:5]) + b" " + mapping + b"\n" + rest)
+        f.truncate()
+
+
+def test_names():
+    """Control characters never reach the terminal, and what is no UTF-8 never gets out."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, b"a\x1b[31m\xffb\xc3\xa9", b"/x\x1b]0;y\x07\xc0\x80z")
+        table = godwit("where", "--root", folder, "42")
+        assert table.returncode == 0, table
+        table.stdout.decode("utf-8")
+        assert all(c == 10 or 32 <= c < 127 or c >= 160 for c in table.stdout.decode().encode(
+            "utf-32-le")[::4]), table.stdout
+        assert rb"a\x1b[31m\xffb" in table.stdout and b"\xc3\xa9" in table.stdout, table.stdout
+        assert rb"/x\x1b]0;y\x07\xc0\x80z" in table.stdout, table.stdout
+        text = godwit("where", "--json", "--root", folder, "42")
+        assert text.returncode == 0, text
+        view = json.loads(text.stdout.decode("utf-8"))
+        assert view["name"] == "a\x1b[31m\\xffb\u00e9", view["name"]
+        assert view["mappings"][0]["name"] == "/x\x1b]0;y\x07\\xc0\\x80z", view["mappings"][0]
+
+
+def test_full_disk():
+    """Output that cannot be written is a failure, whatever the command."""
+    with tempfile.TemporaryDirectory() as folder:
+        story, report = os.path.join(folder, "a.gw"), os.path.join(folder, "report")
+        with open(story, "w") as f:
+            f.write("machine nodes=2 memory=8M\ntask A\nA map b 16K\nA write b 1\n")
+        with open(report, "wb") as f:
+            f.write(godwit("lab", "run", "--backend", "soft", "--json", story).stdout)
+        for words in (["nodes"], ["nodes", "--json"], ["where", str(os.getpid())],
+                      ["where", "--json", str(os.getpid())], ["check"], ["check", "--json"],
+                      ["lab", "run", "--backend", "soft", story],
+                      ["lab", "run", "--backend", "soft", "--json", story],
+                      ["lab", "compare", "--results", report, report],
+                      ["bench", "--help"], ["help"], ["--version"]):
+            with open("/dev/full", "wb") as full:
+                run = subprocess.run([GODWIT, *words], stdout=full, stderr=subprocess.PIPE,
+                                     stdin=subprocess.DEVNULL, timeout=60)
+            assert run.returncode == 1 and b"cannot write the output" in run.stderr, (words, run)
+
+
+def test_refused():
+    """Who is root already is not told to become it; the kernel's reason is always there."""
+    run = godwit("where", "1")
+    if run.returncode:
+        assert (b"root may look" in run.stderr) == (os.geteuid() != 0), run
+        assert b"Permission denied" in run.stderr or b"not permitted" in run.stderr, run
+
+
+# In place of real-kernel: plays what it is given on the engine.
+SCRIPT = """#!/bin/sh
+while [ "$1" != -- ]; do
+    [ "$1" != --with ] || [ -f "$2" ] || { echo "--with $2: no such file" >&2; exit 125; }
+    shift
+done
+shift 7
+exec "$GODWIT" lab run --backend soft --json "$@"
+"""
+
+
+def test_compare_input():
+    """A story on standard input can be played in a virtual machine, which has another one."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = os.path.join(folder, "real-kernel")
+        with open(script, "w") as f:
+            f.write(SCRIPT)
+        os.chmod(script, 0o755)
+        env = dict(os.environ, GODWIT_REAL_KERNEL=script, GODWIT=GODWIT, TMPDIR=folder)
+        story = b"machine nodes=2 memory=8M\ntask A\nA map b 16K\nA write b 1\nA where b\n"
+        run = subprocess.run([GODWIT, "lab", "compare", "--kernel", "vm", "--backend", "soft", "-"],
+                             input=story, capture_output=True, env=env, timeout=60)
+        assert run.returncode == 0, run
+        assert run.stdout == b"compare -: 4 lines, 0 differ, 0 differ as marked\n", run
+        assert os.listdir(folder) == ["real-kernel"], os.listdir(folder)
+
+
+def main():
+    tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
+    for test in tests:
+        print(test.__name__, flush=True)
+        test()
+
+
+main()
