@@ -23,8 +23,8 @@ void table_print(struct libscols_table *table);
 // 4096 is "4K", 1610612736 "1.5G". Returns buf.
 const char *size_text(uint64_t bytes, char *buf, size_t size);
 
-// A name as UTF-8, with \xNN for bytes that are none, and for control characters if a terminal is to
-// show it. (Tables do so by themselves, and JSON has its own way with control characters.) The
+// A name as UTF-8, with \xNN for bytes that are none, and for control characters if a terminal is
+// to show it. (Tables do so by themselves, and JSON has its own way with control characters.) The
 // caller's to free(); NULL: no memory.
 char *safe_text(const char *raw, bool for_terminal);
 
