@@ -18,7 +18,7 @@ struct writer {
 	struct world *world;
 	pthread_t thread;
 	atomic_bool stop, mark, pause, paused;
-	int attach_error;
+	_Atomic int attach_error;
 	_Atomic uint64_t total;	   // ever
 	_Atomic uint64_t accesses; // since the mark
 	_Atomic uint64_t since_ns;

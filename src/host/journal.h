@@ -18,9 +18,8 @@ struct host_journal {
 typedef void host_complaint_fn(void *arg, const char *text);
 
 // Takes the machine: at most one process has a journal of it. What a process that died left behind
-// is put back first; what cannot be stays in the journal.
-// -EBUSY: another process has it (*ret_owner, if not 0); -EACCES: nowhere to keep the file; others
-// of open(2).
+// is put back first; what cannot be stays in the journal. -EBUSY: another process has it
+// (*ret_owner, if not 0); -EACCES: nowhere to keep the file; others of open(2).
 must_check int host_journal_open(struct host *host, struct host_journal *ret_journal,
 	pid_t *ret_owner, host_complaint_fn *complain, void *arg);
 

@@ -10,6 +10,10 @@
 //   idle ---> leading ---fault read, somebody idle---> serving ---> queue or idle
 //                 \------fault read, nobody idle----> queued, leading on
 //
+// A hand-over that is lost stops the machine: the old leader may be in that very mremap(). So it is
+// made through base/wait.h, not by a condition variable, whose signals glibc can lose (its bug
+// 25847).
+//
 // All signals are blocked in these threads: a handler of the program that touches managed memory
 // here would wait for the thread it runs in.
 //
@@ -21,6 +25,7 @@
 #include "base/lock.h"
 #include "base/mark.h"
 #include "base/meta.h"
+#include "base/wait.h"
 #include "machine/host_calls.h"
 
 #include <errno.h>
@@ -41,10 +46,9 @@ struct uffd_pool {
 	unsigned threads;
 	pthread_t thread[POOL_THREADS_MAX];
 	struct mutex lock;
-	pthread_cond_t idle_cond;    // lock
 	bool led;		     // lock
 	bool stopping;		     // lock
-	unsigned idle;		     // lock
+	unsigned idle;		     // lock; its address is what idle threads wait for
 	unsigned queue_head, queued; // lock
 	struct uffd_msg queue[QUEUE_MAX];
 };
@@ -96,7 +100,7 @@ static bool lead(struct uffd_pool *p, struct uffd_msg *ret_msg)
 		if (mine) {
 			p->led = false;
 			p->stopping |= !got;
-			pthread_cond_signal(&p->idle_cond);
+			wake_one(&p->idle);
 		} else {
 			queue_push(p, ret_msg);
 		}
@@ -104,6 +108,17 @@ static bool lead(struct uffd_pool *p, struct uffd_msg *ret_msg)
 		if (mine)
 			return got;
 	}
+}
+
+// Queued before the lock is dropped: whoever hands over leadership from then on finds this thread.
+static void wait_idle(struct uffd_pool *p) REQUIRES(p->lock)
+{
+	struct waiter self;
+
+	wait_prepare(&self, &p->idle);
+	mutex_unlock(&p->lock);
+	(void)!wait_sleep(&self, WAIT_FOREVER);
+	mutex_lock(&p->lock);
 }
 
 // What this thread does next: false to end.
@@ -114,10 +129,10 @@ static bool next_fault(struct uffd_pool *p, struct uffd_msg *ret_msg)
 	mutex_lock(&p->lock);
 	p->idle++;
 	while (!p->queued && p->led && !p->stopping)
-		pthread_cond_wait(&p->idle_cond, &p->lock.pthread);
+		wait_idle(p);
 	p->idle--;
 	if (p->stopping) {
-		pthread_cond_broadcast(&p->idle_cond);
+		wake_all(&p->idle);
 		mutex_unlock(&p->lock);
 		return false;
 	}
@@ -157,7 +172,6 @@ static void pool_free(struct uffd_pool *p)
 {
 	if (p->stop_fd >= 0)
 		close(p->stop_fd);
-	pthread_cond_destroy(&p->idle_cond);
 	mutex_destroy(&p->lock);
 	meta_delete(p);
 }
@@ -175,7 +189,6 @@ int uffd_pool_start(int fd, unsigned threads, void (*fault)(void *arg, const str
 	p->fault = fault;
 	p->arg = arg;
 	mutex_init(&p->lock, RANK_UFFD);
-	pthread_cond_init(&p->idle_cond, NULL);
 	p->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->stop_fd < 0)
 		err = -EMFILE;
@@ -208,7 +221,6 @@ void uffd_pool_forget(struct uffd_pool *p)
 {
 	// Whoever held or waited for these is gone.
 	mutex_init(&p->lock, RANK_UFFD);
-	pthread_cond_init(&p->idle_cond, NULL);
 	close(p->stop_fd);
 	p->stop_fd = -1;
 	p->threads = 0;

@@ -283,10 +283,14 @@ static int unmap_again(struct batch *b, struct slot *s)
 		return err;
 	mapper_init(&m, b);
 	err = slot_unmap(&m, s);
-	if (mapper_finish(&m))
-		err = explained(s, WHY_HOST_MAPPINGS, -EAGAIN);
 	s->tentative = false;
-	return err;
+	if (!mapper_finish(&m))
+		return err;
+	// Not blocked everywhere: the next pass must not take it for unmapped.
+	mapper_init(&m, b);
+	slot_restore(&m, s);
+	(void)mapper_finish(&m);
+	return explained(s, WHY_HOST_MAPPINGS, -EAGAIN);
 }
 
 static int move_fallback(struct batch *b, struct slot *s, struct object *object)

@@ -127,28 +127,43 @@ static void sum_mapcounts(struct frame *head, unsigned order)
 		atomic_store_explicit(&head[2].tail.nr_mapped, mapped, memory_order_relaxed);
 }
 
-void folio_dissolve(struct folio *folio, unsigned new_order)
+// A tail becomes a folio of the order. What it is comes first, in the place of what it had as a
+// tail; then it is no tail any more, and only then its link to the head goes: frame_folio() relies
+// on it. Its own tails follow: until then they are the old head's.
+static void become_piece(struct frame *frame, unsigned order, uint32_t flags, uint32_t mapping,
+	uint64_t index)
+{
+	uint32_t keep = 1u << PG_HWPOISON | 1u << PG_ANON_EXCLUSIVE;
+	struct folio *piece = (struct folio *)frame;
+
+	folio_set_index(piece, index);
+	folio_set_mapping_raw(piece, mapping);
+	if (order)
+		flags |= 1u << PG_HEAD | order << FRAME_ORDER_SHIFT;
+	atomic_store_explicit(
+		&frame->flags, (frame_flags(frame) & keep) | flags, memory_order_release);
+	atomic_store_explicit(&frame->lru.next, 0, memory_order_release);
+	atomic_store_explicit(&frame->lru.prev, 0, memory_order_release);
+	if (order) {
+		make_tails(frame, order);
+		sum_mapcounts(frame, order);
+	}
+}
+
+void folio_dissolve(struct folio *folio, unsigned new_order, uint32_t flags)
 {
 	unsigned order = folio_order(folio);
 	unsigned long step = 1ul << new_order;
-	uint32_t keep = 1u << PG_HWPOISON | 1u << PG_ANON_EXCLUSIVE;
+	uint32_t mapping = folio_mapping_raw(folio);
+	uint64_t index = folio_index(folio);
 
 	assert_that(new_order < order, "order %u to %u", order, new_order);
 	assert_that(!folio_entire_mapcount(folio), "pfn %#lx is mapped as a whole",
 		(unsigned long)folio_pfn(folio).n);
 	assert_that(!folio_deferred_queued(folio), "pfn %#lx is on the deferred-split queue",
 		(unsigned long)folio_pfn(folio).n);
-	for (unsigned long i = 1ul << order; (i -= step) > 0;) {
-		struct frame *frame = folio_frame(folio, i);
-
-		frame_set_links(frame, 0, 0);
-		atomic_store_explicit(&frame->mapping, 0, memory_order_relaxed);
-		atomic_store_explicit(&frame->index, 0, memory_order_relaxed);
-		atomic_fetch_and_explicit(&frame->flags, keep, memory_order_acq_rel);
-		folio_prep_large(frame, new_order);
-		if (new_order)
-			sum_mapcounts(frame, new_order);
-	}
+	for (unsigned long i = 1ul << order; (i -= step) > 0;)
+		become_piece(folio_frame(folio, i), new_order, flags, mapping, index + i);
 	make_tails(&folio->page, new_order);
 	set_order(&folio->page, new_order);
 	if (new_order)

@@ -55,11 +55,17 @@ FRAME_FLAGS(X)
 // ---- Which folio, which frames
 
 // The folio a frame belongs to. The caller holds a reference, or a lock that keeps it whole, or
-// takes the answer as a hint (folio_try_get_frame()).
+// takes the answer as a hint (folio_try_get_frame()). While a folio is dissolved it is the whole
+// or the piece, either with mapping, index and flags: who finds a migration entry may ask.
 static inline struct folio *frame_folio(struct frame *frame)
 {
-	if (unlikely(frame_test(frame, PG_TAIL)))
-		frame = vmemmap + atomic_load_explicit(&frame->tail.head, memory_order_relaxed);
+	if (unlikely(frame_test(frame, PG_TAIL))) {
+		uint32_t head = atomic_load_explicit(&frame->tail.head, memory_order_acquire);
+
+		// Else it is a piece by now, and this was no link to a head.
+		if (frame_test(frame, PG_TAIL))
+			frame = vmemmap + head;
+	}
 	return (struct folio *)frame;
 }
 
@@ -289,10 +295,10 @@ static inline unsigned folio_xchg_last_cpupid(struct folio *folio, unsigned cpup
 // 2^order frames become one folio (order 0: clears nothing). Nobody else may know them.
 void folio_prep_large(struct frame *head, unsigned order);
 // A frozen (refcount 0) or private large folio becomes 2^(old-new) folios of new_order, each with
-// refcount 0 and clear flags except HWPOISON and ANON_EXCLUSIVE of each page; the first keeps the
-// head's flags and count. The caller gives the others their flags, mapping, index and count
+// refcount 0, mapping and index of its part, the flags in `flags`, and HWPOISON and ANON_EXCLUSIVE
+// of each page; the first keeps the head's flags and count. The caller gives the others their count
 // (folio_ref_unfreeze). Per-page mapcounts are kept, those of the whole must be 0.
-void folio_dissolve(struct folio *folio, unsigned new_order);
+void folio_dissolve(struct folio *folio, unsigned new_order, uint32_t flags);
 
 // ---- Deferred split queue of a node (rank DEFERRED_SPLIT): large folios (order > 1) that lost
 // some mappings and would free memory when split. A freed folio leaves it by itself.

@@ -6,13 +6,12 @@
 //	2  nobody but mappings, index and the caller may refer to it: else -EAGAIN
 //	3  it leaves all page tables: anonymous by migration entries, others plainly
 //	4  its count is frozen; failing that, the entries come back, -EAGAIN
-//	5  it leaves the deferred queue and is dissolved; pieces take flags, mapping, index, slots
-//    and a
-//	   place behind the head on its LRU list. No way back from here
+//	5  it leaves the deferred queue and is dissolved; pieces have flags, mapping and index
+//	   from the first moment, for who finds their entries; they take slots, and a place
+//	   behind the head on its LRU list. No way back from here
 //	6  pieces get their references, anonymous ones their entries
-//	7  pieces beyond the end of an object are dropped; the others are unlocked and given up, or
-//    handed
-//	   to the caller as isolated as the head is
+//	7  pieces beyond the end of an object are dropped; the others are unlocked and given
+//	   up, or handed to the caller as isolated as the head is
 //
 // What can fail, and then the folio is as before (but perhaps without its leaves): -EBUSY: the zero
 // page, under writeback, of no object any more, mapped by nobody though anonymous (then no anon_vma
@@ -218,40 +217,26 @@ static struct folio *piece(const struct split *s, unsigned i)
 	return (struct folio *)folio_frame(s->folio, (unsigned long)i << s->new_order);
 }
 
-// What is true of the whole is true of each piece.
-static void copy_flags(const struct split *s, uint32_t flags)
+// What is true of the whole is true of each piece. Who waits for the entries of an anonymous one
+// waits for its lock: nobody knows it yet, and no order of locks is at stake.
+static uint32_t inherited_flags(const struct split *s)
 {
 	const uint32_t inherited = 1u << PG_REFERENCED | 1u << PG_UPTODATE | 1u << PG_DIRTY |
 				   1u << PG_ACTIVE | 1u << PG_UNEVICTABLE | 1u << PG_MLOCKED |
 				   1u << PG_SWAPBACKED | 1u << PG_WORKINGSET | 1u << PG_YOUNG |
 				   1u << PG_IDLE;
 
-	for (unsigned i = 1; i < s->nr; i++)
-		atomic_fetch_or_explicit(&piece(s, i)->page.flags, flags & inherited,
-			memory_order_acq_rel);
+	return (frame_flags(&s->folio->page) & inherited) | (s->object ? 0 : 1u << PG_LOCKED);
 }
 
-// A piece nobody knows yet: its lock is free, and no order of locks is at stake.
-static void lock_new_piece(struct folio *folio)
+static void enter_pieces(struct split *s)
 {
-	frame_set(&folio->page, PG_LOCKED);
-	lock_rank_acquired(RANK_FOLIO, folio);
-}
-
-static void give_identity(struct split *s)
-{
-	uint32_t mapping = folio_mapping_raw(s->folio);
-	uint64_t index = folio_index(s->folio);
-
 	if (s->object) {
 		object_split_folio(s->object, s->folio, s->order, s->new_order);
 		return;
 	}
-	for (unsigned i = 1; i < s->nr; i++) {
-		folio_set_index(piece(s, i), index + ((uint64_t)i << s->new_order));
-		folio_set_mapping_raw(piece(s, i), mapping);
-		lock_new_piece(piece(s, i)); // who waits for its entries waits for its lock
-	}
+	for (unsigned i = 1; i < s->nr; i++)
+		lock_rank_acquired(RANK_FOLIO, piece(s, i));
 }
 
 #define LRU_CHUNK 64
@@ -283,7 +268,6 @@ NO_THREAD_SAFETY_ANALYSIS static int freeze_and_dissolve(struct split *s)
 {
 	unsigned per_piece = 1 + (s->object ? 1u << s->new_order : 0);
 	unsigned refs = 1 + (s->object ? 1u << s->order : 0);
-	uint32_t flags;
 
 	if (s->object)
 		mutex_lock(&s->object->i_pages_lock);
@@ -294,11 +278,9 @@ NO_THREAD_SAFETY_ANALYSIS static int freeze_and_dissolve(struct split *s)
 	}
 	(void)folio_deferred_unqueue(s->folio);
 	folio_clear_partially_mapped(s->folio);
-	flags = frame_flags(&s->folio->page);
 	// No way back from here.
-	folio_dissolve(s->folio, s->new_order);
-	copy_flags(s, flags);
-	give_identity(s);
+	folio_dissolve(s->folio, s->new_order, inherited_flags(s));
+	enter_pieces(s);
 	list_pieces(s);
 	for (unsigned i = 0; i < s->nr; i++)
 		folio_ref_unfreeze(piece(s, i), per_piece);

@@ -122,6 +122,10 @@ static void check_entry(struct check *c, uint64_t addr, struct pte e)
 		check_present(c, vma, addr, e);
 	else
 		entry_holds(pte_kind(e), vma, addr, e);
+	// Who waits for it is woken by the unlocking; left behind by a walk, it would lead to
+	// whatever the frame is by now.
+	if (pte_migration(e))
+		entry_holds(folio_test_locked(pfn_folio(pte_pfn(e))), vma, addr, e);
 	if ((pte_present(e) && pte_zero_page(e)) || pte_kind(e) == PTE_HWPOISON)
 		return;
 	if (pte_kind(e) == PTE_DEVICE && c->found)

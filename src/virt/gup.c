@@ -150,15 +150,17 @@ struct access {
 	uint64_t at, n;
 };
 
-// -ENOENT: there is no entry that lets it; -EFAULT: the zero page, to read. A writable entry is a
-// dirty one, so nothing is to be marked.
+// -ENOENT: there is no entry that lets it. A writable entry is a dirty one, so nothing is to be
+// marked.
 static int access_through(struct mm_core *mm, struct pte e, unsigned subpage,
 	const struct access *a)
 {
 	if (!pte_present(e) || (a->write && !pte_writable(e)))
 		return -ENOENT;
-	if (pte_zero_page(e))
-		return -EFAULT;
+	if (pte_zero_page(e)) {
+		memset(a->here, 0, a->n);
+		return 0;
+	}
 	char *bytes = mm->mmu->ops->peek(mm->mmu, pfn_add(pte_pfn(e), subpage));
 	bytes += a->at & ~PAGE_MASK;
 	if (a->write)
@@ -209,16 +211,11 @@ static int load(struct space *space, struct task *task, uint64_t at, char *to, u
 	const struct access a = {.here = here, .at = at, .n = n};
 	int err;
 
-	while ((err = load_once(space, &a)) == -ENOENT) {
+	// A fault that is served after a refusal: the mapping has come since.
+	while ((err = load_once(space, &a))) {
 		err = handle_fault(space, task, at, FAULT_REMOTE);
 		if (err)
 			return err;
-	}
-	if (err == -EFAULT) { // zeros, or not ours to read
-		err = handle_fault(space, task, at, FAULT_REMOTE);
-		if (!err)
-			memset(to, 0, n);
-		return err;
 	}
 	memcpy(to, here, n);
 	return 0;

@@ -254,8 +254,6 @@ void object_split_folio(struct object *object, struct folio *head, unsigned old_
 	for (uint64_t i = step; i < 1ull << old_order; i += step) {
 		struct folio *piece = (struct folio *)folio_frame(head, i);
 
-		folio_set_index(piece, index + i);
-		folio_set_mapping(piece, object, MAPPING_OBJECT);
 		page_index_replace(object->pages, index + i, step, piece);
 	}
 	if (old_order == PMD_ORDER)

@@ -107,8 +107,8 @@ void object_remove_folio(struct folio *);
 // folios locked and of one size, src frozen. The caller gives src its references back less those of
 // the index, and clears its mapping.
 void object_replace_folio(struct object *, struct folio *dst, struct folio *src);
-// A frozen folio of the object was dissolved: its slots hold the pieces, which get mapping and
-// index. i_pages held by the caller; flags and references are the caller's too.
+// A frozen folio of the object was dissolved: its slots hold the pieces. i_pages held by the
+// caller; references are the caller's too.
 void object_split_folio(struct object *, struct folio *head, unsigned old_order,
 	unsigned new_order);
 // The slots of shared memory or of a file from pgoff on, which hold old[i] or (NULL) nothing, hold

@@ -21,9 +21,9 @@
 #define USED (PAGES / KEEP)
 #define WRITERS 2u
 #define HUGE (2ul << 20)
-#define RANGES 6u // that want a huge page at once
+#define RANGES 3u // that want a huge page at once; with SCATTER they fit into what is free
 #define ROLES 4u
-#define SCATTER 2816ul
+#define SCATTER 2048ul
 
 struct stress {
 	struct gw_machine *machine;

@@ -13,15 +13,18 @@
 
 #define PAGES 6
 #define STEPS 12
+#define ELSEWHERE (1ull << 45)
 
 struct race {
 	struct fx fx;
 	struct task *task;
 	struct object *shm;
-	uint64_t buf;
+	_Atomic uint64_t buf;
+	uint64_t view; // shm once more, private
 	_Atomic uint64_t written[PAGES]; // by the one writer
 	bool protects;		 // a refused write is no failure
 	bool unmaps;		 // pages come and go
+	bool moves;		 // so does the mapping, to another address
 	uint64_t seed;
 };
 
@@ -48,6 +51,18 @@ static struct folio *folio_at(struct race *r, uint64_t addr)
 	ok(follow_page(r->task->space, addr, &folio, &page));
 	folio_put(folio);
 	return folio;
+}
+
+// Where the mapping moves a pointer may be a child's by the time it is followed: then by number.
+static int touch(struct race *r, struct task *task, uint64_t at, uint64_t *word, bool write)
+{
+	int64_t n;
+
+	if (!r->moves)
+		return fx_access(&r->fx, task, at, word, sizeof(*word), write);
+	n = write ? space_write(task->space, task, at, word, sizeof(*word))
+		  : space_read(task->space, task, at, word, sizeof(*word));
+	return n == sizeof(*word) ? 0 : n < 0 ? (int)n : -EFAULT;
 }
 
 // ---- Actors
@@ -80,16 +95,16 @@ static void writer(struct race *r, unsigned thread)
 
 	for (unsigned step = 0; step < STEPS * PAGES; step++) {
 		uint64_t i = pick(&seed, PAGES), at = r->buf + i * PAGE_SIZE, old, next;
-		int err = fx_access(&r->fx, r->task, at, &old, sizeof(old), false);
+		int err = touch(r, r->task, at, &old, false);
 
-		if (err && r->unmaps)
+		if (err && (r->unmaps || r->moves))
 			continue;
 		ok(err);
 		if (!r->unmaps)
 			hold(old == r->written[i]);
 		next = r->written[i] + 1;
-		err = fx_access(&r->fx, r->task, at, &next, sizeof(next), true);
-		if (err && (r->protects || r->unmaps))
+		err = touch(r, r->task, at, &next, true);
+		if (err && (r->protects || r->unmaps || r->moves))
 			continue;
 		ok(err);
 		r->written[i] = next;
@@ -132,11 +147,14 @@ static void forker(struct race *r, unsigned thread)
 		ok(task_fork(r->task, 0, &child));
 		for (unsigned i = 0; i < PAGES; i++) {
 			uint64_t at = r->buf + i * PAGE_SIZE, mine = 1ull << 60;
+			int err = touch(r, child, at, &x, false);
 
-			ok(fx_access(&r->fx, child, at, &x, sizeof(x), false));
+			if (err && r->moves)
+				break; // it was made when the mapping was elsewhere
+			ok(err);
 			hold(x <= r->written[i] + 1);
 			if (i % 2 && !r->shm)
-				ok(fx_access(&r->fx, child, at, &mine, sizeof(mine), true));
+				ok(touch(r, child, at, &mine, true));
 		}
 		task_exit(child);
 	}
@@ -203,27 +221,67 @@ static void task_mover(struct race *r, unsigned thread)
 	}
 }
 
+// There and back, with entries that wait for a move.
+static void remapper(struct race *r, unsigned thread)
+{
+	(void)thread;
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t from = r->buf, to = from ^ ELSEWHERE, at = 0;
+
+		ok(space_remap(r->task->space, from, PAGES * PAGE_SIZE, PAGES * PAGE_SIZE, to,
+			true, &at));
+		hold(at == to);
+		r->buf = to;
+	}
+}
+
+// Pages of the object in a private mapping are copied by fork(), and so are their entries. Each
+// child lives until the next is there.
+static void view_forker(struct race *r, unsigned thread)
+{
+	struct task *child, *last = NULL;
+
+	(void)thread;
+	for (unsigned step = 0; step < STEPS / 2; step++) {
+		ok(task_fork(last && step % 2 ? last : r->task, 0, &child));
+		for (unsigned i = 0; i < PAGES; i++) {
+			uint64_t x;
+
+			ok(touch(r, child, r->view + i * PAGE_SIZE, &x, false));
+		}
+		if (last)
+			task_exit(last);
+		last = child;
+	}
+	task_exit(last);
+}
+
 // ---- Races
 
 struct race_spec {
 	const char *name;
 	actor *actors[5];
-	bool shared, protects, unmaps;
+	bool shared, protects, unmaps, moves;
 };
 
 static const struct race_spec races[] = {
-	{"write", {mover, writer, reader}, 0, 0, 0},
-	{"two_movers", {mover, mover, writer, reader}, 0, 0, 0},
-	{"shared_memory", {mover, writer, reader, mover}, 1, 0, 0},
-	{"fork", {mover, writer, forker}, 0, 0, 0},
-	{"fork_shared", {mover, forker, mover}, 1, 0, 0},
-	{"protect", {mover, protector, writer}, 0, 1, 0},
-	{"unmap", {mover, unmapper, writer}, 0, 0, 1},
-	{"dontneed", {mover, zapper, writer, mover}, 0, 0, 1},
-	{"pin", {mover, pinner, writer}, 0, 0, 0},
-	{"mbind", {mover, binder, writer}, 0, 0, 0},
-	{"migrate_pages", {mover, task_mover, writer, forker}, 0, 0, 0},
-	{"everything", {mover, writer, forker, zapper, task_mover}, 0, 0, 1},
+	{"write", {mover, writer, reader}, 0, 0, 0, 0},
+	{"two_movers", {mover, mover, writer, reader}, 0, 0, 0, 0},
+	{"shared_memory", {mover, writer, reader, mover}, 1, 0, 0, 0},
+	{"fork", {mover, writer, forker}, 0, 0, 0, 0},
+	{"fork_shared", {mover, forker, mover}, 1, 0, 0, 0},
+	{"protect", {mover, protector, writer}, 0, 1, 0, 0},
+	{"unmap", {mover, unmapper, writer}, 0, 0, 1, 0},
+	{"dontneed", {mover, zapper, writer, mover}, 0, 0, 1, 0},
+	{"pin", {mover, pinner, writer}, 0, 0, 0, 0},
+	{"mbind", {mover, binder, writer}, 0, 0, 0, 0},
+	{"migrate_pages", {mover, task_mover, writer, forker}, 0, 0, 0, 0},
+	{"everything", {mover, writer, forker, zapper, task_mover}, 0, 0, 1, 0},
+	{"remap", {mover, remapper, writer, mover}, 0, 0, 0, 1},
+	{"remap_shared", {mover, remapper, writer, mover}, 1, 0, 0, 1},
+	{"remap_fork", {mover, remapper, forker, writer}, 0, 0, 0, 1},
+	{"fork_of_view", {mover, view_forker, writer, mover}, 1, 0, 0, 0},
+	{"remap_fork_of_view", {mover, view_forker, remapper, view_forker}, 1, 0, 0, 1},
 };
 
 struct run {
@@ -241,6 +299,17 @@ static void act(void *arg, unsigned thread)
 	ok(task_attach(NULL));
 }
 
+// Numbers that are no pointers where a mapping moves: a child's window could come to lie there.
+static uint64_t map(struct race *r, unsigned flags, struct object *object)
+{
+	struct map_request rq = {.len = PAGES * PAGE_SIZE, .object = object, .own = !r->moves,
+		.flags = VM_READ | VM_WRITE | VM_MAYWRITE | flags};
+	uint64_t addr;
+
+	fx_ok(space_map(r->task->space, &rq, &addr));
+	return addr;
+}
+
 static void begin(struct race *r, const struct race_spec *spec)
 {
 	uint64_t zero = 0;
@@ -249,14 +318,18 @@ static void begin(struct race *r, const struct race_spec *spec)
 	r->task = fx_task(&r->fx, 0);
 	r->protects = spec->protects;
 	r->unmaps = spec->unmaps;
+	r->moves = spec->moves;
 	if (spec->shared) {
 		fx_ok(object_create_shmem(&r->fx.mm, "shm", PAGES * PAGE_SIZE, &r->shm));
-		r->buf = fx_map_shared(r->task, PAGES, r->shm);
+		r->buf = map(r, VM_SHARED, r->shm);
+		r->view = map(r, 0, r->shm);
 	} else {
-		r->buf = fx_map(r->task, PAGES);
+		r->buf = map(r, 0, NULL);
 	}
 	for (unsigned i = 0; i < PAGES; i++)
 		fx_ok(fx_access(&r->fx, r->task, r->buf + i * PAGE_SIZE, &zero, 8, true));
+	for (unsigned i = 0; r->shm && i < PAGES; i++) // the first page becomes private
+		fx_ok(fx_access(&r->fx, r->task, r->view + i * PAGE_SIZE, &zero, 8, !i));
 }
 
 static void finish(struct race *r)

@@ -267,15 +267,18 @@ static void test_dissolve(void **state)
 		for (unsigned to = 0; to < order; to++) {
 			folio = alloc(&m, order, 0);
 			folio_set_dirty(folio);
+			folio_set_index(folio, 1024);
 			frame_set_anon_exclusive(folio_frame(folio, 1));
 			assert_true(folio_ref_freeze(folio, 1));
-			folio_dissolve(folio, to);
+			folio_dissolve(folio, to, 1u << PG_UPTODATE);
 			for (unsigned i = 0; i < 1u << order; i += 1u << to) {
 				struct folio *part = (struct folio *)folio_frame(folio, i);
 				assert_int_equal(folio_order(part), to);
 				assert_int_equal(folio_ref_count(part), 0);
 				assert_int_equal(folio_mapcount(part), 0);
 				assert_int_equal(folio_test_dirty(part), i == 0);
+				assert_int_equal(folio_test_uptodate(part), i != 0);
+				assert_int_equal(folio_index(part), 1024 + i);
 				assert_ptr_equal(
 					frame_folio(folio_frame(part, folio_nr(part) - 1)), part);
 				folio_ref_unfreeze(part, 1);

@@ -499,6 +499,10 @@ static void the_child_builds_its_own(struct setup *s)
 	const struct setup kinds[] = {soft, with_signal};
 	struct busy thread[ARRAY_SIZE(holds)];
 
+	if (HAVE_TSAN) {
+		print_message("ThreadSanitizer starts no threads in a child\n");
+		return;
+	}
 	atomic_store(&stop, false);
 	for (unsigned i = 0; i < ARRAY_SIZE(holds); i++) {
 		thread[i] = (struct busy){.s = s, .hold = holds[i]};

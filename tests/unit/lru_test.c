@@ -201,7 +201,7 @@ static void test_split_tails(void **state)
 		if (isolated)
 			assert_true(folio_isolate_lru(folio));
 		assert_true(folio_ref_freeze(folio, isolated ? 2 : 1));
-		folio_dissolve(folio, 0);
+		folio_dissolve(folio, 0, 0);
 		for (unsigned i = 0; i < 3; i++) {
 			tails[i] = (struct folio *)folio_frame(folio, i + 1);
 			folio_set_swapbacked(tails[i]);

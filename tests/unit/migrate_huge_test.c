@@ -124,7 +124,7 @@ static int split(struct folio *folio, struct folio_list *tails)
 	if (folio_entire_mapcount(folio) || !folio_ref_freeze(folio, refs))
 		return -EBUSY;
 	(void)folio_deferred_unqueue(folio);
-	folio_dissolve(folio, 0);
+	folio_dissolve(folio, 0, 0);
 	folio_ref_unfreeze(folio, 2);
 	for (unsigned i = 1; i < HUGE_PAGES; i++) {
 		struct folio *tail = (struct folio *)(&folio->page + i);

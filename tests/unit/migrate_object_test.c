@@ -22,7 +22,7 @@ static uint64_t buf;
 static struct {
 	unsigned nr_written, nr_migrated, nr_released;
 	int write_result, migrate_result;
-	bool keeps_private;
+	bool keeps_private, blocks_no_more;
 } does;
 
 static int read_folio(struct object *o, struct folio *folio)
@@ -41,6 +41,7 @@ static int write_folio(struct object *o, struct folio *folio)
 	folio_start_writeback(folio);
 	folio_end_writeback(folio);
 	does.nr_written++;
+	fx.model->refuse_block = does.blocks_no_more;
 	if (does.write_result)
 		folio_mark_dirty(folio);
 	return does.write_result;
@@ -158,6 +159,20 @@ static void what_cannot_be_written_stays(void **state)
 	fx_fill(&fx, a, buf, PAGES, 1);
 	does.write_result = -EIO;
 	assert_int_equal(migrate_all(MIGRATE_SYNC, 1), PAGES);
+	fx_all_on(a, buf, PAGES, 0);
+	fx_verify(&fx, a, buf, PAGES, 1);
+}
+
+// Written out, and then the host cannot stop accessors any more: nothing moves under their stores.
+static void what_is_written_but_not_blocked_stays(void **state)
+{
+	(void)state;
+	open_object(&by_writing);
+	fx_fill(&fx, a, buf, PAGES, 1);
+	does.blocks_no_more = true;
+	assert_int_equal(migrate_all(MIGRATE_SYNC, 1), PAGES);
+	assert_true(does.nr_written > 0);
+	fx.model->refuse_block = false;
 	fx_all_on(a, buf, PAGES, 0);
 	fx_verify(&fx, a, buf, PAGES, 1);
 }
@@ -478,6 +493,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(dirty_pages_are_written_out_first),
 		T(what_cannot_be_written_stays),
+		T(what_is_written_but_not_blocked_stays),
 		T(without_a_way_to_write_dirty_pages_stay),
 		T(the_object_moves_it_itself),
 		T(private_data_is_dropped_or_stops_it),

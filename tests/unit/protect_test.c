@@ -134,6 +134,7 @@ static struct pte begin_move(struct virt_test *t, uint64_t a, uint64_t kind)
 	folio_remove_rmap(folio, 0, 1);
 	folio_put(folio);
 	page_table_unlock(table);
+	frame_set(&folio->page, PG_LOCKED); // by somebody else, as far as the lock order goes
 	return e;
 }
 
@@ -156,6 +157,7 @@ static void end_move(struct virt_test *t, uint64_t a)
 	table_set_entry(table, pte_index(vaddr_of(a)), e);
 	t->w->mmu.ops->unblock(&t->w->mmu, vma_host(vma, a), pte_pfn(e), 1, vma_pte_prot(vma, e));
 	page_table_unlock(table);
+	frame_clear(&folio->page, PG_LOCKED);
 }
 
 static void entries_of_moving_pages_lose_write(void **state)
@@ -230,6 +232,7 @@ static void a_moving_page_is_unmapped(void **state)
 	assert_int_equal(space_unmap(t->space, a, PAGE_SIZE), 0);
 	assert_int_equal(t->space->rss_anon, 1);
 	assert_int_equal(folio_ref_count(folio), 1);
+	frame_clear(&folio->page, PG_LOCKED);
 	folio_put(folio);
 }
 

@@ -243,6 +243,7 @@ static void a_migration_entry_moves_and_is_found(void **state)
 	table_set_entry(table, pte_index(vaddr_of(a)), pte_make(pte_pfn(e), PTE_MIGRATION_WRITE));
 	folio_remove_rmap(folio, 0, 1);
 	page_table_unlock(table);
+	frame_set(&folio->page, PG_LOCKED); // by somebody else, as far as the lock order goes
 
 	move(t, a, 2, 2, ELSEWHERE);
 	assert_true(pte_migration(entry_at(t->space, ELSEWHERE)));
@@ -258,6 +259,7 @@ static void a_migration_entry_moves_and_is_found(void **state)
 	assert_int_equal(t->w->mmu.ops->map(&t->w->mmu, vma_host(vma, addr), pte_pfn(e), 1,
 				 MMU_WRITE), 0);
 	page_table_unlock(table);
+	frame_clear(&folio->page, PG_LOCKED);
 	anon_vma_put(av);
 	assert_numbered(t, ELSEWHERE, 0, 2);
 }
