@@ -51,6 +51,8 @@ image_programs() {
         head -n 1) || true
     if [[ $godwit ]]; then
         programs+=("$(realpath "$godwit")")
+    elif ((build_named)); then
+        die "--build $build: no godwit there"
     else
         note "no godwit in $build: the machine goes without"
     fi

@@ -11,8 +11,10 @@
 //
 // Noise is what two runs of the same kernel need not agree on: addresses, names of files, active=
 // in numa_maps and Referenced in smaps (pending batches), ProtectionKey (which the processor
-// decides), the bits of entries in traces. Allocation and broken input are the errors; a half-read
-// result is released.
+// decides), the bits of entries in traces, and of `show vmstat` the counters of allocations, faults
+// and of how memory is used at all, which a kernel moves for itself all the time (an `expect` of
+// them says what the story means, and is compared). Allocation and broken input are the errors; a
+// half-read result is released.
 
 #include "lab/results.h"
 
@@ -76,6 +78,25 @@ static void clean_trace(FILE *out, const char *line, size_t length)
 			fputc(line[i++], out);
 		}
 	}
+}
+
+// godwit-lab(1) has the same list.
+static bool is_noisy_counter(const char *name)
+{
+	static const char *const names[] = {"numa_hit", "numa_miss", "numa_foreign", "numa_local",
+		"numa_other", "pgfault", "pgmajfault", "pgfree", "pgreuse", "pgactivate",
+		"pgdeactivate", "pgpgin", "pgpgout", "nr_free_pages", "nr_anon_pages", "nr_mapped",
+		"nr_file_pages", "nr_page_table_pages", "nr_kernel_stack", "nr_dirty", "nr_dirtied",
+		"nr_writeback", "nr_written"};
+	static const char *const prefixes[] = {
+		"pgalloc_", "nr_zone_", "nr_slab_", "nr_active_", "nr_inactive_"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+		if (begins(name, prefixes[i]))
+			return true;
+	return false;
 }
 
 char *without_noise(const char *what, const char *text)
@@ -144,6 +165,8 @@ static void print_shown(FILE *out, struct json_object *o)
 	bool first = true;
 	json_object_object_foreach(values, name, value)
 	{
+		if (is_noisy_counter(name))
+			continue;
 		fprintf(out, "%s%s %s", first ? "" : " ", name, json_object_get_string(value));
 		first = false;
 	}

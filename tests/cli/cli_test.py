@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """What the command does with what it cannot choose: names of processes, full disks, rights.
 
-Usage: cli_test.py GODWIT HOSTS, where HOSTS has recorded machines (tests/data/host).
+Usage: cli_test.py GODWIT HOSTS REAL_KERNEL: the command, a folder with recorded machines
+(tests/data/host), and the script.
 """
 import json
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-GODWIT, HOSTS = sys.argv[1:3]
+GODWIT, HOSTS, REAL_KERNEL = sys.argv[1:4]
 
 
 def godwit(*words, **more):
@@ -107,6 +108,13 @@ def test_compare_input():
         assert run.returncode == 0, run
         assert run.stdout == b"compare -: 4 lines, 0 differ, 0 differ as marked\n", run
         assert os.listdir(folder) == ["real-kernel"], os.listdir(folder)
+
+
+def test_no_build():
+    """A machine is not booted without the godwit that it was told to take."""
+    run = subprocess.run([REAL_KERNEL, "--build", "/nonexistent", "--", "true"],
+                         capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    assert run.returncode == 125 and b"--build /nonexistent: no such" in run.stderr, run
 
 
 def main():
