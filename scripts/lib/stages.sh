@@ -170,7 +170,7 @@ stage_install() {
 use_installed() {
 	local dir=$1 lib
 	lib=$(dirname "$(find "$dir" -name libgodwit.so | head -n 1)")
-	export PKG_CONFIG_PATH=$lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir
+	local -x PKG_CONFIG_PATH=$lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$dir # not for later stages
 	# shellcheck disable=SC2046 # the flags are words
 	cc -std=gnu17 -o "$dir/driver" examples/driver.c examples/store.c \
 		$(pkg-config --cflags --libs godwit) -pthread &&
