@@ -290,6 +290,10 @@ static void host_has_no_mapping_left(void)
 
 	if (strstr(blocker_name, "nobody"))
 		return; // slow, and no different
+	if (HAVE_TSAN || HAVE_ASAN) {
+		print_message("a sanitizer needs mappings of its own, and dies without\n");
+		return;
+	}
 	if (limit > 100000) {
 		print_message("vm.max_map_count is %zu, too many to use up\n", limit);
 		return;

@@ -89,8 +89,11 @@ static void what_is_taken_is_not_mapped_again(void **state)
 static void numbers_of_a_window_are_taken(void **state)
 {
 	struct virt_test *t = *state;
-	uint64_t addr = map_at(t->space, 0x300000000000, 0x4000), got = 0;
+	uint64_t addr, got = 0;
 
+	if (HAVE_TSAN)
+		skip(); // its memory is where this wants a number
+	addr = map_at(t->space, 0x300000000000, 0x4000);
 	witness_reset(t->w);
 	t->w->place = (void *)(uintptr_t)addr;
 	assert_int_equal(try_map(t->space, 0, false, 0x4000, true, &got), 0);
