@@ -26,7 +26,7 @@ struct race {
 	struct thp thp;
 	struct task *task;
 	uint64_t buf;
-	uint64_t written[WORDS]; // by the one writer
+	_Atomic uint64_t written[WORDS]; // by the one writer; no order comes with it
 	bool unmaps;		 // pages come and go
 	struct folio_list hoard;
 	uint64_t seed;
