@@ -8,6 +8,7 @@
 //   GODWIT_SEED=N      the first seed; a failing run prints its own
 //   GODWIT_ROUNDS=N    seeds for each race (12)
 #include "../support/machine_fixture.h"
+#include "seeded.h"
 
 #include "base/sched.h"
 #include "thp/thp.h"
@@ -31,20 +32,6 @@ struct race {
 	bool unmaps;		 // pages come and go
 	uint64_t seed;
 };
-
-typedef void actor(struct race *, unsigned thread);
-
-static uint64_t pick(uint64_t *state, uint64_t n)
-{
-	return test_random(state) % n;
-}
-
-#define hold(cond) must_hold(cond, "seed %lu", r->seed)
-#define ok(call)                                                                                   \
-	do {                                                                                       \
-		long ok_ret = (call);                                                              \
-		must_hold(!ok_ret, "seed %lu: %ld", r->seed, ok_ret);                              \
-	} while (0)
 
 static uint64_t at_word(const struct race *r, uint64_t i)
 {
@@ -422,31 +409,20 @@ static void race_once(const struct race_spec *spec, uint64_t seed)
 	finish(&r);
 }
 
-static uint64_t first_seed;
-
 static void race_many(void **state)
 {
 	const struct race_spec *spec = *state;
-	const char *text = getenv("GODWIT_ROUNDS");
-	unsigned rounds = text ? (unsigned)atoi(text) : 12;
 
-	for (unsigned i = 0; i < rounds; i++) {
-		fprintf(stderr, "\r%s seed %lu   ", spec->name, first_seed + i);
-		race_once(spec, first_seed + i);
-	}
-	fprintf(stderr, "\n");
+	race_rounds(spec->name, spec, 12, race_once);
 }
 
 int main(int argc, char **argv)
 {
 	struct CMUnitTest tests[ARRAY_SIZE(races)];
 
-	first_seed = test_seed();
-	if (argc > 1)
-		cmocka_set_test_filter(argv[1]);
 	for (unsigned i = 0; i < ARRAY_SIZE(races); i++)
 		tests[i] = (struct CMUnitTest){.name = races[i].name,
 			.test_func = race_many,
 			.initial_state = (void *)&races[i]};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return race_main(argc, argv, tests, ARRAY_SIZE(races));
 }
