@@ -206,7 +206,15 @@ static char printable(char c)
 	return isprint((unsigned char)c) ? c : c == '\t' ? ' ' : '?';
 }
 
-// One more line for the note of the next command; an empty one only between others.
+static bool is_licence(struct word comment)
+{
+	static const char tag[] = "SPDX-License-Identifier:";
+
+	return comment.length >= sizeof tag - 1 && !memcmp(comment.s, tag, sizeof tag - 1);
+}
+
+// One more line for the note of the next command; an empty one only between others, and not the
+// licence: it is for who copies the file, not for who reads the report.
 static bool add_note(struct parser *p, struct word comment)
 {
 	size_t used = p->note ? strlen(p->note) : 0;
@@ -215,7 +223,8 @@ static bool add_note(struct parser *p, struct word comment)
 	while (comment.length && isspace((unsigned char)comment.s[comment.length - 1]))
 		comment.length--;
 	bool empty_before = used < 2 || p->note[used - 2] == '\n';
-	if ((!comment.length && empty_before) || used + comment.length > NOTE_MAX)
+	if ((!comment.length && empty_before) || is_licence(comment) ||
+		used + comment.length > NOTE_MAX)
 		return true;
 	char *note = story_arena_alloc(p->arena, used + comment.length + 2);
 	if (!note)
