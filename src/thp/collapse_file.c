@@ -127,13 +127,15 @@ static bool unmap_here(const struct rmap_range *range, void *arg)
 {
 	struct vma *vma = range->vma;
 	struct gather g;
+	struct mm_invalidation inv;
 
-	mm_notify_start(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
+	mm_notify_start(&inv, vma->space, range->addr, range->addr + PAGE_SIZE,
+		MM_INVALIDATE_COLLAPSE);
 	gather_init(&g, vma->space->mm);
 	if (gather_table(&g, vma->space, vaddr_of(range->addr)))
 		unmap_entry(&g, vma, range->addr, arg, 0);
 	(void)gather_finish(&g);
-	mm_notify_end(vma->space, range->addr, range->addr + PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
+	mm_notify_end(&inv);
 	return true;
 }
 
@@ -316,8 +318,9 @@ static bool clear_entries(struct vma *vma, uint64_t haddr, struct folio *folio)
 {
 	bool empty = true;
 	struct gather g;
+	struct mm_invalidation inv;
 
-	mm_notify_start(vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
+	mm_notify_start(&inv, vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
 	gather_init(&g, vma->space->mm);
 	if (gather_table(&g, vma->space, vaddr_of(haddr))) {
 		for (unsigned i = 0; i < PTRS_PER_TABLE; i++)
@@ -325,7 +328,7 @@ static bool clear_entries(struct vma *vma, uint64_t haddr, struct folio *folio)
 		empty = !g.table->nr_used;
 	}
 	(void)gather_finish(&g);
-	mm_notify_end(vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
+	mm_notify_end(&inv);
 	return empty;
 }
 

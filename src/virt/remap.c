@@ -268,8 +268,9 @@ static void count_growth(struct vma *vma, uint64_t old_len, uint64_t new_len)
 static void commit(struct move *m, uint64_t new_len)
 {
 	struct region *old = m->vma->region;
+	struct mm_invalidation inv;
 
-	mm_notify_start(m->space, m->from_addr, m->from_addr + m->len, MM_INVALIDATE_UNMAP);
+	mm_notify_start(&inv, m->space, m->from_addr, m->from_addr + m->len, MM_INVALIDATE_UNMAP);
 	vma_rmap_lock(m->vma);
 	move_all(m);
 	move_vma(m, new_len);
@@ -279,7 +280,7 @@ static void commit(struct move *m, uint64_t new_len)
 	region_put(old, m->space);
 	vma_replace(m->vma);
 	count_growth(m->vma, m->len, new_len);
-	mm_notify_end(m->space, m->from_addr, m->from_addr + m->len, MM_INVALIDATE_UNMAP);
+	mm_notify_end(&inv);
 	space_free_tables(m->space, m->from_addr, m->from_addr + m->len);
 	vma_merge_around(m->vma); // a hole in a region that it filled
 }
