@@ -58,8 +58,8 @@ image_prune() {
             rm -f "$file"
         fi
     done < <(
-        find "$1" -maxdepth 1 -name '*.cpio' -mmin +10 -printf '%T@ 1 %s %p\n' \
-            -o -maxdepth 1 -name '*.cpio' -printf '%T@ 0 %s %p\n' |
+        find "$1" -maxdepth 1 -name '*.cpio' \( -mmin +10 -printf '%T@ 1 %s %p\n' \
+            -o -printf '%T@ 0 %s %p\n' \) |
             sort -rn || true # another run may prune, too
     )
 }

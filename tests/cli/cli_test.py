@@ -130,8 +130,10 @@ def test_image_cache():
             os.utime(path, (time.time() - 60 * minutes,) * 2)
 
         def prune(megabytes):
-            subprocess.run(["bash", "-c", '. "$0"; image_prune "$1"', library, folder], check=True,
-                           env=dict(os.environ, GODWIT_IMAGE_CACHE_MB=megabytes))
+            run = subprocess.run(["bash", "-c", '. "$0"; image_prune "$1"', library, folder],
+                                 capture_output=True, check=True,
+                                 env=dict(os.environ, GODWIT_IMAGE_CACHE_MB=megabytes))
+            assert not run.stderr + run.stdout, run
             return {name for name in ages if os.path.exists(os.path.join(folder, name + ".cpio"))}
 
         assert prune("100") == {"new", "hour", "two-hours", "day"}
