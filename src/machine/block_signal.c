@@ -115,11 +115,9 @@ static int signal_map(
 		err = place_protected(&c, first, prot);
 	if (err)
 		mend(&c);
-	rewire_unlock(&c);
+	rewire_unlock_and_populate(&c, first, !err && !filled && prot != MMU_NONE);
 	if (filled)
 		atomic_fetch_add_explicit(&c.rw->counters.tables_moved, 1, memory_order_relaxed);
-	else if (!err && prot != MMU_NONE)
-		rewire_populate(&c, first);
 	rewire_leave(&c);
 	return err;
 }
@@ -256,9 +254,7 @@ static void signal_unblock(
 	}
 	if (err)
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);
-	rewire_unlock(&c);
-	if (!err && !filled && prot != MMU_NONE)
-		rewire_populate(&c, first);
+	rewire_unlock_and_populate(&c, first, !err && !filled && prot != MMU_NONE);
 	rewire_leave(&c);
 }
 

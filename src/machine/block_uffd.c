@@ -217,11 +217,9 @@ static int uffd_map(
 	if (err)
 		return err;
 	err = nr <= PTRS_PER_TABLE ? place(&c, first, prot, &filled) : -EINVAL;
-	rewire_unlock(&c);
+	rewire_unlock_and_populate(&c, first, !err && !filled);
 	if (!err) {
-		if (!filled)
-			rewire_populate(&c, first);
-		else if (prot == MMU_WRITE)
+		if (filled && prot == MMU_WRITE)
 			atomic_fetch_add_explicit(
 				&c.rw->counters.tables_moved, 1, memory_order_relaxed);
 		wake_all_but_served(c.rw->uffd, at, c.size);
@@ -298,12 +296,14 @@ static int make(struct rewire_call *c, enum mmu_prot prot)
 
 // Pages without translation stay so (unwatched, they would be read as zeros), but where an access
 // was refused the engine is asked again: it may permit the next one.
-static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+static int protect_shown(
+	struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_whole)
 {
 	struct rewire_call shown, gap;
 	unsigned i = 0;
 	int err = 0;
 
+	*ret_whole = true;
 	while (!err && i < c->nr) {
 		bool any = rewire_next_shown(c, first, i, &shown);
 		unsigned from = (unsigned)(shown.page - c->page);
@@ -311,6 +311,7 @@ static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot 
 		if (from > i) {
 			gap = part(c, c->page + i, from - i);
 			uffd_clear_pages(&gap);
+			*ret_whole = false;
 		}
 		if (any)
 			err = make(&shown, prot);
@@ -323,11 +324,12 @@ static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigne
 	enum mmu_prot prot)
 {
 	struct rewire_call c;
+	bool whole;
 	int err = rewire_enter(&c, mmu, at, nr);
 
 	if (err)
 		return err;
-	err = protect_shown(&c, first, prot);
+	err = protect_shown(&c, first, prot, &whole);
 	rewire_unlock(&c);
 	if (!err)
 		host_uffd_wake(c.rw->uffd, at, c.size);
@@ -343,6 +345,8 @@ static void clear_window(struct rewire_call *c)
 	int err;
 
 	atomic_fetch_add(&c->rw->counters.widened, 1);
+	while (atomic_load(&c->rw->populating))
+		sched_yield(); // it would wait for what is watched; it needs no lock
 	while (host_uffd_register(c->rw->uffd, w->pub.start, w->pub.size, UFFD_TRAP))
 		sched_yield(); // it needs no new mapping: only a test comes here
 	for (size_t page = 0, n; page < w->nr_pages; page += n) {
@@ -456,28 +460,34 @@ static int uffd_block(
 	return err;
 }
 
-static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
+static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_populate)
 {
-	if ((prot == MMU_WRITE && !rewire_is_parked(c, first)) || prot == MMU_NONE)
-		return protect_shown(c, first, prot);
-	return place(c, first, prot, ret_filled);
+	bool filled = false;
+	int err;
+
+	if ((prot == MMU_WRITE && !rewire_is_parked(c, first)) || prot == MMU_NONE) {
+		err = protect_shown(c, first, prot, ret_populate);
+	} else {
+		err = place(c, first, prot, &filled);
+		*ret_populate = !filled;
+	}
+	*ret_populate &= !err && prot == MMU_WRITE;
+	return err;
 }
 
 static void uffd_unblock(
 	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
-	bool filled = false;
+	bool populate = false;
 	int err;
 
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
-	err = restore(&c, first, prot, &filled);
+	err = restore(&c, first, prot, &populate);
 	if (err)
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);
-	rewire_unlock(&c);
-	if (!err && !filled && prot == MMU_WRITE)
-		rewire_populate(&c, first);
+	rewire_unlock_and_populate(&c, first, populate);
 	host_uffd_wake(c.rw->uffd, at, c.size);
 	rewire_leave(&c);
 }
