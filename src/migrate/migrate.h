@@ -126,8 +126,11 @@ struct node_target {
 	bool keep_huge;		    // a large folio is worth more effort: nothing else will do
 };
 void migrate_target_on_node(struct migrate_target *, struct node_target *);
-// "node 1: 4096 kB free, at most 8 kB in a row", of all the nodes together.
-void migrate_describe_room(const struct phys *, struct nodemask nodes, char *buf, size_t size);
+// Why none of the nodes had a block of the order: "node 1: 4096 kB free, at most 8 kB in a row", of
+// all the nodes together; or where one has such a block, "node 1: 4096 kB free, 3276 kB must stay
+// (watermark)", of that with most to give.
+void migrate_describe_room(const struct phys *, struct nodemask nodes, unsigned order, char *buf,
+	size_t size);
 
 const char *migrate_why_text(enum migrate_why);
 
