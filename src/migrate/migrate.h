@@ -71,7 +71,8 @@ struct migrate_control {
 	struct migrate_target target;
 	bool atomic_reclaim;	  // the caller is in direct compaction (PF_MEMALLOC)
 	bool keep_huge;		  // never split: -ENOMEM instead
-	unsigned pause_budget_us; // 0: none. Bounds the engine's work in one block
+	unsigned pause_budget_us; // bounds the engine's work in one block; 0: the machine's
+				  // (mm_tunables), which begins as none
 	// Called once for each folio that stays, before it is given back. NULL: nobody asks.
 	void (*explain)(struct folio *, enum migrate_why, const char *detail, void *arg);
 	void *explain_arg;
