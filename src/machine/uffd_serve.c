@@ -15,7 +15,8 @@
 // Between the answer and our act on it the engine may have changed its mind (an area was mapped,
 // memory was found). Where the page has come meanwhile nothing is refused; and after refusing, the
 // engine is asked again: whatever it does from then on finds the refusal in the page state and
-// replaces it.
+// replaces it. A refusal that is still there, though the engine permits the access, may be ours or a
+// new one of the engine: the page becomes absent, and the next access asks.
 //
 // What can fail: refusing, without a spare host mapping. Then the signal is sent to the accessor
 // by hand, which reaches a thread but not a system call.
@@ -44,13 +45,6 @@ static int refuse_access(struct rewire_call *c, enum mmu_access access)
 	return err;
 }
 
-static void allow_again(struct rewire_call *c)
-{
-	if (!(c->window->state[c->page] & PAGE_PROT) || host_protect(c->at, c->size, HOST_RW))
-		return;
-	window_state_change(c->window, c->page, 1, PAGE_PROT, 0);
-}
-
 static enum mmu_fault_result ask(struct rewire *rw, void *owner, const struct mmu_fault *fault)
 {
 	enum mmu_fault_result result;
@@ -65,11 +59,13 @@ static void refuse(
 	struct rewire *rw, void *owner, const struct mmu_fault *fault, enum mmu_fault_result what)
 {
 	struct rewire_call c;
+	bool refused;
 	int err = 0;
 
 	if (rewire_enter(&c, &rw->mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
 		return;
-	if (!page_state_allows(c.window->state[c.page], fault->access))
+	refused = !page_state_allows(c.window->state[c.page], fault->access);
+	if (refused)
 		err = what == MMU_FAULT_BUS ? rewire_place_bus(&c)
 					    : refuse_access(&c, fault->access);
 	rewire_unlock(&c);
@@ -86,7 +82,8 @@ static void refuse(
 	MARK(uffd_refusal_taken_back);
 	if (rewire_enter(&c, &rw->mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
 		return;
-	allow_again(&c);
+	if (refused && c.window->state[c.page] & PAGE_PROT)
+		uffd_clear_pages(&c);
 	rewire_unlock(&c);
 	rewire_leave(&c);
 }

@@ -254,6 +254,17 @@ static void refused_and_broken(void)
 	assert_int_equal(signal_of(4, true), 0);
 }
 
+// While an access is refused another thread permits it, and forbids it again.
+static void forbidden_behind_the_answer(void)
+{
+	for (size_t page = 6; page < 10; page++) {
+		set_kind(page, MINI_OPEN_SHUT);
+		assert_int_equal(signal_of(page, page & 1), SIGSEGV);
+		assert_int_equal(signal_of(page, page & 1), SIGSEGV);
+		assert_int_equal(signal_of(page, true), SIGSEGV);
+	}
+}
+
 static void foreign_faults_reach_the_program(void)
 {
 	volatile uint8_t *p = mmap(NULL, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -522,6 +533,7 @@ static void hugetlb_pages(void)
 	X(moves_under_writers)                                                                     \
 	X(read_only_is_copied_on_write)                                                            \
 	X(protect_back_and_forth)                                                                  \
+	X(forbidden_behind_the_answer)                                                             \
 	X(refused_and_broken)                                                                      \
 	X(foreign_faults_reach_the_program)                                                        \
 	X(handler_that_touches_a_moving_page)                                                      \
