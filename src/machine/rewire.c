@@ -16,11 +16,8 @@
 // cache of page tables and nothing depends on it (docs/decisions/0003-moving-page-tables.md).
 //
 // Locks: rw->lock orders the host calls that replace mappings together with the page states that
-// record them; the host would serialise these calls anyway. Zapping and populating happen without
-// it: the caller's page-table lock keeps everybody else from these pages. Under that lock a
-// populate must not meet a page that userfaultfd watches: it would sleep until a thread of the pool
-// has served it, which waits for the lock. So only ranges are populated that are all mapped and
-// unwatched, and who is to watch more than its own pages waits until rw->populating is 0.
+// record them; the host would serialise these calls anyway. Zapping happens without it, and so does
+// populating where nobody can sleep in a fault (block_uffd.c).
 // What can fail: every mapping call with -ENOMEM. The place is as it was then; should the host
 // have torn it down before failing (kernels before 6.12 could), the blocker rebuilds it from the
 // page states.
@@ -156,7 +153,7 @@ int rewire_place(struct rewire_call *c, struct pfn first, bool *ret_filled)
 	return 0;
 }
 
-static void populate(const struct rewire_call *c, struct pfn first)
+void rewire_populate(const struct rewire_call *c, struct pfn first)
 {
 	const struct arena *arena = arena_of(first);
 
@@ -164,17 +161,6 @@ static void populate(const struct rewire_call *c, struct pfn first)
 		host_populate_around(c->at, c->size);
 	else
 		host_populate(c->at, c->size);
-}
-
-void rewire_unlock_and_populate(struct rewire_call *c, struct pfn first, bool wanted)
-{
-	if (wanted)
-		atomic_fetch_add(&c->rw->populating, 1);
-	rewire_unlock(c);
-	if (!wanted)
-		return;
-	populate(c, first);
-	atomic_fetch_sub(&c->rw->populating, 1);
 }
 
 // A kernel before 6.12 may unmap the destination and fail then. Nobody else's mapping shall come to
@@ -211,7 +197,8 @@ static bool shows(const struct rewire_call *c, struct pfn first, unsigned i)
 {
 	uint64_t state = c->window->state[c->page + i];
 
-	return (state & PAGE_KIND) == PAGE_FRAME && page_state_pfn(state).n == first.n + i;
+	return (state & (PAGE_KIND | PAGE_CLEARED)) == PAGE_FRAME &&
+	       page_state_pfn(state).n == first.n + i;
 }
 
 bool rewire_next_shown(const struct rewire_call *c, struct pfn first, unsigned skip,

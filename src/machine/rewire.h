@@ -24,7 +24,6 @@ struct rewire {
 	int void_fd;	 // what an address without a frame maps: never backed
 	uintptr_t stage; // where a mapping is built before it is moved over its place; under lock
 	struct uffd_pool *pool;
-	_Atomic uint32_t populating; // calls that fill page tables, without the lock
 };
 
 // One call on a range, between rewire_enter() and rewire_leave().
@@ -48,15 +47,16 @@ void rewire_destroy(struct rewire *rw);
 // 0 with fork() held and the lock taken; -EOWNERDEAD, or -EFAULT outside of a window.
 must_check int rewire_enter(struct rewire_call *call, struct mmu *mmu, uintptr_t at, unsigned nr);
 void rewire_unlock(struct rewire_call *call); // the lock only
-// The same; then, if `wanted`, fills the host's page tables, so that nobody has to fault for it.
-// None of them is watched.
-void rewire_unlock_and_populate(struct rewire_call *call, struct pfn first, bool wanted);
 void rewire_leave(struct rewire_call *call);  // and let fork() go on, after rewire_unlock()
 
 // The frames at the place, readable and writable, not watched; `state` is noted. By moved page
-// tables when they are ready; ret_filled says so, else the caller populates (without the lock).
+// tables when they are ready; ret_filled says so, else the caller populates.
 // An error leaves the place as it was, or with a hole (rewire_has_hole()).
 must_check int rewire_place(struct rewire_call *call, struct pfn first, bool *ret_filled);
+// After a place that was not filled, so that nobody has to fault for it. Where accesses may sleep
+// (userfaultfd) before the lock is dropped: somebody may clear the place at once, and this thread
+// would wait for itself.
+void rewire_populate(const struct rewire_call *call, struct pfn first);
 // The host's page tables of the place go to where the frames' tables are parked; the place is
 // mapped as before, with empty tables. False when that is not possible or not worth it.
 bool rewire_park(struct rewire_call *call, struct pfn first);
