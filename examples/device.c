@@ -25,6 +25,7 @@
 #define PAGES (BYTES / PAGE)
 #define SLOTS 256 // of the cache: fewer than there are pages, so that it is filled again and again
 #define COLLAPSE 25
+#define STAYS 5000 // additions, until the device is taken away
 
 #define must(call)                                                                                 \
 	do {                                                                                       \
@@ -48,7 +49,7 @@ struct device {
 	struct slot cache[SLOTS];
 	unsigned under_way;	// invalidations between start and end
 	unsigned long happened; // invalidations that have ended
-	unsigned long hits, misses, dropped, again;
+	unsigned long hits, misses, dropped, again, plugged, unpaired;
 	unsigned long by_reason[8];
 };
 
@@ -86,8 +87,10 @@ static void invalidate_end(uint64_t start, uint64_t end, enum gw_invalidate_reas
 	(void)end;
 	(void)reason;
 	pthread_mutex_lock(&d->lock);
-	if (d->under_way) // its start may have been before we registered
+	if (d->under_way)
 		d->under_way--;
+	else
+		d->unpaired++;
 	d->happened++;
 	pthread_mutex_unlock(&d->lock);
 }
@@ -124,6 +127,26 @@ static void device_add(struct device *d, uint64_t address)
 	pthread_mutex_unlock(&d->lock);
 }
 
+static const struct gw_notifier_ops ops = {invalidate_start, invalidate_end};
+
+// No lock is held here that a callback takes: both calls wait for callbacks.
+static struct gw_notifier *plug_in(struct device *d)
+{
+	struct gw_notifier *notifier;
+
+	d->plugged++;
+	must(gw_notifier_register(d->task, &ops, d, &notifier));
+	return notifier;
+}
+
+static void take_away(struct device *d, struct gw_notifier *notifier)
+{
+	gw_notifier_unregister(notifier);
+	d->unpaired += d->under_way; // nobody else looks any more
+	d->under_way = 0;
+	memset(d->cache, 0, sizeof d->cache);
+}
+
 // ---- The program
 
 static struct device device = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -134,16 +157,22 @@ static uint64_t device_added[PAGES], program_added[PAGES];
 
 static void *device_main(void *arg)
 {
+	struct gw_notifier *notifier = plug_in(&device);
 	uint64_t seed = 1;
 
 	(void)arg;
-	while (!atomic_load(&done)) {
+	for (unsigned long n = 1; !atomic_load(&done); n++) {
 		seed = seed * 6364136223846793005 + 1442695040888963407;
 		uint64_t page = seed >> 33 & (PAGES - 1);
 
 		device_add(&device, (uint64_t)(uintptr_t)memory + page * PAGE);
 		device_added[page]++;
+		if (n % STAYS == 0) {
+			take_away(&device, notifier);
+			notifier = plug_in(&device);
+		}
 	}
+	take_away(&device, notifier);
 	return NULL;
 }
 
@@ -219,8 +248,6 @@ static unsigned long lost(void)
 int main(int argc, char **argv)
 {
 	struct gw_machine_config config = {.size = sizeof config, .nr_nodes = 2};
-	const struct gw_notifier_ops ops = {invalidate_start, invalidate_end};
-	struct gw_notifier *notifier;
 	struct gw_machine *machine;
 	pthread_t thread[2];
 	unsigned long wrong;
@@ -230,7 +257,6 @@ int main(int argc, char **argv)
 	must(gw_task_attach(task));
 	must(gw_alloc(task, BYTES, (void **)&memory));
 	device.task = task;
-	must(gw_notifier_register(task, &ops, &device, &notifier));
 	pthread_create(&thread[0], NULL, device_main, NULL);
 	pthread_create(&thread[1], NULL, program_main, NULL);
 	torment(machine, argc > 1 ? (unsigned)atoi(argv[1]) : 20);
@@ -238,7 +264,6 @@ int main(int argc, char **argv)
 	pthread_join(thread[0], NULL);
 	pthread_join(thread[1], NULL);
 	wrong = lost();
-	gw_notifier_unregister(notifier);
 	printf("device: %lu hits, %lu misses, %lu of them in vain, %lu translations dropped\n",
 		device.hits, device.misses, device.again, device.dropped);
 	for (unsigned i = 0; i < 8; i++)
@@ -246,9 +271,11 @@ int main(int argc, char **argv)
 			printf("  %-14s %lu invalidations\n",
 				gw_invalidate_reason_text((enum gw_invalidate_reason)i),
 				device.by_reason[i]);
+	printf("plugged in %lu times; %lu invalidations had no start or no end\n", device.plugged,
+		device.unpaired);
 	printf("%lu counters are wrong\n", wrong);
 	must(gw_task_attach(NULL));
 	gw_task_exit(task);
 	gw_machine_destroy(machine);
-	return wrong != 0;
+	return wrong || device.unpaired;
 }

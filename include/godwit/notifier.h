@@ -34,8 +34,8 @@ enum gw_invalidate_reason {
 };
 
 // Both may be NULL and may sleep. They must not touch managed memory nor call the engine: it holds
-// locks. A subscriber may get the end of an invalidation whose start came before it registered. The
-// range may be larger than what changes, up to all of the space (end UINT64_MAX).
+// locks. They come in pairs, an end with the range and reason of its start; pairs may overlap and
+// nest. The range may be larger than what changes, up to all of the space (end UINT64_MAX).
 struct gw_notifier_ops {
 	void (*start)(uint64_t start, uint64_t end, enum gw_invalidate_reason reason, void *arg);
 	void (*end)(uint64_t start, uint64_t end, enum gw_invalidate_reason reason, void *arg);
@@ -43,10 +43,14 @@ struct gw_notifier_ops {
 
 struct gw_notifier;
 
-// For the space the task has now; it may outlive the task. -ESRCH: the task is over. -ENOMEM.
+// For the space the task has now; it may outlive the task. When it returns, no invalidation of the
+// space is under way that the subscriber was not told of: it waits for those that had begun.
+// Callbacks may come before it returns. No lock held that a callback takes; not from within one.
+// -ESRCH: the task is over. -ENOMEM.
 GW_EXPORT int gw_notifier_register(struct gw_task *task, const struct gw_notifier_ops *ops,
 	void *arg, struct gw_notifier **ret_notifier) GW_CHECK;
-// When it returns, no callback runs and none will. Not from within a callback.
+// Every start has had its end when it returns, no callback runs and none will. It waits for the
+// ends that are due: no lock held that a callback takes; not from within one.
 GW_EXPORT void gw_notifier_unregister(struct gw_notifier *notifier);
 
 GW_EXPORT const char *gw_invalidate_reason_text(enum gw_invalidate_reason reason);

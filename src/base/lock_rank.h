@@ -31,7 +31,6 @@
 	X(MMU, 0)	 /* a backend's page states, and the host calls that change them */        \
 	X(WINDOWS, 0)	 /* the table of windows, by address */                                    \
 	X(UFFD, 0)	 /* who reads a userfaultfd */                                             \
-	X(COPIER, 0)	 /* the workers of a copier */                                             \
 	X(WAIT_TABLE, 0) /* a bucket of the hashed wait queues */                                  \
 	X(META, 0)	 /* allocator of the engine's own data */                                  \
 	X(TRACE, 0)	 /* the trace ring */

@@ -147,6 +147,7 @@ static int replace_by_copy(struct hugetlb_access *a, struct pte seen, struct fol
 	struct hugetlb_claim claim;
 	struct folio *new;
 	int err = anon_vma_prepare(a->vma);
+	struct mm_invalidation inv;
 
 	if (err)
 		return err;
@@ -155,9 +156,9 @@ static int replace_by_copy(struct hugetlb_access *a, struct pte seen, struct fol
 		return beside ? take_from_others(a->vma, old) : err;
 	copy_page(a->h->mm, new, old);
 	uint64_t end = a->haddr + hugetlb_bytes(a->pool);
-	mm_notify_start(a->vma->space, a->haddr, end, MM_INVALIDATE_COW);
+	mm_notify_start(&inv, a->vma->space, a->haddr, end, MM_INVALIDATE_COW);
 	err = swap_pages(a, seen, old, new);
-	mm_notify_end(a->vma->space, a->haddr, end, MM_INVALIDATE_COW);
+	mm_notify_end(&inv);
 	if (err)
 		hugetlb_give_back(&claim, new);
 	return err;
@@ -179,10 +180,11 @@ static bool take_from_one(const struct rmap_range *range, void *arg)
 	struct hugetlb_pool *pool = hugetlb_pool_of_vma(space->mm->hugetlb, vma);
 	uint64_t haddr = range->addr;
 	struct gather g;
+	struct mm_invalidation inv;
 
 	if (vma == r->vma || hugetlb_owns_promise(vma))
 		return true;
-	mm_notify_start(space, haddr, haddr + hugetlb_bytes(pool), MM_INVALIDATE_UNMAP);
+	mm_notify_start(&inv, space, haddr, haddr + hugetlb_bytes(pool), MM_INVALIDATE_UNMAP);
 	gather_init(&g, space->mm);
 	struct page_table *table = gather_pmd_table(&g, space, vaddr_of(haddr));
 	struct pte e = table ? table_entry(table, pmd_index(vaddr_of(haddr))) : (struct pte){0};
@@ -198,7 +200,7 @@ static bool take_from_one(const struct rmap_range *range, void *arg)
 		r->nr++;
 	}
 	(void)gather_finish(&g);
-	mm_notify_end(space, haddr, haddr + hugetlb_bytes(pool), MM_INVALIDATE_UNMAP);
+	mm_notify_end(&inv);
 	return true;
 }
 

@@ -8,12 +8,15 @@
 // States of a worker: waiting for a job -> taking slices -> waiting; ended by copier_close(). In a
 // child of fork() there are none and the caller copies alone.
 //
-// Locks: c->lock (rank COPIER) around the job; slices are taken without it.
+// A worker that is not woken, or a caller, would stop every move of the machine: both wait through
+// base/wait.h, not by condition variables, whose signals glibc can lose (its bug 25847).
+//
+// Locks: none. Who sets c->taken owns the job; it is handed out by c->round, and back by c->busy.
 // What can fail: copier_open().
 #include "machine/copier.h"
 
-#include "base/lock.h"
 #include "base/meta.h"
+#include "base/wait.h"
 #include "machine/copy_pages.h"
 #include "machine/fork_guard.h"
 #include "machine/host_calls.h"
@@ -41,12 +44,10 @@ struct copier {
 	struct fork_guarded guard;
 	unsigned workers;
 	pthread_t worker[WORKERS_MAX];
-	struct mutex lock;
-	pthread_cond_t start, done; // lock
-	unsigned long round;	    // lock: which job is out
-	unsigned busy;		    // lock: workers not done with it
-	bool taken;		    // lock: somebody's copy has the workers
-	bool stopping;		    // lock
+	_Atomic bool taken;	// somebody's copy has the workers
+	_Atomic bool stopping;
+	_Atomic unsigned round; // which job is out; its address is what workers wait for
+	_Atomic unsigned busy;	// workers not done with it; what the owner waits for
 	struct job job;
 };
 
@@ -67,53 +68,37 @@ static void copy_slices(const struct copy_pages *pages, struct job *job)
 static void *worker_main(void *arg)
 {
 	struct copier *c = arg;
-	unsigned long seen = 0;
+	unsigned seen = 0;
 
-	mutex_lock(&c->lock);
 	for (;;) {
-		while (c->round == seen && !c->stopping)
-			pthread_cond_wait(&c->start, &c->lock.pthread);
-		if (c->stopping)
-			break;
-		seen = c->round;
-		mutex_unlock(&c->lock);
+		(void)!wait_until(&c->round,
+			atomic_load(&c->round) != seen || atomic_load(&c->stopping), WAIT_FOREVER);
+		if (atomic_load(&c->stopping))
+			return NULL;
+		seen = atomic_load(&c->round); // the next is not out before this one is done
 		copy_slices(c->pages, &c->job);
-		mutex_lock(&c->lock);
-		if (--c->busy == 0)
-			pthread_cond_signal(&c->done);
+		if (atomic_fetch_sub(&c->busy, 1) == 1)
+			wake_one(&c->busy);
 	}
-	mutex_unlock(&c->lock);
-	return NULL;
 }
 
 static bool take_workers(struct copier *c)
 {
-	bool mine;
-
-	mutex_lock(&c->lock);
-	mine = !c->taken;
-	c->taken = true;
-	mutex_unlock(&c->lock);
-	return mine;
+	return !atomic_exchange(&c->taken, true);
 }
 
 static void run_job(struct copier *c, void *dst, const void *src, size_t bytes)
 {
-	mutex_lock(&c->lock);
 	c->job.dst = dst;
 	c->job.src = src;
 	c->job.bytes = bytes;
 	atomic_store(&c->job.next, 0);
-	c->busy = c->workers;
-	c->round++;
-	pthread_cond_broadcast(&c->start);
-	mutex_unlock(&c->lock);
+	atomic_store(&c->busy, c->workers);
+	atomic_fetch_add(&c->round, 1);
+	wake_all(&c->round);
 	copy_slices(c->pages, &c->job);
-	mutex_lock(&c->lock);
-	while (c->busy)
-		pthread_cond_wait(&c->done, &c->lock.pthread);
-	c->taken = false;
-	mutex_unlock(&c->lock);
+	(void)!wait_until(&c->busy, !atomic_load(&c->busy), WAIT_FOREVER);
+	atomic_store(&c->taken, false);
 }
 
 void copier_copy(struct copier *c, void *dst, const void *src, size_t nr)
@@ -212,9 +197,6 @@ static void copier_in_child(struct fork_guarded *g)
 	struct copier *c = container_of(g, struct copier, guard);
 
 	c->workers = 0;
-	mutex_init(&c->lock, RANK_COPIER);
-	pthread_cond_init(&c->start, NULL);
-	pthread_cond_init(&c->done, NULL);
 }
 
 static int start_workers(struct copier *c, unsigned n)
@@ -251,9 +233,6 @@ int copier_open(enum copier_kind kind, unsigned threads, struct copier **ret_cop
 	if (!c)
 		return -ENOMEM;
 	c->pages = choose(kind);
-	mutex_init(&c->lock, RANK_COPIER);
-	pthread_cond_init(&c->start, NULL);
-	pthread_cond_init(&c->done, NULL);
 	c->guard.in_child = copier_in_child;
 	write_lock(&host_fork_lock);
 	fork_guard_add(&c->guard);
@@ -269,17 +248,12 @@ int copier_open(enum copier_kind kind, unsigned threads, struct copier **ret_cop
 
 void copier_close(struct copier *c)
 {
-	mutex_lock(&c->lock);
-	c->stopping = true;
-	pthread_cond_broadcast(&c->start);
-	mutex_unlock(&c->lock);
+	atomic_store(&c->stopping, true);
+	wake_all(&c->round);
 	for (unsigned i = 0; i < c->workers; i++)
 		pthread_join(c->worker[i], NULL);
 	write_lock(&host_fork_lock);
 	fork_guard_remove(&c->guard);
 	write_unlock(&host_fork_lock);
-	pthread_cond_destroy(&c->start);
-	pthread_cond_destroy(&c->done);
-	mutex_destroy(&c->lock);
 	meta_delete(c);
 }

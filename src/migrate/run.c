@@ -144,13 +144,17 @@ unsigned run_unmap(struct mapper *m, struct slot *s, unsigned n)
 	struct mm_core *mm = b->mc->mm;
 	uint64_t addr, now = b->blocked_at;
 	struct vma *vma = only_place(m, s->src, &addr);
-	unsigned nr;
+	struct mm_invalidation inv;
+	unsigned nr = 0;
 
-	if (!vma || atomic_load(&mm->nr_notifiers))
+	if (!vma)
 		return 0;
 	if (!now)
 		now = clock_now_ns(mm->clock);
-	nr = unmap_row(m, vma, addr, s, row_length(s, n, pte_index(vaddr_of(addr)), false));
+	n = row_length(s, n, pte_index(vaddr_of(addr)), false);
+	if (!mm_notify_begin(&inv, vma->space, addr, addr + n * PAGE_SIZE, MM_INVALIDATE_MIGRATE))
+		nr = unmap_row(m, vma, addr, s, n);
+	mm_notify_end(&inv); // who was to be told will be, of each page
 	b->blocked_pages += nr;
 	if (nr)
 		b->blocked_at = now;

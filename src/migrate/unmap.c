@@ -221,20 +221,22 @@ static bool unmap_one(const struct rmap_range *r, void *arg)
 	struct unmap *u = arg;
 	struct space *space = r->vma->space;
 	uint64_t end = r->addr + r->nr_pages * PAGE_SIZE;
-	bool notify = atomic_load(&space->mm->nr_notifiers);
-	bool go_on;
+	struct mm_invalidation inv;
+	bool notify, go_on;
 
-	if (r->nr_pages == 1 && !notify && !u->m->keep_nothing)
-		return unmap_page(u, r) && folio_mapped(u->slot->src);
-	if (notify) {
-		mapper_release_tables(u->m);
-		mm_notify_start(space, r->addr, end, MM_INVALIDATE_MIGRATE);
+	notify = mm_notify_begin(&inv, space, r->addr, end, MM_INVALIDATE_MIGRATE);
+	if (r->nr_pages == 1 && !notify && !u->m->keep_nothing) {
+		go_on = unmap_page(u, r);
+	} else {
+		if (notify) {
+			mapper_release_tables(u->m);
+			mm_notify_tell(&inv);
+		}
+		go_on = unmap_range(u, r);
+		if (notify || u->m->keep_nothing)
+			mapper_release_tables(u->m);
 	}
-	go_on = unmap_range(u, r);
-	if (notify || u->m->keep_nothing)
-		mapper_release_tables(u->m);
-	if (notify)
-		mm_notify_end(space, r->addr, end, MM_INVALIDATE_MIGRATE);
+	mm_notify_end(&inv);
 	return go_on && folio_mapped(u->slot->src);
 }
 

@@ -145,8 +145,9 @@ static bool detach_table(struct range *r) NO_THREAD_SAFETY_ANALYSIS
 {
 	unsigned index = pmd_index(vaddr_of(r->haddr));
 	struct gather g;
+	struct mm_invalidation inv;
 
-	mm_notify_start(r->space, r->haddr, r->haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
+	mm_notify_start(&inv, r->space, r->haddr, r->haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
 	gather_init(&g, r->space->mm);
 	struct page_table *pmd = gather_pmd_table(&g, r->space, vaddr_of(r->haddr));
 	r->table = pmd ? pmd_entry_table(table_entry(pmd, index)) : NULL;
@@ -157,7 +158,7 @@ static bool detach_table(struct range *r) NO_THREAD_SAFETY_ANALYSIS
 		gather_clear(&g, host_of(r, 0), PTRS_PER_TABLE);
 	}
 	(void)gather_finish(&g);
-	mm_notify_end(r->space, r->haddr, r->haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
+	mm_notify_end(&inv);
 	return r->table;
 }
 

@@ -106,12 +106,13 @@ int thp_split_pmd(struct vma *vma, uint64_t addr)
 	struct space *space = vma->space;
 	uint64_t haddr = addr & PMD_MASK;
 	struct page_table *table = NULL;
+	struct mm_invalidation inv;
 
 	if (!vma_deposits(vma) && !(table = page_table_alloc(space, 1, vaddr_of(haddr))))
 		return -ENOMEM;
-	mm_notify_start(space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_SPLIT);
+	mm_notify_start(&inv, space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_SPLIT);
 	bool huge = split_entry(vma, haddr, &table);
-	mm_notify_end(space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_SPLIT);
+	mm_notify_end(&inv);
 	if (table)
 		page_table_free(space, table);
 	if (huge)

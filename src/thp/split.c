@@ -181,14 +181,15 @@ static bool unmap_here(const struct rmap_range *range, void *arg)
 	struct vma *vma = range->vma;
 	uint64_t addr = range->addr, end = addr + range->nr_pages * PAGE_SIZE;
 	struct gather g;
+	struct mm_invalidation inv;
 
-	mm_notify_start(vma->space, addr, end, MM_INVALIDATE_SPLIT);
+	mm_notify_start(&inv, vma->space, addr, end, MM_INVALIDATE_SPLIT);
 	gather_init(&g, vma->space->mm);
 	for (unsigned i = 0; i < range->nr_pages; i++)
 		if (gather_table(&g, vma->space, vaddr_of(addr + i * PAGE_SIZE)))
 			unmap_page(&g, vma, addr + i * PAGE_SIZE, arg, range->first_page + i);
 	(void)gather_finish(&g);
-	mm_notify_end(vma->space, addr, end, MM_INVALIDATE_SPLIT);
+	mm_notify_end(&inv);
 	return true;
 }
 

@@ -170,6 +170,7 @@ static int replace_by_copy(struct fault *f, struct pte seen, struct folio *old)
 {
 	struct folio *new;
 	int err = anon_vma_prepare(f->vma);
+	struct mm_invalidation inv;
 
 	if (err)
 		return err;
@@ -179,9 +180,9 @@ static int replace_by_copy(struct fault *f, struct pte seen, struct folio *old)
 	if (old)
 		copy_frame(f->mm, folio_pfn(new), pte_pfn(seen));
 	folio_set_swapbacked(new);
-	mm_notify_start(f->space, f->addr, f->addr + PAGE_SIZE, MM_INVALIDATE_COW);
+	mm_notify_start(&inv, f->space, f->addr, f->addr + PAGE_SIZE, MM_INVALIDATE_COW);
 	err = swap_entry(f, seen, old, new);
-	mm_notify_end(f->space, f->addr, f->addr + PAGE_SIZE, MM_INVALIDATE_COW);
+	mm_notify_end(&inv);
 	if (err) {
 		folio_put(new);
 		return err;

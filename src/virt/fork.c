@@ -54,17 +54,18 @@ int space_fork(struct space *parent, struct task *task, struct space **ret_child
 	struct fork k = {.mm = parent->mm, .task = task, .parent = parent};
 	struct vma *vma;
 	int err = space_create(parent->mm, &k.child);
+	struct mm_invalidation inv;
 
 	if (err)
 		return err;
 	write_lock(&parent->mmap_lock);
 	write_lock_nested(&k.child->mmap_lock);
-	mm_notify_start(parent, 0, UINT64_MAX, MM_INVALIDATE_COW);
+	mm_notify_start(&inv, parent, 0, UINT64_MAX, MM_INVALIDATE_COW);
 	k.child->mmap_base = parent->mmap_base;
 	for (vma = vma_find(parent, 0); vma && !err; vma = vma_next(vma))
 		if (!(vma->flags & VM_DONTFORK))
 			err = fork_vma(&k, vma);
-	mm_notify_end(parent, 0, UINT64_MAX, MM_INVALIDATE_COW);
+	mm_notify_end(&inv);
 	forget_regions(&k);
 	space_write_unlock(k.child);
 	write_unlock(&parent->mmap_lock);

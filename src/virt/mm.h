@@ -45,11 +45,22 @@ enum mm_invalidate_reason {
 // subscriber must not use what it cached for the range. Both may sleep, and must not fault.
 struct mm_notifier {
 	struct list_head node;
+	uint64_t from, until; // hears of what starts in between: numbers of src/virt/notify.c
+	_Atomic unsigned under_way; // started, not ended
 	struct space *space;
 	void (*start)(struct mm_notifier *, uint64_t start, uint64_t end,
 		enum mm_invalidate_reason);
 	void (*end)(struct mm_notifier *, uint64_t start, uint64_t end,
 		enum mm_invalidate_reason);
+};
+
+// One invalidation, on the stack of who makes it.
+struct mm_invalidation {
+	struct space *space;
+	uint64_t start, end;
+	enum mm_invalidate_reason why;
+	unsigned side; // where the space counts it
+	uint64_t told; // 0: nobody was
 };
 
 struct mm_upcalls {
@@ -189,14 +200,21 @@ void mm_core_release(struct mm_core *);
 // The node of a cpu.
 int mm_cpu_nid(const struct mm_core *, int cpu);
 
-// A subscriber may get the end of an invalidation whose start came before it registered; after
-// unregister returned it gets nothing. Both may sleep; not from within start() or end().
+// Starts and ends come in pairs, and when register returns no invalidation is under way that the
+// subscriber was not told of; unregister returns after the last end that was due. Both may sleep,
+// and wait for callbacks: no lock held that one takes, and not from within start() or end().
 void mm_notifier_register(struct mm_core *, struct mm_notifier *);
 void notifiers_in_child(void); // of the host's fork()
 void mm_notifier_unregister(struct mm_core *, struct mm_notifier *);
-// Under any lock up to the rmap locks, never under a page-table lock.
-void mm_notify_start(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
-void mm_notify_end(struct space *, uint64_t start, uint64_t end, enum mm_invalidate_reason);
+// Under any lock up to the rmap locks, never under a page-table lock. They may nest.
+void mm_notify_start(struct mm_invalidation *, struct space *, uint64_t start, uint64_t end,
+	enum mm_invalidate_reason);
+void mm_notify_end(struct mm_invalidation *);
+// The same in two steps, the first under any lock. true: the second must follow, before any entry
+// changes; false: nobody is to be told.
+must_check bool mm_notify_begin(struct mm_invalidation *, struct space *, uint64_t start,
+	uint64_t end, enum mm_invalidate_reason);
+void mm_notify_tell(struct mm_invalidation *);
 
 // Balances the books of all spaces: every present entry has its mapcount and reference, every
 // mapped folio's count equals the entries found, rss counters, rmap trees, tables' nr_used. Only

@@ -133,11 +133,13 @@ static int check_range(struct space *space, uint64_t start, uint64_t *end, unsig
 
 static void protect_range(struct space *space, uint64_t start, uint64_t end, unsigned rwx)
 {
-	mm_notify_start(space, start, end, MM_INVALIDATE_PROTECT);
+	struct mm_invalidation inv;
+
+	mm_notify_start(&inv, space, start, end, MM_INVALIDATE_PROTECT);
 	for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
 		vma = vma_next(vma))
 		protect_vma(vma, rwx);
-	mm_notify_end(space, start, end, MM_INVALIDATE_PROTECT);
+	mm_notify_end(&inv);
 	space_merge_range(space, start, end);
 }
 

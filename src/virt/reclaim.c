@@ -46,10 +46,11 @@ static bool unmap_one(const struct rmap_range *range, void *arg)
 	struct vma *vma = range->vma;
 	struct vaddr addr = vaddr_of(range->addr);
 	struct gather g;
+	struct mm_invalidation inv;
 
 	if (vma->flags & VM_LOCKED)
 		return false;
-	mm_notify_start(vma->space, addr.a, addr.a + PAGE_SIZE, MM_INVALIDATE_UNMAP);
+	mm_notify_start(&inv, vma->space, addr.a, addr.a + PAGE_SIZE, MM_INVALIDATE_UNMAP);
 	gather_init(&g, vma->space->mm);
 	struct page_table *table = gather_table(&g, vma->space, addr);
 	struct pte e = table ? table_entry(table, pte_index(addr)) : (struct pte){0};
@@ -63,7 +64,7 @@ static bool unmap_one(const struct rmap_range *range, void *arg)
 		gather_put(&g, folio);
 	}
 	(void)gather_finish(&g);
-	mm_notify_end(vma->space, addr.a, addr.a + PAGE_SIZE, MM_INVALIDATE_UNMAP);
+	mm_notify_end(&inv);
 	return true;
 }
 

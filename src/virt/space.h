@@ -101,6 +101,10 @@ struct space {
 	unsigned nr_deposited;
 	struct near_run near_runs[NEAR_RUNS]; // tables_lock
 	unsigned near_next;		      // tables_lock
+	// Invalidations under way, by side; which side counts those that begin; somebody waits for
+	// them (src/virt/notify.c).
+	_Atomic unsigned invalidating[2], invalidate_side;
+	_Atomic bool draining;
 	// Whose cpu and policy count when the accessing thread is unknown.
 	struct task *_Atomic owner;
 	_Atomic long rss_anon, rss_file, rss_shmem, locked_vm, pinned_vm; // pages

@@ -101,8 +101,9 @@ static bool clean_mapping(const struct rmap_range *range, void *arg)
 	struct vma *vma = range->vma;
 	struct vaddr addr = vaddr_of(range->addr);
 	struct gather g;
+	struct mm_invalidation inv;
 
-	mm_notify_start(vma->space, addr.a, addr.a + PAGE_SIZE, MM_INVALIDATE_PROTECT);
+	mm_notify_start(&inv, vma->space, addr.a, addr.a + PAGE_SIZE, MM_INVALIDATE_PROTECT);
 	gather_init(&g, vma->space->mm);
 	struct page_table *table = gather_table(&g, vma->space, addr);
 	struct pte e = table ? table_entry(table, pte_index(addr)) : (struct pte){0};
@@ -113,7 +114,7 @@ static bool clean_mapping(const struct rmap_range *range, void *arg)
 		gather_protect(&g, vma_host(vma, addr.a), pte_pfn(e), 1, vma_pte_prot(vma, e));
 	}
 	(void)gather_finish(&g);
-	mm_notify_end(vma->space, addr.a, addr.a + PAGE_SIZE, MM_INVALIDATE_PROTECT);
+	mm_notify_end(&inv);
 	return true;
 }
 

@@ -148,13 +148,14 @@ static void zap_huge(struct vma_walk *w, struct page_table *pmd, uint64_t addr)
 int zap_pages(struct vma *vma, uint64_t start, uint64_t end)
 {
 	struct vma_walk w = {.huge = zap_huge, .pages = zap_table};
+	struct mm_invalidation inv;
 
 	assert_that(start >= vma->start && end <= vma->end, "zap [%#lx,%#lx) of [%#lx,%#lx)",
 		(unsigned long)start, (unsigned long)end, (unsigned long)vma->start,
 		(unsigned long)vma->end);
-	mm_notify_start(vma->space, start, end, MM_INVALIDATE_UNMAP);
+	mm_notify_start(&inv, vma->space, start, end, MM_INVALIDATE_UNMAP);
 	int err = vma_walk(&w, vma, start, end);
-	mm_notify_end(vma->space, start, end, MM_INVALIDATE_UNMAP);
+	mm_notify_end(&inv);
 	return err;
 }
 

@@ -9,6 +9,7 @@
 #include "seeded.h"
 
 #include "base/sched.h"
+#include "virt/fault.h"
 
 #include <errno.h>
 
@@ -242,6 +243,84 @@ static void view_forker(struct race *r, unsigned thread)
 	task_exit(last);
 }
 
+// ---- A subscriber that comes and goes
+
+struct listener {
+	struct mm_notifier notifier; // first
+	struct race *r;
+	unsigned under_way, happened;
+	struct folio *cached[PAGES];
+};
+
+static void heard_start(struct mm_notifier *n, uint64_t start, uint64_t end,
+	enum mm_invalidate_reason why maybe_unused)
+{
+	struct listener *l = (struct listener *)n;
+
+	l->under_way++;
+	for (unsigned i = 0; i < PAGES; i++) {
+		uint64_t at = l->r->buf + i * PAGE_SIZE;
+
+		if (at + PAGE_SIZE > start && at < end)
+			l->cached[i] = NULL;
+	}
+}
+
+static void heard_end(struct mm_notifier *n, uint64_t start maybe_unused, uint64_t end maybe_unused,
+	enum mm_invalidate_reason why maybe_unused)
+{
+	struct listener *l = (struct listener *)n;
+	struct race *r = l->r;
+
+	hold(l->under_way); // no end without its start
+	l->under_way--;
+	l->happened++;
+}
+
+// NULL: there is none, or it may be stale already.
+static struct folio *look_up(struct listener *l, unsigned i)
+{
+	struct race *r = l->r;
+	unsigned before = l->happened, page;
+	struct folio *folio;
+	int err = get_user_page(r->task->space, r->task, r->buf + i * PAGE_SIZE, 0, &folio, &page);
+
+	if (err) {
+		hold(r->unmaps);
+		return NULL;
+	}
+	folio_put(folio);
+	return l->under_way || l->happened != before ? NULL : folio;
+}
+
+// What is remembered, and was not told to go, is still there.
+static void look_again(struct listener *l, unsigned i)
+{
+	struct race *r = l->r;
+	struct folio *now = look_up(l, i);
+
+	if (now && l->cached[i])
+		hold(now == l->cached[i]);
+	if (now)
+		l->cached[i] = now;
+}
+
+static void subscriber(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 71 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		struct listener l = {.notifier = {.space = r->task->space, .start = heard_start,
+					     .end = heard_end}, .r = r};
+
+		mm_notifier_register(&r->fx.mm, &l.notifier);
+		for (unsigned looks = pick(&seed, 3 * PAGES); looks; looks--)
+			look_again(&l, pick(&seed, PAGES));
+		mm_notifier_unregister(&r->fx.mm, &l.notifier);
+		hold(!l.under_way); // no start without its end
+	}
+}
+
 // ---- Races
 
 struct race_spec {
@@ -263,6 +342,9 @@ static const struct race_spec races[] = {
 	{"mbind", {mover, binder, writer}, 0, 0, 0, 0},
 	{"migrate_pages", {mover, task_mover, writer, forker}, 0, 0, 0, 0},
 	{"everything", {mover, writer, forker, zapper, task_mover}, 0, 0, 1, 0},
+	{"subscribe", {mover, writer, subscriber, forker}, 0, 0, 0, 0},
+	{"subscribe_shared", {mover, writer, subscriber, mover}, 1, 0, 0, 0},
+	{"subscribers", {mover, zapper, subscriber, writer, subscriber}, 0, 0, 1, 0},
 	{"remap", {mover, remapper, writer, mover}, 0, 0, 0, 1},
 	{"remap_shared", {mover, remapper, writer, mover}, 1, 0, 0, 1},
 	{"remap_fork", {mover, remapper, forker, writer}, 0, 0, 0, 1},

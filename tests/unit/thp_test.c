@@ -666,8 +666,34 @@ static void a_walk_goes_on_past_what_is_not_split(void **state)
 	fx.mm.up.split_huge_pmd = split;
 	assert_int_equal(pages, 20);
 	assert_true(is_leaf(a, buf));
-	if (FAULTS_BUILT_IN)
-		assert_true(mark_was_hit("walk_left_a_huge_entry"));
+}
+
+// The same by a system call: a leaf of shared memory has no table put by for its split.
+static void advice_on_half_a_leaf_without_memory(void **state)
+{
+	struct object *object;
+
+	(void)state;
+	if (!FAULTS_BUILT_IN)
+		skip();
+	thp.setting[SET_SHMEM_ENABLED] = SHMEM_ALWAYS;
+	fx_ok(object_create_shmem(&fx.mm, NULL, 2 * PMD_SIZE, &object));
+	uint64_t at = fx_map_shared(a, 2 * HPAGES, object);
+	store(a, at + 8, 1);
+	store(a, at + PMD_SIZE, 2);
+	assert_true(is_leaf(a, at) && is_leaf(a, at + PMD_SIZE));
+	fault_arm(FI_META, FI_THREAD, 0, 1);
+	assert_int_equal(space_advise(a->space, a, at, PMD_SIZE + PAGE_SIZE, 4), -ENOMEM);
+	assert_true(fault_disarm(FI_META));
+	assert_true(mark_was_hit("walk_left_a_huge_entry"));
+	assert_false(is_leaf(a, at)); // whole, and so gone
+	assert_true(is_leaf(a, at + PMD_SIZE));
+	fx_ok(space_advise(a->space, a, at, PMD_SIZE + PAGE_SIZE, 4));
+	assert_false(is_leaf(a, at + PMD_SIZE));
+	assert_int_equal(load(a, at + 8), 1);
+	assert_int_equal(load(a, at + PMD_SIZE), 2);
+	object_put(object);
+	fx_check(&fx);
 }
 
 static void shared_memory(void **state)
@@ -771,6 +797,7 @@ int main(void)
 		CASE(a_poisoned_huge_page_stays_where_it_is),
 		CASE(a_leaf_is_split_without_memory),
 		CASE(a_walk_goes_on_past_what_is_not_split),
+		CASE(advice_on_half_a_leaf_without_memory),
 		CASE(shared_memory),
 		CASE(shared_memory_of_smaller_sizes),
 	};
