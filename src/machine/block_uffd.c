@@ -73,8 +73,6 @@ static int place_readonly(struct rewire_call *c, struct pfn first)
 	bool filled = false;
 	int err = 0;
 
-	if (arena->kind == ARENA_HUGETLB)
-		return -EOPNOTSUPP; // mremap() cannot leave their mapping at the stage
 	if (rewire_is_parked(c, first)) {
 		filled = !host_move_tables(arena_tables_at(arena, first), c->rw->stage, c->size);
 		arena_tables_mark(arena, first, c->nr, false);
@@ -384,12 +382,7 @@ static void clear_part(struct rewire_call *c)
 	uint64_t state = c->window->state[c->page];
 
 	if ((state & PAGE_KIND) == PAGE_FRAME) {
-		const struct arena *arena = arena_of(page_state_pfn(state));
-
 		clear_frames(c);
-		// Nothing smaller could be mapped into a mapping of the hugetlb pool.
-		if (arena && arena->kind == ARENA_HUGETLB && place_void(c))
-			mend(c);
 	} else if ((state & PAGE_KIND) == PAGE_BUS) {
 		if (place_void(c)) {
 			mend(c);
