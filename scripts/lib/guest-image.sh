@@ -10,8 +10,12 @@
 # The archive is named by a hash of all that goes into it, so that only the first run after a
 # change packs it. It is not compressed: the machine would spend more time on that than on the
 # copy. Programs lie at the paths they have on this host, because they find their libraries
-# relative to themselves, and are linked into PATH. Images that were not used for a week are
-# removed.
+# relative to themselves, and are linked into PATH.
+#
+# image_prune DIR   keeps the folder within GODWIT_IMAGE_CACHE_MB (1024): each image that is packed
+#                   costs some MB, and each build of godwit packs one. The images used last stay;
+#                   those of the last ten minutes do in any case, a machine may be about to read
+#                   them. What was not used for a week is removed, and what a killed run left.
 
 # What every machine loads, and what --share and --modules add; guest/init loads them. Names that
 # the kernel has built in, or does not have, resolve to nothing.
@@ -34,7 +38,7 @@ image_build() {
     fi
     note "packing $image"
     mkdir -p "$cache/image"
-    find "$cache/image" -maxdepth 1 -name '*.cpio' -mtime +7 -delete
+    image_prune "$cache/image"
     work=$(mktemp -d "$cache/image/new.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     image_fill "$work/root"
@@ -42,6 +46,22 @@ image_build() {
     mv "$work/cpio" "$image"
     rm -rf "$work"
     trap - EXIT
+}
+
+image_prune() {
+    local limit=$((${GODWIT_IMAGE_CACHE_MB:-1024} * 1048576)) used=0 minutes size file
+    find "$1" -maxdepth 1 -name '*.cpio' -mtime +7 -delete || true
+    find "$1" -maxdepth 1 -name 'new.*' -mtime +1 -exec rm -rf {} + || true
+    while read -r _ minutes size file; do
+        used=$((used + size))
+        if ((used > limit && minutes)); then
+            rm -f "$file"
+        fi
+    done < <(
+        find "$1" -maxdepth 1 -name '*.cpio' \( -mmin +10 -printf '%T@ 1 %s %p\n' \
+            -o -printf '%T@ 0 %s %p\n' \) |
+            sort -rn || true # another run may prune, too
+    )
 }
 
 # Fills programs: godwit, when it is built, and the files of --with.

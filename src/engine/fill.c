@@ -2,10 +2,12 @@
 // gw_node_fill(): take a node's free memory with pages that nobody can move or reclaim, so that a
 // story or a test meets a full node. The pages are unmovable ones of this file's own, on a list a
 // node; the largest blocks are taken first. What is left lies above the min watermark, as nobody
-// could take it otherwise; when nothing shall be left, that reserve goes, too.
+// could take it otherwise; when nothing shall be left, that reserve goes, too. Nothing is left on
+// the lists of the cpus, where a block is not counted as free and can be had all the same.
 #include "engine/engine.h"
 
 #include "phys/alloc.h"
+#include "phys/pcp.h"
 
 #include <errno.h>
 
@@ -32,9 +34,27 @@ static uint64_t min_watermarks(const struct node *node)
 	return pages;
 }
 
+// Taking a block may put others on a list of the cpu: they come back, and are taken as well.
+static uint64_t take_down_to(struct gw_machine *machine, unsigned node, uint64_t keep)
+{
+	uint64_t free_pages, taken = 0;
+	struct folio *folio;
+
+	do {
+		folio = NULL;
+		drain_all_pages(&machine->phys);
+		while ((free_pages = node_nr_free(phys_node(&machine->phys, node))) > keep &&
+			(folio = take_block(machine, node, free_pages - keep))) {
+			taken += folio_nr(folio);
+			folio_list_add(&machine->filled[node], folio);
+		}
+	} while (folio);
+	return taken;
+}
+
 int64_t gw_node_fill(struct gw_machine *machine, unsigned node, uint64_t leave)
 {
-	uint64_t free_pages, keep, taken = 0;
+	uint64_t keep, taken;
 
 	if (machine_is_dead(machine))
 		return -EOWNERDEAD;
@@ -44,14 +64,7 @@ int64_t gw_node_fill(struct gw_machine *machine, unsigned node, uint64_t leave)
 	if (keep)
 		keep += min_watermarks(phys_node(&machine->phys, node));
 	mutex_lock(&machine->fill_lock);
-	while ((free_pages = node_nr_free(phys_node(&machine->phys, node))) > keep) {
-		struct folio *folio = take_block(machine, node, free_pages - keep);
-
-		if (!folio)
-			break;
-		taken += folio_nr(folio);
-		folio_list_add(&machine->filled[node], folio);
-	}
+	taken = take_down_to(machine, node, keep);
 	mutex_unlock(&machine->fill_lock);
 	return (int64_t)(taken << PAGE_SHIFT);
 }

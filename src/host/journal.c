@@ -10,7 +10,8 @@
 // An entry is written before the change it is about; a line that ends without a newline was being
 // written when its process died, so nothing was changed yet. Restoring goes from the last line to
 // the first. Entries that were put back leave the file, those that could not be stay: an empty file
-// owes nothing. Doing it twice does no harm.
+// owes nothing. A setting of a file that is gone (ENOENT: a cgroup that was removed, a module that
+// was unloaded) is owed to nobody: it leaves, too, and is told. Doing it twice does no harm.
 //
 // KSM refuses two of its knobs while it shares pages. They are put back after everything that is
 // shared was separated (2 in its file run), and run itself after them.
@@ -255,11 +256,14 @@ static int remove_patiently(struct host *host, const char *path)
 	return err == -ENOENT ? 0 : err;
 }
 
+enum restored { PUT_BACK, GONE, FAILED };
+
 // line is written to.
-static int restore_line(
+static enum restored restore_line(
 	struct host_journal *journal, char *line, host_complaint_fn *complain, void *arg)
 {
 	char text[LINE_MAX_BYTES + 128], *kind = strsep(&line, " "), *path = strsep(&line, " ");
+	bool gone;
 	int err;
 
 	if (!strcmp(kind, "set") && path && line)
@@ -267,21 +271,27 @@ static int restore_line(
 	else if (!strcmp(kind, "rmdir") && path)
 		err = remove_patiently(journal->host, path);
 	else
-		return 0;
-	if (!err || !complain)
-		return err;
-	snprintf(text, sizeof text, "cannot put back %s%s%s: %s", path, line ? " to " : "",
-		line ? line : "", strerror(-err));
-	complain(arg, text);
-	return err;
+		return PUT_BACK;
+	if (!err)
+		return PUT_BACK;
+	gone = err == -ENOENT;
+	if (gone)
+		snprintf(text, sizeof text, "%s is gone: nothing to put back there", path);
+	else
+		snprintf(text, sizeof text, "cannot put back %s%s%s: %s", path,
+			line ? " to " : "", line ? line : "", strerror(-err));
+	if (complain)
+		complain(arg, text);
+	return gone ? GONE : FAILED;
 }
 
 // Of the entries in text, from the last to the first, those of KSM's run or all others. What is
-// put back vanishes from text, the rest stays. The number of them that were.
+// put back, or has nowhere to go, vanishes from text, the rest stays. The number that was put back.
 static int restore_lines(struct host_journal *journal, char *text, bool ksm_run,
 	host_complaint_fn *complain, void *arg)
 {
 	char line[LINE_MAX_BYTES];
+	enum restored restored;
 	int count = 0;
 
 	for (size_t end = strlen(text), start; end > 0; end = start) {
@@ -289,11 +299,13 @@ static int restore_lines(struct host_journal *journal, char *text, bool ksm_run,
 			start--;
 		snprintf(line, sizeof line, "%.*s", (int)(end - 1 - start), text + start);
 		if (!*line || *line == '#' ||
-			ksm_run != !strncmp(line, KSM_RUN_LINE, strlen(KSM_RUN_LINE)) ||
-			restore_line(journal, line, complain, arg))
+			ksm_run != !strncmp(line, KSM_RUN_LINE, strlen(KSM_RUN_LINE)))
+			continue;
+		restored = restore_line(journal, line, complain, arg);
+		if (restored == FAILED)
 			continue;
 		memset(text + start, '\n', end - start);
-		count++;
+		count += restored == PUT_BACK;
 	}
 	return count;
 }

@@ -14,7 +14,7 @@ struct host_journal {
 	pid_t guardian;
 };
 
-// Told of each thing that could not be put back.
+// Told of each thing that could not be put back, or is gone.
 typedef void host_complaint_fn(void *arg, const char *text);
 
 // Takes the machine: at most one process has a journal of it. What a process that died left behind
@@ -39,7 +39,8 @@ must_check int host_journal_made(struct host_journal *journal, const char *path)
 #define HOST_JOURNAL_ADVICE                                                                        \
 	"not all that was changed could be put back; `godwit lab restore` tries again"
 
-// Puts everything back, youngest first. -EAGAIN: not all; what was not stays in the journal.
+// Puts everything back, youngest first. -EAGAIN: not all; what was not stays in the journal. What
+// is gone needs no putting back: it does not count.
 must_check int host_journal_restore(
 	struct host_journal *journal, host_complaint_fn *complain, void *arg);
 // Restores, ends the guardian, gives the machine back (also when not all was restored: -EAGAIN).

@@ -253,6 +253,7 @@ static void engine_cancel(struct lab_machine *machine)
 
 const struct lab_machine_ops engine_machine_ops = {
 	.name = "engine",
+	.beside_threads = true,
 	.open = engine_open,
 	.needs = engine_needs,
 	.supports = engine_supports,

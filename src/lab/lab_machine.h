@@ -147,6 +147,9 @@ typedef int lab_action_fn(struct lab_machine *machine, const struct command *com
 struct lab_machine_ops {
 	const char *name; // "engine", "host": what --on says
 
+	// Whether setup may be called while the process has other threads (who forks wants none).
+	bool beside_threads;
+
 	// Nothing is built or changed yet. options live until teardown.
 	// Fails only for want of memory or with a bad option; then there is no machine and the
 	// reason is written to failure.

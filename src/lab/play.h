@@ -15,6 +15,7 @@ struct placement {
 struct play {
 	const struct story *story;
 	struct lab_machine *machine;
+	struct watch *watch; // NULL: not yet, or it cannot be had
 	struct reporter *reporter;
 	const struct play_options *options;
 	struct play_totals *totals;

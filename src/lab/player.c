@@ -365,22 +365,31 @@ static int play_command(struct play *play, const struct command *c)
 	return act(play, c);
 }
 
+// What came before the command may have been interrupted, too.
+static int play_watched(struct play *play, const struct command *c)
+{
+	watch_begin(play->watch, c);
+	int err = watch_interrupted(play->watch) ? 0 : play_command(play, c);
+	watch_end(play->watch);
+	play->totals->interrupted = watch_interrupted(play->watch);
+	return !err && play->totals->interrupted ? -EINTR : err;
+}
+
 static void play_commands(struct play *play)
 {
 	const struct story *s = play->story;
-	struct watch *watch = watch_start(play->machine, play->options->limit_s,
-		play->options->progress);
 	for (play->at = 0; play->at < s->command_count && !play->ended; play->at++) {
-		watch_begin(watch, s->commands[play->at]);
-		int err = play_command(play, s->commands[play->at]);
-		watch_end(watch);
-		play->totals->interrupted = watch_interrupted(watch);
-		if (!err && play->totals->interrupted)
-			err = -EINTR;
+		int err = play_watched(play, s->commands[play->at]);
 		if (err)
 			stop(play, err);
 	}
-	watch_stop(watch);
+}
+
+static void start_watch(struct play *play)
+{
+	const struct play_options *o = play->options;
+	if (!play->watch)
+		play->watch = watch_start(play->machine, o->limit_s, o->progress);
 }
 
 static int copy_counters(const struct lab_counters *from, struct lab_counters *to)
@@ -425,7 +434,11 @@ static void set_up_and_play(struct play *play)
 {
 	struct play_totals *t = play->totals;
 	struct lab_machine *m = play->machine;
+	if (m->ops->beside_threads)
+		start_watch(play);
+	watch_phase(play->watch, "setting up the machine");
 	int err = m->ops->setup(m, play->story);
+	watch_end(play->watch);
 	if (err == LAB_SKIP) {
 		t->exit = PLAY_SKIPPED;
 		snprintf(t->reason, sizeof(t->reason), "%s", m->failure);
@@ -440,6 +453,7 @@ static void set_up_and_play(struct play *play)
 			m->failure[0] ? m->failure : strerror(-err));
 		return;
 	}
+	start_watch(play);
 	play_commands(play);
 	total_counters(play);
 	t->truth = m->truth;
@@ -457,7 +471,12 @@ static void tear_down(struct play *play)
 {
 	struct play_totals *t = play->totals;
 
-	if (!play->machine->ops->teardown(play->machine))
+	watch_phase(play->watch, "checking and taking down the machine");
+	int err = play->machine->ops->teardown(play->machine);
+	watch_end(play->watch);
+	t->interrupted |= watch_interrupted(play->watch);
+	watch_stop(play->watch);
+	if (!err)
 		return;
 	t->exit = PLAY_FAILED;
 	t->failed++;

@@ -4,7 +4,8 @@
 // The player calls the machine synchronously, so somebody else has to look at the clock. One
 // thread wakes four times a second while a story is played:
 //
-//   1 s   the command and its time appear on stderr, if that is a terminal
+//   1 s   the command and its time appear on stderr, if that is a terminal; so does what is no
+//         command (building a large machine, closing its books), which has no limit
 //   limit the machine is asked to cancel; the callback returns -EINTR and the story ends
 //   limit + 10 s, or a second Ctrl-C five seconds after the first: the process ends with status 1,
 //         since nothing else can be done about a machine that does not return (a host machine
@@ -34,6 +35,7 @@ struct watch {
 	pthread_t thread;
 	pthread_mutex_t mutex;
 	const struct command *command; // M: that runs now, or NULL
+	const char *phase;	       // M: what else runs now, or NULL
 	long long since_ms;	       // M
 	long long cancelled_ms;	       // M: when it was asked to cancel, 0: not
 	bool shown;		       // M: something is on the terminal's line
@@ -89,6 +91,10 @@ static void look(struct watch *w, bool signalled)
 	long long now = now_ms(), took = now - w->since_ms;
 	if (signalled)
 		cancel(w, now);
+	if (w->phase && w->progress && took >= PROGRESS_MS) {
+		fprintf(stderr, "\r\033[K      %.60s  %lld s", w->phase, took / 1000);
+		w->shown = true;
+	}
 	if (!w->command)
 		return;
 	if (w->limit_ms && took >= w->limit_ms && !w->cancelled_ms)
@@ -139,15 +145,26 @@ struct watch *watch_start(struct lab_machine *machine, unsigned limit_s, bool pr
 	return NULL;
 }
 
-void watch_begin(struct watch *w, const struct command *command)
+static void begin(struct watch *w, const struct command *command, const char *phase)
 {
 	if (!w)
 		return;
 	pthread_mutex_lock(&w->mutex);
 	w->command = command;
+	w->phase = phase;
 	w->since_ms = now_ms();
 	w->cancelled_ms = 0;
 	pthread_mutex_unlock(&w->mutex);
+}
+
+void watch_begin(struct watch *w, const struct command *command)
+{
+	begin(w, command, NULL);
+}
+
+void watch_phase(struct watch *w, const char *phase)
+{
+	begin(w, NULL, phase);
 }
 
 void watch_end(struct watch *w)
@@ -156,6 +173,7 @@ void watch_end(struct watch *w)
 		return;
 	pthread_mutex_lock(&w->mutex);
 	w->command = NULL;
+	w->phase = NULL;
 	if (w->shown)
 		fputs("\r\033[K", stderr);
 	w->shown = false;

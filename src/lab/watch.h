@@ -13,6 +13,9 @@ struct watch;
 // NULL: there is no memory or thread for it; the other functions then do nothing.
 struct watch *watch_start(struct lab_machine *machine, unsigned limit_s, bool progress);
 void watch_begin(struct watch *watch, const struct command *command);
+// Something that is no command and has no limit begins: "setting up the machine".
+void watch_phase(struct watch *watch, const char *phase);
+// Of either.
 void watch_end(struct watch *watch);
 // A signal came, or a command was cancelled at its limit; the story should end.
 bool watch_interrupted(struct watch *watch);

@@ -183,9 +183,8 @@ static void signal_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 			mend(&c);
 			if (host_protect(at, c.size, PROT_NONE))
 				clear_window(&c);
-			else
-				window_state_change(
-					c.window, c.page, nr, PAGE_PROT, PAGE_PROT_NONE | PAGE_OFF);
+			window_state_change(c.window, c.page, nr, PAGE_PROT,
+				PAGE_PROT_NONE | PAGE_OFF | PAGE_CLEARED);
 		}
 	}
 	rewire_unlock(&c);
@@ -239,26 +238,41 @@ static int signal_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigne
 	return err;
 }
 
-static void signal_unblock(
-	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
+// One stretch without a gap: moved tables would show a page that was cleared meanwhile.
+static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
 {
-	struct rewire_call c;
 	bool filled = false;
 	int err = -EAGAIN;
 
-	if (rewire_enter(&c, mmu, at, nr))
-		return;
-	if (prot == MMU_WRITE && rewire_is_parked(&c, first))
-		err = rewire_place(&c, first, &filled);
-	if (err) {
-		mend(&c);
-		err = protect_shown(&c, first, prot);
+	if (prot == MMU_WRITE && rewire_is_parked(c, first)) {
+		err = rewire_place(c, first, &filled);
+		if (err)
+			mend(c);
 	}
 	if (err)
+		err = protect_shown(c, first, prot);
+	if (!err && !filled && prot != MMU_NONE)
+		rewire_populate(c, first);
+	return err;
+}
+
+static void signal_unblock(
+	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
+{
+	struct rewire_call c, shown;
+	bool failed = false;
+
+	if (rewire_enter(&c, mmu, at, nr))
+		return;
+	for (unsigned i = 0; rewire_next_shown(&c, first, i, &shown);) {
+		unsigned from = (unsigned)(shown.page - c.page);
+
+		failed |= restore(&shown, pfn_add(first, from), prot) != 0;
+		i = from + shown.nr;
+	}
+	if (failed)
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);
 	rewire_unlock(&c);
-	if (!err && !filled && prot != MMU_NONE)
-		rewire_populate(&c, first);
 	rewire_leave(&c);
 }
 

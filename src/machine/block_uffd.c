@@ -22,8 +22,12 @@
 //    (docs/decisions/0004-read-only-without-a-gap.md). mremap() returns when a thread of the pool
 //    has read its event.
 //
-// What the engine refuses (SEGV, BUS) is made true for the host before the accessor is woken, so
-// that the kernel itself raises the signal, or fails the system call.
+// What the engine refuses (refuse(), BUS) is made true for the host before the accessor is woken,
+// so that the kernel itself raises the signal, or fails the system call.
+//
+// No thread of the engine may fault on a watched page: it holds locks that the thread of the pool
+// which serves it needs. So populating, which faults, is done to what was made unwatched under the
+// same hold of rw->lock, and not to the gaps between.
 //
 // Locks: rw->lock as in rewire.c; it is held while mremap() waits for the pool's reader, which
 // takes no lock of the machine. What can fail: as in rewire.c. clear() without a spare host mapping
@@ -111,7 +115,7 @@ static int place_void(struct rewire_call *c)
 	return err;
 }
 
-static int place_absent(struct rewire_call *c, struct pfn first)
+static int place_absent(struct rewire_call *c, struct pfn first, uint64_t cleared)
 {
 	const struct arena *arena = arena_of(first);
 	int err = stage_map(c, arena->fd, arena_offset(arena, first));
@@ -120,7 +124,7 @@ static int place_absent(struct rewire_call *c, struct pfn first)
 		err = stage_move(c, UFFD_TRAP, false);
 	if (!err)
 		window_state_set(c->window, c->page, c->nr,
-			page_state(PAGE_FRAME | PAGE_UFFD_TRAP | PAGE_OFF, first));
+			page_state(PAGE_FRAME | PAGE_UFFD_TRAP | PAGE_OFF | cleared, first));
 	return err;
 }
 
@@ -158,7 +162,7 @@ static void mend(struct rewire_call *c)
 		if ((state & PAGE_KIND) != PAGE_FRAME)
 			err = place_void(&p);
 		else if (state & PAGE_OFF)
-			err = place_absent(&p, page_state_pfn(state));
+			err = place_absent(&p, page_state_pfn(state), state & PAGE_CLEARED);
 		else if (state & PAGE_UFFD_WP)
 			err = place_readonly(&p, page_state_pfn(state));
 		else if (state & PAGE_PROT_NONE)
@@ -215,11 +219,11 @@ static int uffd_map(
 	if (err)
 		return err;
 	err = nr <= PTRS_PER_TABLE ? place(&c, first, prot, &filled) : -EINVAL;
+	if (!err && !filled)
+		rewire_populate(&c, first);
 	rewire_unlock(&c);
 	if (!err) {
-		if (!filled)
-			rewire_populate(&c, first);
-		else if (prot == MMU_WRITE)
+		if (filled && prot == MMU_WRITE)
 			atomic_fetch_add_explicit(
 				&c.rw->counters.tables_moved, 1, memory_order_relaxed);
 		wake_all_but_served(c.rw->uffd, at, c.size);
@@ -294,15 +298,31 @@ static int make(struct rewire_call *c, enum mmu_prot prot)
 	return prot == MMU_READ ? make_readable(c) : make_refused(c);
 }
 
-// Pages without translation stay so (unwatched, they would be read as zeros), but where an access
-// was refused the engine is asked again: it may permit the next one.
-static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+{
+	bool filled = false;
+	int err;
+
+	if (prot == MMU_NONE || (prot == MMU_WRITE && !rewire_is_parked(c, first)))
+		err = make(c, prot);
+	else
+		err = place(c, first, prot, &filled);
+	if (!err && !filled && prot == MMU_WRITE)
+		rewire_populate(c, first);
+	return err;
+}
+
+// Changes the pages that show the frames the engine means. The gaps between stay without
+// translation (unwatched, they would be read as zeros), but where an access was refused there the
+// engine is asked again: it may permit the next one.
+static int for_each_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot,
+	int (*change)(struct rewire_call *shown, struct pfn first, enum mmu_prot prot))
 {
 	struct rewire_call shown, gap;
+	int err = 0, one = 0;
 	unsigned i = 0;
-	int err = 0;
 
-	while (!err && i < c->nr) {
+	while (i < c->nr) {
 		bool any = rewire_next_shown(c, first, i, &shown);
 		unsigned from = (unsigned)(shown.page - c->page);
 
@@ -311,10 +331,16 @@ static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot 
 			uffd_clear_pages(&gap);
 		}
 		if (any)
-			err = make(&shown, prot);
+			one = change(&shown, pfn_add(first, from), prot);
+		err = err ? err : one;
 		i = from + shown.nr;
 	}
 	return err;
+}
+
+static int change_prot(struct rewire_call *c, struct pfn first maybe_unused, enum mmu_prot prot)
+{
+	return make(c, prot);
 }
 
 static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
@@ -325,7 +351,7 @@ static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigne
 
 	if (err)
 		return err;
-	err = protect_shown(&c, first, prot);
+	err = for_each_shown(&c, first, prot, change_prot);
 	rewire_unlock(&c);
 	if (!err)
 		host_uffd_wake(c.rw->uffd, at, c.size);
@@ -351,8 +377,8 @@ static void clear_window(struct rewire_call *c)
 			continue;
 		if (state & PAGE_PROT)
 			host_zap(page_at(w, page), n << PAGE_SHIFT);
-		window_state_change(
-			w, page, n, PAGE_PROT, PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_OFF : 0));
+		window_state_change(w, page, n, PAGE_PROT,
+			PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_SOFT : 0));
 	}
 	do
 		err = host_protect(w->pub.start, w->pub.size, HOST_RW);
@@ -374,7 +400,8 @@ static void clear_frames(struct rewire_call *c)
 	if (prot && host_protect(c->at, c->size, HOST_RW))
 		clear_window(c);
 	window_state_change(
-		c->window, c->page, c->nr, PAGE_PROT | PAGE_UFFD_WP, PAGE_UFFD_TRAP | PAGE_OFF);
+		c->window, c->page, c->nr, PAGE_PROT | PAGE_UFFD_WP,
+		PAGE_UFFD_TRAP | PAGE_OFF | PAGE_CLEARED);
 }
 
 static void clear_part(struct rewire_call *c)
@@ -449,28 +476,16 @@ static int uffd_block(
 	return err;
 }
 
-static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
-{
-	if ((prot == MMU_WRITE && !rewire_is_parked(c, first)) || prot == MMU_NONE)
-		return protect_shown(c, first, prot);
-	return place(c, first, prot, ret_filled);
-}
-
 static void uffd_unblock(
 	struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot prot)
 {
 	struct rewire_call c;
-	bool filled = false;
-	int err;
 
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
-	err = restore(&c, first, prot, &filled);
-	if (err)
+	if (for_each_shown(&c, first, prot, restore))
 		atomic_fetch_add(&c.rw->counters.unblock_failed, 1);
 	rewire_unlock(&c);
-	if (!err && !filled && prot == MMU_WRITE)
-		rewire_populate(&c, first);
 	host_uffd_wake(c.rw->uffd, at, c.size);
 	rewire_leave(&c);
 }
@@ -523,6 +538,7 @@ const struct mmu_ops rewire_uffd_ops = {
 	.block = uffd_block,
 	.unblock = uffd_unblock,
 	.wake = uffd_wake,
+	.refuse = uffd_refuse,
 	.peek = rewire_peek,
 	.close = uffd_close,
 };

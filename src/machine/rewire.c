@@ -16,8 +16,8 @@
 // cache of page tables and nothing depends on it (docs/decisions/0003-moving-page-tables.md).
 //
 // Locks: rw->lock orders the host calls that replace mappings together with the page states that
-// record them; the host would serialise these calls anyway. Zapping and populating happen without
-// it: the caller's page-table lock keeps everybody else from these pages.
+// record them; the host would serialise these calls anyway. Zapping happens without it, and so does
+// populating where nobody can sleep in a fault (block_uffd.c).
 // What can fail: every mapping call with -ENOMEM. The place is as it was then; should the host
 // have torn it down before failing (kernels before 6.12 could), the blocker rebuilds it from the
 // page states.
@@ -195,7 +195,8 @@ static bool shows(const struct rewire_call *c, struct pfn first, unsigned i)
 {
 	uint64_t state = c->window->state[c->page + i];
 
-	return (state & PAGE_KIND) == PAGE_FRAME && page_state_pfn(state).n == first.n + i;
+	return (state & (PAGE_KIND | PAGE_CLEARED)) == PAGE_FRAME &&
+	       page_state_pfn(state).n == first.n + i;
 }
 
 bool rewire_next_shown(const struct rewire_call *c, struct pfn first, unsigned skip,

@@ -50,10 +50,12 @@ void rewire_unlock(struct rewire_call *call); // the lock only
 void rewire_leave(struct rewire_call *call);  // and let fork() go on, after rewire_unlock()
 
 // The frames at the place, readable and writable, not watched; `state` is noted. By moved page
-// tables when they are ready; ret_filled says so, else the caller populates (without the lock).
+// tables when they are ready; ret_filled says so, else the caller populates.
 // An error leaves the place as it was, or with a hole (rewire_has_hole()).
 must_check int rewire_place(struct rewire_call *call, struct pfn first, bool *ret_filled);
-// After a place that was not filled, without the lock: so that nobody has to fault for it.
+// After a place that was not filled, so that nobody has to fault for it. Where accesses may sleep
+// (userfaultfd) before the lock is dropped: somebody may clear the place at once, and this thread
+// would wait for itself.
 void rewire_populate(const struct rewire_call *call, struct pfn first);
 // The host's page tables of the place go to where the frames' tables are parked; the place is
 // mapped as before, with empty tables. False when that is not possible or not worth it.

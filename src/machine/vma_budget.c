@@ -32,7 +32,7 @@ static _Atomic size_t limit;
 
 static bool mergeable(uint64_t left, uint64_t right)
 {
-	uint64_t flags = PAGE_FLAGS & ~PAGE_OFF;
+	uint64_t flags = PAGE_FLAGS & ~PAGE_SOFT;
 
 	if ((left & flags) != (right & flags) || (left & PAGE_KIND) == PAGE_BUS)
 		return false;
@@ -70,7 +70,7 @@ static bool looks_like_one(const struct window *w, size_t page, size_t nr)
 		return nr == 1;
 	for (size_t i = 1; i < nr; i++)
 		differ |= (state[i] - i * step) ^ *state;
-	return !(differ & ~PAGE_OFF) &&
+	return !(differ & ~PAGE_SOFT) &&
 	       (!frames || first >> ARENA_PFN_ALIGN_SHIFT ==
 				   (first + nr - 1) >> ARENA_PFN_ALIGN_SHIFT);
 }

@@ -6,7 +6,7 @@
 #include "machine/window.h"
 
 // A page state: a frame number above flags. Two neighbours are one host mapping when their flags
-// but PAGE_OFF are equal and their frames, if they have some, are consecutive.
+// but PAGE_SOFT are equal and their frames, if they have some, are consecutive.
 #define PAGE_KIND 0x3ull
 #define PAGE_VOID 0x0ull // no frame
 #define PAGE_FRAME 0x1ull
@@ -21,7 +21,9 @@
 #define PAGE_UFFD_WP 0x20ull   // the page is write-protected by userfaultfd
 #define PAGE_UFFD (PAGE_UFFD_TRAP | PAGE_UFFD_WP)
 
-#define PAGE_OFF 0x40ull // blocked or cleared: accesses come to the engine
+#define PAGE_OFF 0x40ull     // blocked or cleared: accesses come to the engine
+#define PAGE_CLEARED 0x80ull // cleared: the frame is no longer the engine's at this page
+#define PAGE_SOFT (PAGE_OFF | PAGE_CLEARED)
 #define PAGE_FLAGS 0xffull
 #define PAGE_PFN_SHIFT 8
 

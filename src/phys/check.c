@@ -58,7 +58,8 @@ static unsigned zone_number(const struct zone *zone)
 static void check_blank(struct books *books, const struct frame *head, unsigned order)
 {
 	for (unsigned long i = 1; i < 1ul << order; i++)
-		if (frame_flags(head + i) || atomic_load(&head[i].refcount))
+		if (frame_flags(head + i) || atomic_load(&head[i].refcount) ||
+			atomic_load(&head[i].mapcount))
 			difference(books, head + i, "inside a free block of order %u", order);
 }
 
@@ -90,7 +91,8 @@ static unsigned long check_free_block(struct books *books, struct zone *zone, st
 		difference(books, head, "free block of a bad order %u", order);
 		return 1;
 	}
-	if (frame_flags(head) != 1u << PG_BUDDY || atomic_load(&head->refcount))
+	if (frame_flags(head) != 1u << PG_BUDDY || atomic_load(&head->refcount) ||
+		atomic_load(&head->mapcount))
 		difference(books, head, "free block with more than BUDDY");
 	check_blank(books, head, order);
 	check_merged(books, zone, head, order, type);

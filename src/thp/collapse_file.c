@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Collapse of shared memory and files: 512 slots of an object's index hold one huge folio after it.
 //
-//	1  a look: at most max_ptes_none holes, every page on the LRU, unlocked, with no references
-//    but
-//	   those of index and mappings (holes and references are asked again below)
-//	2  mmap_lock is given up; a huge folio from the nodes that have most of the pages, locked
-//	3  each page: locked by trylock, isolated, unmapped everywhere, and then known to nobody but
-//    the
-//	   index; its contents are copied, holes are zeros. From the unmapping on nobody can write
-//	   to it: who finds it by the index waits for its lock, and then sees that it is the
-//	   object's no more. A page that refuses turns all of it back: pages are put back, faults
-//	   map them again
+//	1  a look: at most max_ptes_none holes, every folio on the LRU, with no references but those
+//	   of index and mappings (holes and references are asked again below)
+//	2  mmap_lock is given up; a huge folio from the nodes that have most of the folios, locked
+//	3  each folio, of whatever size: locked by trylock, isolated, unmapped everywhere, and then
+//	   known to nobody but the index; its contents are copied, holes are zeros. From the
+//	   unmapping on nobody can write to it: who finds it by the index waits for its lock, and
+//	   then sees that it is the object's no more. A folio that refuses turns all of it back:
+//	   folios are put back, faults map them again. Shared memory of which nothing is there (any
+//	   more) is not made by a collapse
 //	4  under i_pages: the slots hold the huge folio. No way back from here
 //	5  tables of small entries over this range, where vmas map it whole, are empty now and go
 //    away, so
@@ -44,7 +43,7 @@ struct work {
 	struct object *object;
 	uint64_t pgoff;
 	struct folio *new;
-	struct folio *old[PTRS_PER_TABLE]; // locked, isolated; NULL: a hole
+	struct folio *old[PTRS_PER_TABLE]; // of each slot: locked, isolated; NULL: a hole
 	unsigned nr; // slots gone through
 };
 
@@ -53,11 +52,9 @@ struct work {
 static enum scan_result look_at_folio(struct collapse *c, struct object *object,
 	struct folio *folio, uint64_t pgoff)
 {
+	if (folio_order(folio) == PMD_ORDER && folio_index(folio) == pgoff)
+		return SCAN_PTE_MAPPED_HUGEPAGE;
 	c->node_load[folio_nid(folio)]++;
-	if (folio_order(folio) == PMD_ORDER)
-		return folio_index(folio) == pgoff ? SCAN_PTE_MAPPED_HUGEPAGE : SCAN_PAGE_COMPOUND;
-	if (folio_large(folio))
-		return SCAN_PAGE_COMPOUND;
 	if (!folio_test_lru(folio))
 		return SCAN_PAGE_LRU;
 	// One reference is the look's own.
@@ -85,12 +82,14 @@ static enum scan_result look(struct collapse *c, struct object *object, uint64_t
 
 	for (unsigned i = 0; i < MAX_NODES; i++)
 		c->node_load[i] = 0;
-	for (unsigned i = 0; i < PTRS_PER_TABLE && result == SCAN_SUCCEED; i++) {
+	for (unsigned i = 0, nr; i < PTRS_PER_TABLE && result == SCAN_SUCCEED; i += nr) {
 		struct folio *folio = object_find(object, pgoff + i);
 
+		nr = 1;
 		if (!folio)
 			continue;
-		present++;
+		nr = (unsigned)folio_nr(folio);
+		present += nr;
 		result = look_at_folio(c, object, folio, pgoff);
 		folio_put(folio);
 	}
@@ -103,7 +102,7 @@ static enum scan_result look(struct collapse *c, struct object *object, uint64_t
 	return result;
 }
 
-// ---- One page
+// ---- One folio
 
 static void unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio,
 	unsigned page)
@@ -126,14 +125,18 @@ static void unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct
 static bool unmap_here(const struct rmap_range *range, void *arg)
 {
 	struct vma *vma = range->vma;
-	struct gather g;
 	struct mm_invalidation inv;
+	struct gather g;
 
-	mm_notify_start(&inv, vma->space, range->addr, range->addr + PAGE_SIZE,
-		MM_INVALIDATE_COLLAPSE);
+	mm_notify_start(&inv, vma->space, range->addr,
+		range->addr + range->nr_pages * PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
 	gather_init(&g, vma->space->mm);
-	if (gather_table(&g, vma->space, vaddr_of(range->addr)))
-		unmap_entry(&g, vma, range->addr, arg, 0);
+	for (unsigned i = 0; i < range->nr_pages; i++) {
+		uint64_t addr = range->addr + i * PAGE_SIZE;
+
+		if (gather_table(&g, vma->space, vaddr_of(addr)))
+			unmap_entry(&g, vma, addr, arg, range->first_page + i);
+	}
 	(void)gather_finish(&g);
 	mm_notify_end(&inv);
 	return true;
@@ -144,8 +147,6 @@ static enum scan_result take_locked(struct work *w, struct folio *folio, unsigne
 {
 	if (folio_object(folio) != w->object || folio_index(folio) != w->pgoff + i)
 		return SCAN_TRUNCATED;
-	if (folio_large(folio))
-		return SCAN_PAGE_COMPOUND;
 	if (!folio_test_uptodate(folio))
 		return SCAN_FAIL;
 	if (folio_test_writeback(folio))
@@ -157,7 +158,7 @@ static enum scan_result take_locked(struct work *w, struct folio *folio, unsigne
 	folio_count_isolated(folio);
 	(void)rmap_walk(folio, unmap_here, folio, false);
 	// The index's, the isolation's, ours.
-	if (!folio_mapped(folio) && folio_ref_count(folio) == 3) {
+	if (!folio_mapped(folio) && folio_ref_count(folio) == folio_nr(folio) + 2) {
 		folio_put(folio);
 		return SCAN_SUCCEED;
 	}
@@ -166,12 +167,14 @@ static enum scan_result take_locked(struct work *w, struct folio *folio, unsigne
 	return SCAN_PAGE_COUNT;
 }
 
-static enum scan_result take_page(struct work *w, unsigned i)
+// Of slot i and those after it: what is there, and how many slots that is.
+static enum scan_result take_folio(struct work *w, unsigned i, unsigned *ret_nr)
 {
 	struct folio *folio = object_find(w->object, w->pgoff + i);
 	enum scan_result result;
 
 	w->old[i] = NULL;
+	*ret_nr = 1;
 	if (!folio)
 		return is_file(w->object) ? SCAN_FAIL : SCAN_SUCCEED;
 	if (!folio_trylock(folio)) {
@@ -180,7 +183,9 @@ static enum scan_result take_page(struct work *w, unsigned i)
 	}
 	result = take_locked(w, folio, i);
 	if (result == SCAN_SUCCEED) {
-		w->old[i] = folio;
+		*ret_nr = (unsigned)folio_nr(folio);
+		for (unsigned k = 0; k < *ret_nr; k++)
+			w->old[i + k] = folio;
 		return result;
 	}
 	folio_unlock(folio);
@@ -188,14 +193,20 @@ static enum scan_result take_page(struct work *w, unsigned i)
 	return result;
 }
 
-static void copy_page(struct work *w, unsigned i)
+// The folio whose first slot this is; NULL: a hole, or a slot of the folio before.
+static struct folio *old_folio(const struct work *w, unsigned i)
+{
+	return i && w->old[i] == w->old[i - 1] ? NULL : w->old[i];
+}
+
+static void copy_folio(struct work *w, unsigned i, unsigned nr)
 {
 	char *to = folio_bytes(w->mm, w->new, i);
 
 	if (w->old[i])
-		memcpy(to, folio_bytes(w->mm, w->old[i], 0), PAGE_SIZE);
+		memcpy(to, folio_bytes(w->mm, w->old[i], 0), nr * PAGE_SIZE);
 	else
-		memset(to, 0, PAGE_SIZE);
+		memset(to, 0, nr * PAGE_SIZE);
 }
 
 // What of a file is not cached yet; nothing is locked.
@@ -220,7 +231,7 @@ static enum scan_result read_pages(struct work *w)
 static void put_back(struct work *w)
 {
 	for (unsigned i = w->nr; i-- > 0;) {
-		struct folio *folio = w->old[i];
+		struct folio *folio = old_folio(w, i);
 
 		if (!folio)
 			continue;
@@ -233,19 +244,18 @@ static void put_back(struct work *w)
 // The old pages have lost their slots; who waits for their locks still has a reference.
 static void drop_old(struct work *w)
 {
-	bool dirty = false;
-
-	for (unsigned i = 0; i < PTRS_PER_TABLE; i++) {
-		struct folio *folio = w->old[i];
+	for (unsigned i = PTRS_PER_TABLE; i-- > 0;) {
+		struct folio *folio = old_folio(w, i);
 
 		if (!folio)
 			continue;
-		dirty |= folio_test_clear_dirty(folio);
+		(void)folio_test_clear_dirty(folio);
 		folio_unlock(folio);
 		folio_uncount_isolated(folio);
-		folio_put_many(folio, 2);
+		folio_put_many(folio, (unsigned)folio_nr(folio) + 1);
 	}
-	if (dirty)
+	// Nothing but this folio has the contents of shared memory.
+	if (!is_file(w->object))
 		folio_mark_dirty(w->new);
 	folio_add_lru(w->new);
 }
@@ -259,15 +269,22 @@ static enum scan_result fill_slots(struct work *w)
 	return err == -EEXIST ? SCAN_PAGE_FILLED : err ? SCAN_STORE_FAILED : SCAN_SUCCEED;
 }
 
+static bool is_empty(const struct work *w)
+{
+	return !is_file(w->object) && !object_resident(w->object, w->pgoff, PTRS_PER_TABLE, NULL);
+}
+
 static enum scan_result replace(struct work *w)
 {
-	enum scan_result result = SCAN_SUCCEED;
+	enum scan_result result = is_empty(w) ? SCAN_TRUNCATED : SCAN_SUCCEED;
+	unsigned nr;
 
-	for (w->nr = 0; w->nr < PTRS_PER_TABLE; w->nr++) {
-		result = take_page(w, w->nr);
-		if (result != SCAN_SUCCEED)
-			break;
-		copy_page(w, w->nr);
+	for (w->nr = 0; w->nr < PTRS_PER_TABLE && result == SCAN_SUCCEED;) {
+		result = take_folio(w, w->nr, &nr);
+		if (result == SCAN_SUCCEED) {
+			copy_folio(w, w->nr, nr);
+			w->nr += nr;
+		}
 	}
 	if (result == SCAN_SUCCEED)
 		result = fill_slots(w);

@@ -200,7 +200,9 @@ static struct folio *object_huge_folio(struct vma *vma, struct task *task, uint6
 {
 	struct folio *folio = object_find(vma->object, pgoff);
 
-	if (folio || !make || vma->object->ops->kind == OBJECT_FILE)
+	if (folio || !make || vma->object->ops->kind == OBJECT_FILE ||
+		!thp_shmem_allows(vma->space->mm->thp, vma, vma->object, pgoff, PMD_ORDER,
+			THP_FAULT))
 		return folio;
 	return add_new_folio(vma, task, pgoff, PMD_ORDER);
 }

@@ -143,18 +143,19 @@ static bool within_size(const struct object *object, uint64_t pgoff, unsigned or
 {
 	uint64_t end = ALIGN_UP(pgoff + 1, 1ull << order);
 
-	return object->size >> PAGE_SHIFT >= end;
+	return DIV_ROUND_UP(object->size, PAGE_SIZE) >= end;
 }
 
-static bool shmem_word_allows(enum thp_shmem word, bool advised, const struct object *object,
-	uint64_t pgoff, unsigned order)
+// What the word of the whole says, which thinks in the size of a PMD.
+static bool shmem_global_allows(struct thp *thp, bool advised, const struct object *object,
+	uint64_t pgoff)
 {
-	switch (word) {
+	switch ((enum thp_shmem)thp_setting(thp, SET_SHMEM_ENABLED)) {
 	case SHMEM_FORCE:
 	case SHMEM_ALWAYS:
 		return true;
 	case SHMEM_WITHIN_SIZE:
-		return within_size(object, pgoff, order) || advised;
+		return within_size(object, pgoff, PMD_ORDER) || advised;
 	case SHMEM_ADVISE:
 		return advised;
 	default:
@@ -165,25 +166,29 @@ static bool shmem_word_allows(enum thp_shmem word, bool advised, const struct ob
 bool thp_shmem_allows(struct thp *thp, const struct vma *vma, const struct object *object,
 	uint64_t pgoff, unsigned order, enum thp_use use)
 {
-	static const enum thp_shmem of_size[] = {
-		[SIZE_SHMEM_ALWAYS] = SHMEM_ALWAYS,
-		[SIZE_SHMEM_WITHIN_SIZE] = SHMEM_WITHIN_SIZE,
-		[SIZE_SHMEM_ADVISE] = SHMEM_ADVISE,
-		[SIZE_SHMEM_NEVER] = SHMEM_NEVER,
-	};
-	enum thp_shmem global = (enum thp_shmem)thp_setting(thp, SET_SHMEM_ENABLED), word = global;
+	unsigned long global = thp_setting(thp, SET_SHMEM_ENABLED);
 	unsigned long size = atomic_load(&thp->size_shmem[order - THP_LEAST_ORDER]);
 	bool advised = vma && vma->flags & VM_HUGEPAGE;
 
-	if (vma && vma->flags & VM_NOHUGEPAGE)
+	if (global == SHMEM_DENY || (vma && vma->flags & VM_NOHUGEPAGE))
 		return false;
 	if (use == THP_COLLAPSE)
-		return global != SHMEM_DENY;
-	if (global == SHMEM_FORCE && size != SIZE_SHMEM_INHERIT)
+		return true;
+	if (size == SIZE_SHMEM_INHERIT)
+		return shmem_global_allows(thp, advised, object, pgoff);
+	if (global == SHMEM_FORCE)
 		return false;
-	if (global != SHMEM_DENY && global != SHMEM_FORCE && size != SIZE_SHMEM_INHERIT)
-		word = of_size[size];
-	return shmem_word_allows(word, advised, object, pgoff, order);
+	return size == SIZE_SHMEM_ALWAYS || (size == SIZE_SHMEM_ADVISE && advised) ||
+	       (size == SIZE_SHMEM_WITHIN_SIZE && within_size(object, pgoff, order));
+}
+
+// smaps and khugepaged ask once for a vma, at its beginning, and take a yes of any size for theirs.
+static bool shmem_allows_some(struct thp *thp, const struct vma *vma)
+{
+	for (unsigned order = THP_LEAST_ORDER; order <= PMD_ORDER; order++)
+		if (thp_shmem_allows(thp, vma, vma->object, vma->pgoff, order, THP_FAULT))
+			return true;
+	return false;
 }
 
 // ---- Vmas
@@ -203,10 +208,14 @@ static unsigned file_orders(const struct thp *thp, const struct vma *vma, enum t
 
 static unsigned object_orders(struct thp *thp, const struct vma *vma, enum thp_use use)
 {
+	bool allowed;
+
 	switch (vma->object->ops->kind) {
 	case OBJECT_SHMEM:
-		return thp_shmem_allows(thp, vma, vma->object, vma->pgoff, PMD_ORDER, use)
-			       ? 1u << PMD_ORDER : 0;
+		allowed = use == THP_SMAPS || use == THP_KHUGEPAGED
+			? shmem_allows_some(thp, vma)
+			: thp_shmem_allows(thp, vma, vma->object, vma->pgoff, PMD_ORDER, use);
+		return allowed ? 1u << PMD_ORDER : 0;
 	case OBJECT_FILE:
 		return file_orders(thp, vma, use);
 	default:

@@ -125,11 +125,14 @@ struct flag_advice {
 	unsigned ignore; // vmas with one of these stay as they are
 };
 
+// Huge pages that are there by themselves (hugetlb) are told to be transparent ones or not, too: it
+// does nothing, and smaps shows it.
+
 static const struct flag_advice flag_table[] = {
 	{ADVISE_DONTFORK, VM_DONTFORK, 0, 0, 0},
 	{ADVISE_DOFORK, 0, VM_DONTFORK, VM_IO, 0},
-	{ADVISE_HUGEPAGE, VM_HUGEPAGE, VM_NOHUGEPAGE, 0, VM_HUGETLB},
-	{ADVISE_NOHUGEPAGE, VM_NOHUGEPAGE, VM_HUGEPAGE, 0, VM_HUGETLB},
+	{ADVISE_HUGEPAGE, VM_HUGEPAGE, VM_NOHUGEPAGE, 0, 0},
+	{ADVISE_NOHUGEPAGE, VM_NOHUGEPAGE, VM_HUGEPAGE, 0, 0},
 	{ADVISE_MERGEABLE, VM_MERGEABLE, 0, 0,
 		VM_SHARED | VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_HUGETLB},
 	{ADVISE_UNMERGEABLE, 0, VM_MERGEABLE, 0, 0},
@@ -143,26 +146,41 @@ static const struct flag_advice *find_flags(int advice)
 	return NULL;
 }
 
-static int change_flags(struct vma *vma, const struct flag_advice *f)
+static unsigned flags_after(const struct vma *vma, const struct flag_advice *f)
 {
+	return vma->flags & f->ignore ? vma->flags : (vma->flags & ~f->clear) | f->set;
+}
+
+// A vma whose flags stay as they are is not cut in two.
+static int change_flags(struct space *space, struct vma *vma, uint64_t start, uint64_t end,
+	const struct flag_advice *f)
+{
+	unsigned flags = flags_after(vma, f);
+	int err = 0;
+
 	if (vma->flags & f->refuse)
 		return -EINVAL;
-	if (!(vma->flags & f->ignore))
-		vma->flags = (vma->flags & ~f->clear) | f->set;
-	return 0;
+	if (flags == vma->flags)
+		return 0;
+	start = max(vma->start, start);
+	err = space_split_range(space, start, min(vma->end, end));
+	if (!err)
+		vma_lookup(space, start)->flags = flags;
+	return err;
 }
 
 static int set_flags(struct space *space, uint64_t start, uint64_t end, const struct flag_advice *f)
 {
+	struct vma *vma;
+	int err = 0;
+
 	write_lock(&space->mmap_lock);
 	bool hole = !space_range_mapped(space, start, end);
-	int err = space_split_range(space, start, end);
-	if (!err) {
-		struct vma *vma = vma_find(space, start);
-		for (; vma && vma->start < end && !err; vma = vma_next(vma))
-			err = change_flags(vma, f);
-		space_merge_range(space, start, end);
+	for (uint64_t at = start; !err && (vma = vma_find(space, at)) && vma->start < end;) {
+		at = vma->end;
+		err = change_flags(space, vma, start, end, f);
 	}
+	space_merge_range(space, start, end);
 	space_write_unlock(space);
 	return err ? err : hole ? -ENOMEM : 0;
 }

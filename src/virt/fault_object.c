@@ -8,7 +8,9 @@
 // The folio is locked while it is mapped, which keeps truncation and migration away from it; it
 // may have left the object between finding and locking, then the access starts over.
 // Fault-around maps only what is cached, up to date and not locked, inside of one window of
-// fault_around_bytes, one vma and one table; it never allocates and never waits.
+// fault_around_bytes, one vma and one table; it never allocates and never waits. A large folio that
+// was there before is mapped as far as the window reaches, and one that the access made (or writes
+// to) as a whole, where it fits.
 #include "virt/fault_internal.h"
 
 #include "base/vmstat.h"
@@ -19,9 +21,18 @@
 
 #include <errno.h>
 
-static int read_fault(struct fault *f, struct folio *folio, unsigned page);
+static int read_fault(struct fault *f, struct folio *folio, unsigned page, bool cached);
 static int private_write_fault(struct fault *f, struct folio *folio, unsigned page);
 static int shared_write_fault(struct fault *f, struct folio *folio, unsigned page);
+
+static bool is_cached(struct object *object, uint64_t pgoff)
+{
+	struct folio *folio = object_find(object, pgoff);
+
+	if (folio)
+		folio_put(folio);
+	return folio;
+}
 
 int fault_object(struct fault *f)
 {
@@ -29,6 +40,7 @@ int fault_object(struct fault *f)
 	uint64_t pgoff = vma_pgoff(f->vma, f->addr);
 	struct folio *folio;
 	unsigned page;
+	bool cached;
 	int err;
 
 	if (pgoff >= (object->size + PAGE_SIZE - 1) >> PAGE_SHIFT)
@@ -38,7 +50,8 @@ int fault_object(struct fault *f)
 		if (err)
 			return err;
 	}
-	if (object->ops->kind == OBJECT_SHMEM && f->mm->up.large_object)
+	cached = is_cached(object, pgoff);
+	if (!cached && object->ops->kind == OBJECT_SHMEM && f->mm->up.large_object)
 		f->mm->up.large_object(f->vma, f->task, f->addr);
 	err = object_get_folio(object, f->task, pgoff, &folio);
 	if (err)
@@ -51,7 +64,7 @@ int fault_object(struct fault *f)
 	}
 	page = (unsigned)(pgoff - folio_index(folio));
 	if (!fault_wants_own_page(f) || (f->vma->flags & VM_SHARED && !fault_write(f)))
-		err = read_fault(f, folio, page);
+		err = read_fault(f, folio, page, cached);
 	else if (f->vma->flags & VM_SHARED)
 		err = shared_write_fault(f, folio, page);
 	else
@@ -59,11 +72,11 @@ int fault_object(struct fault *f)
 	return err;
 }
 
-static void map_around(struct fault *f);
+static void map_around(struct fault *f, struct folio *own);
 static void map_rest(struct fault *f, struct folio *folio, unsigned page, uint64_t bits);
 
 // Takes over the caller's lock and reference, as do the two below.
-static int read_fault(struct fault *f, struct folio *folio, unsigned page)
+static int read_fault(struct fault *f, struct folio *folio, unsigned page, bool cached)
 {
 	struct fault_install in = {
 		.new = pte_make(pfn_add(folio_pfn(folio), page), PTE_PRESENT | PTE_YOUNG),
@@ -73,8 +86,9 @@ static int read_fault(struct fault *f, struct folio *folio, unsigned page)
 	int err;
 
 	// First the others: when the page itself is there, the accessor runs.
-	map_rest(f, folio, page, PTE_PRESENT | PTE_YOUNG);
-	map_around(f);
+	if (!cached)
+		map_rest(f, folio, page, PTE_PRESENT | PTE_YOUNG);
+	map_around(f, cached ? folio : NULL);
 	err = fault_install(f, &in);
 	folio_unlock(folio);
 	if (err)
@@ -122,40 +136,49 @@ static int private_write_fault(struct fault *f, struct folio *folio, unsigned pa
 	return err;
 }
 
-// Map one cached neighbour; the page-table lock is held, so everything here is a try.
-static void map_neighbour(
-	struct fault *f, struct gather *g, struct page_table *table, uint64_t addr)
+static bool may_map_around(const struct object *object, const struct folio *folio)
+{
+	return folio_object(folio) == object && folio_test_uptodate(folio) &&
+	       !folio_test_hwpoison(folio);
+}
+
+// Map one cached neighbour; the page-table lock is held, so everything here is a try. The folio
+// `own` is locked by this access already.
+static void map_neighbour(struct fault *f, struct gather *g, uint64_t addr,
+	const struct folio *own)
 {
 	struct object *object = f->vma->object;
 	uint64_t pgoff = vma_pgoff(f->vma, addr);
 	unsigned i = pte_index(vaddr_of(addr));
 	struct folio *folio;
-	struct pfn pfn;
+	bool mapped;
 
-	if (!pte_none(table_entry(table, i)))
+	if (addr == f->addr || !pte_none(table_entry(g->table, i)))
 		return;
 	folio = object_find(object, pgoff);
 	if (!folio)
 		return;
-	if (!folio_trylock(folio))
-		goto put;
-	if (folio_object(folio) != object || !folio_test_uptodate(folio) ||
-		folio_test_hwpoison(folio)) {
-		folio_unlock(folio);
-		goto put;
+	if (folio != own && !folio_trylock(folio)) {
+		gather_put(g, folio);
+		return;
 	}
-	pfn = pfn_add(folio_pfn(folio), pgoff - folio_index(folio));
-	folio_add_file_rmap(folio, (unsigned)(pgoff - folio_index(folio)), 1);
-	table_set_entry(table, i, pte_make(pfn, PTE_PRESENT));
-	space_rss_add(f->space, folio, 1);
-	gather_map(g, vma_host(f->vma, addr), pfn, 1, MMU_READ);
-	folio_unlock(folio);
-	return; // the reference is the entry's now
-put:
-	gather_put(g, folio);
+	mapped = may_map_around(object, folio);
+	if (mapped) {
+		unsigned page = (unsigned)(pgoff - folio_index(folio));
+		struct pfn pfn = pfn_add(folio_pfn(folio), page);
+
+		folio_add_file_rmap(folio, page, 1);
+		table_set_entry(g->table, i, pte_make(pfn, PTE_PRESENT));
+		space_rss_add(f->space, folio, 1);
+		gather_map(g, vma_host(f->vma, addr), pfn, 1, MMU_READ);
+	}
+	if (folio != own)
+		folio_unlock(folio);
+	if (!mapped) // else the reference is the entry's now
+		gather_put(g, folio);
 }
 
-static void map_around(struct fault *f)
+static void map_around(struct fault *f, struct folio *own)
 {
 	uint64_t window = atomic_load_explicit(&f->mm->tunables.fault_around_bytes,
 		memory_order_relaxed);
@@ -184,12 +207,12 @@ static void map_around(struct fault *f)
 	gather_adopt(&g, f->space, table);
 	for (addr = start; table && addr < end; addr += PAGE_SIZE)
 		if (vma_pgoff(f->vma, addr) << PAGE_SHIFT < end_of_object)
-			map_neighbour(f, &g, table, addr);
+			map_neighbour(f, &g, addr, own);
 	// A refused host mapping does no harm: the entries stand, the next access translates.
 	(void)gather_finish(&g);
 }
 
-// ---- Large folios of shared memory, below 2 MiB: all of it is mapped where any of it is touched
+// ---- Large folios of shared memory: all of it is mapped where any of it is touched first
 
 static bool all_none(const struct page_table *table, unsigned first, unsigned nr)
 {
@@ -228,7 +251,7 @@ static void map_rest(struct fault *f, struct folio *folio, unsigned page, uint64
 	struct gather g;
 	int err = 0;
 
-	if (nr == 1 || nr >= PTRS_PER_TABLE || !folio_test_swapbacked(folio) || page > index ||
+	if (nr == 1 || !folio_test_swapbacked(folio) || page > index ||
 		index - page + nr > PTRS_PER_TABLE || start < f->vma->start || end > f->vma->end ||
 		folio_index(folio) + nr > f->vma->object->size >> PAGE_SHIFT)
 		return;

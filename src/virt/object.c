@@ -228,6 +228,8 @@ int object_collapse_folios(struct object *object, uint64_t pgoff, struct folio *
 			object->nr_pages++;
 			continue;
 		}
+		if (i && old[i] == old[i - 1])
+			continue; // another page of a large folio
 		folio_clear_mapping(old[i]);
 		count_pages(object, old[i], -1);
 	}

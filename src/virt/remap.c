@@ -390,17 +390,33 @@ static int remap(struct move *m, uint64_t new_len, uint64_t new_addr, bool fixed
 	return move_mapping(m, new_len, new_addr, fixed);
 }
 
-// The vma of the whole old range, if it may be remapped so.
-static int check_old(struct move *m, uint64_t new_len, uint64_t new_addr)
+// What of hugetlb is remapped: whole huge pages.
+static int round_to_huge(struct move *m, uint64_t size, uint64_t *new_len, uint64_t new_addr)
+{
+	if ((m->from_addr | new_addr) & (size - 1))
+		return -EINVAL;
+	m->len = ALIGN_UP(m->len, size);
+	m->tail_end = m->from_addr + m->len;
+	*new_len = ALIGN_UP(*new_len, size);
+	return *new_len > m->len ? -EINVAL : 0;
+}
+
+// The vma of the whole old range, if it may be remapped so. new_addr: 0 for any.
+static int check_old(struct move *m, uint64_t *new_len, uint64_t new_addr)
 {
 	struct vma *vma = vma_lookup(m->space, m->from_addr);
+	int err = 0;
 
-	if (!vma || m->from_addr + m->len > vma->end)
+	if (!vma)
 		return -EFAULT;
-	if (vma->flags & VM_HUGETLB && (new_len > m->len ||
-		(m->from_addr | m->len | new_len | new_addr) & (vma_page_size(vma) - 1)))
-		return -EINVAL;
-	if (new_len > m->len && vma->flags & (VM_DONTEXPAND | VM_PFNMAP))
+	if (vma->flags & VM_HUGETLB)
+		err = round_to_huge(m, vma_page_size(vma), new_len, new_addr);
+	if (!err && new_addr && new_addr < m->tail_end && m->from_addr < new_addr + *new_len)
+		err = -EINVAL;
+	if (err)
+		return err;
+	if (m->tail_end > vma->end ||
+		(*new_len > m->len && vma->flags & (VM_DONTEXPAND | VM_PFNMAP)))
 		return -EFAULT;
 	m->vma = vma;
 	return 0;
@@ -415,7 +431,7 @@ int space_remap(struct space *space, uint64_t addr, uint64_t len, uint64_t new_l
 
 	if (!err)
 		err = space_range(fixed ? new_addr : 0, new_len, &new_end);
-	if (!err && fixed && (new_addr < SPACE_START || (new_addr < end && addr < new_end)))
+	if (!err && fixed && new_addr < SPACE_START)
 		err = -EINVAL;
 	if (err)
 		return err;
@@ -427,7 +443,7 @@ int space_remap(struct space *space, uint64_t addr, uint64_t len, uint64_t new_l
 	if (err)
 		return err;
 	write_lock(&space->mmap_lock);
-	err = check_old(&m, new_len, fixed ? new_addr : 0);
+	err = check_old(&m, &new_len, fixed ? new_addr : 0);
 	if (!err)
 		err = remap(&m, new_len, new_addr, fixed);
 	space_write_unlock(space);

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 GODWIT, HOSTS, REAL_KERNEL = sys.argv[1:4]
 
@@ -115,6 +116,29 @@ def test_no_build():
     run = subprocess.run([REAL_KERNEL, "--build", "/nonexistent", "--", "true"],
                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
     assert run.returncode == 125 and b"--build /nonexistent: no such" in run.stderr, run
+
+
+def test_image_cache():
+    """Of the machines' images those used last are kept, as many as fit; none that may be in use."""
+    library = os.path.join(os.path.dirname(REAL_KERNEL), "lib/guest-image.sh")
+    with tempfile.TemporaryDirectory() as folder:
+        ages = {"new": 1, "hour": 60, "two-hours": 120, "day": 1440, "weeks": 20000}
+        for name, minutes in ages.items():
+            path = os.path.join(folder, name + ".cpio")
+            with open(path, "wb") as f:
+                f.truncate(4 << 20)
+            os.utime(path, (time.time() - 60 * minutes,) * 2)
+
+        def prune(megabytes):
+            run = subprocess.run(["bash", "-c", '. "$0"; image_prune "$1"', library, folder],
+                                 capture_output=True, check=True,
+                                 env=dict(os.environ, GODWIT_IMAGE_CACHE_MB=megabytes))
+            assert not run.stderr + run.stdout, run
+            return {name for name in ages if os.path.exists(os.path.join(folder, name + ".cpio"))}
+
+        assert prune("100") == {"new", "hour", "two-hours", "day"}
+        assert prune("9") == {"new", "hour"}
+        assert prune("1") == {"new"}
 
 
 def main():

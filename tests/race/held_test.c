@@ -10,14 +10,16 @@
 //	a store, then a pipe the pipe has the old bytes    the pipe has the store
 //	FUTEX_WAKE           finds nobody                  wakes the waiter
 //
+// The page is read and stored in relaxed order only. For any other, ThreadSanitizer makes the access
+// itself, holding a lock of its own that everybody's atomic operations want: an accessor that stands
+// still inside (in our SIGSEGV handler, or in the kernel until userfaultfd is served) never goes on.
+//
 // A case that this host does not offer is skipped; all of them: exit 77.
 #include "../unit/unit.h"
 
 #include <godwit/machine.h>
 #include <godwit/migrate.h>
 #include <godwit/space.h>
-
-#include "base/compiler.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +43,16 @@ struct world {
 	struct gw_pin *pin;
 };
 
+static void put(struct world *w, uint64_t value)
+{
+	atomic_store_explicit(w->word, value, memory_order_relaxed);
+}
+
+static uint64_t get(struct world *w)
+{
+	return atomic_load_explicit(w->word, memory_order_relaxed);
+}
+
 static bool open_world(struct world *w, enum gw_blocker blocker, bool pinned)
 {
 	const uint64_t bytes[2] = {16 << 20, 16 << 20};
@@ -58,7 +70,7 @@ static bool open_world(struct world *w, enum gw_blocker blocker, bool pinned)
 	assert_int_equal(gw_alloc(w->task, PAGE, &p), 0);
 	w->word = p;
 	w->at = (uint64_t)(uintptr_t)p;
-	atomic_store(&w->word[0], 1);
+	put(w, 1);
 	if (pinned)
 		assert_int_equal(gw_pin(w->task, w->at, PAGE, "the kernel", &w->pin), 0);
 	return true;
@@ -150,7 +162,7 @@ static int device_try(struct world *w)
 	ring_read(&r, file, w->at, sizeof value);
 	close(file);
 	close(r.fd);
-	return atomic_load(&w->word[0]) == value;
+	return get(w) == value;
 }
 
 // ---- A pipe: vmsplice() gives it the page, not a copy
@@ -168,7 +180,7 @@ static int pipe_try(struct world *w)
 		return SKIP_TEST;
 	}
 	(void)move(w);
-	atomic_store(&w->word[0], value);
+	put(w, value);
 	assert_int_equal(read(ends[0], &seen, sizeof seen), sizeof seen);
 	close(ends[0]);
 	close(ends[1]);
@@ -227,7 +239,7 @@ static int futex_try_flags(struct world *w, int private)
 		usleep(1000);
 	usleep(5000);
 	(void)move(w);
-	(void)atomic_load(&w->word[0]); // it is there again
+	(void)get(w); // it is there again
 	for (unsigned i = 0; i < 4 && !woken; i++) {
 		woken = syscall(SYS_futex, w->word, FUTEX_WAKE | private, 1, NULL, NULL, 0);
 		usleep(1000);
@@ -336,10 +348,6 @@ int main(void)
 	};
 	int failed;
 
-	if (HAVE_TSAN) {
-		printf("held: not under ThreadSanitizer, where a wait here does not end\n");
-		return SKIP_TEST;
-	}
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
 
 	if (!failed && !ran) {

@@ -227,18 +227,35 @@ static void count_complaints(void *arg, const char *text)
 	++*(int *)arg;
 }
 
+// A kernel that refuses to have this file written.
+static const char *refused;
+
+static int write_unless_refused(struct host *h, const char *path, const char *text, size_t length)
+{
+	return refused && !strcmp(path, refused) ? -EBUSY
+						 : running_host_ops.write(h, path, text, length);
+}
+
+static void refuse_writes_to(const char *path)
+{
+	static struct host_ops ops;
+
+	ops = running_host_ops;
+	ops.write = write_unless_refused;
+	host.ops = &ops;
+	refused = path;
+}
+
 static void test_complains(void **state)
 {
 	struct host_journal journal;
 	int complaints = 0;
-	char path[200];
 
 	(void)state;
 	set_before();
 	journal = open_journal();
 	change(&journal);
-	snprintf(path, sizeof path, "%s/" BALANCING, root);
-	assert_int_equal(unlink(path), 0);
+	refuse_writes_to(BALANCING);
 	assert_int_equal(host_journal_close(&journal, count_complaints, &complaints), -EAGAIN);
 	assert_int_equal(complaints, 1);
 	assert_value(THP, "always");
@@ -249,16 +266,13 @@ static void test_keeps_what_failed(void **state)
 {
 	struct host_journal journal;
 	int complaints = 0;
-	char path[200], hidden[220];
 	pid_t owner;
 
 	(void)state;
 	set_before();
 	journal = open_journal();
 	change(&journal);
-	snprintf(path, sizeof path, "%s/" BALANCING, root);
-	snprintf(hidden, sizeof hidden, "%s.hidden", path);
-	assert_int_equal(rename(path, hidden), 0);
+	refuse_writes_to(BALANCING);
 	assert_int_equal(host_journal_close(&journal, count_complaints, &complaints), -EAGAIN);
 	assert_int_equal(host_journal_recover(&host, count_complaints, &complaints), -EAGAIN);
 	assert_int_equal(host_journal_open(&host, &journal, &owner, count_complaints, &complaints),
@@ -266,12 +280,33 @@ static void test_keeps_what_failed(void **state)
 	assert_int_equal(host_journal_set(&journal, THP, "never"), 0);
 	assert_int_equal(host_journal_close(&journal, count_complaints, &complaints), -EAGAIN);
 	assert_int_equal(complaints, 4);
-	assert_int_equal(rename(hidden, path), 0);
+	refused = NULL;
 	assert_value(BALANCING, "0");
 	assert_int_equal(host_write(&host, THP, "never"), 0); // the user's, meanwhile
 	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 1);
 	assert_value(BALANCING, "1");
 	assert_value(THP, "never");
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
+}
+
+static void keep_complaint(void *arg, const char *text)
+{
+	snprintf(arg, 200, "%s", text);
+}
+
+// A setting of what no longer exists is told once, and not owed for ever; the others are put back.
+static void test_drops_what_is_gone(void **state)
+{
+	char path[200], said[200] = "";
+
+	(void)state;
+	set_before();
+	kill_hard(start_changer(false));
+	snprintf(path, sizeof path, "%s/" BALANCING, root);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(host_journal_recover(&host, keep_complaint, said), 1);
+	assert_string_equal(said, BALANCING " is gone: nothing to put back there");
+	assert_value(THP, "always");
 	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
 }
 
@@ -382,6 +417,7 @@ int main(void)
 		JOURNAL_TEST(test_half_a_line),
 		JOURNAL_TEST(test_complains),
 		JOURNAL_TEST(test_keeps_what_failed),
+		JOURNAL_TEST(test_drops_what_is_gone),
 		JOURNAL_TEST(test_ksm),
 		JOURNAL_TEST(test_cpuset_mounts),
 	};

@@ -10,12 +10,14 @@
 #include "lab_fake.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 struct fake_map {
 	int32_t *node; // by page; -ENOENT: absent
@@ -260,9 +262,22 @@ static bool fake_supports(struct lab_machine *m, const struct command *c, const 
 	return c->kind != CMD_MAP || c->map.hugetlb != 1 << 30;
 }
 
+// Waits until the terminal has shown a time.
+static void read_terminal(struct fake_plan *plan, char *said, size_t size)
+{
+	struct pollfd p = {.fd = plan->terminal, .events = POLLIN};
+	size_t used = 0;
+	ssize_t n = plan->terminal ? 1 : 0;
+	while (n > 0 && used < size - 1 && !strstr(said, " s")) {
+		n = poll(&p, 1, 20000) > 0 ? read(p.fd, said + used, size - 1 - used) : 0;
+		used += n > 0 ? (size_t)n : 0;
+	}
+}
+
 static int fake_setup(struct lab_machine *m, const struct story *story)
 {
 	struct fake *f = fake_of(m);
+	read_terminal(f->plan, f->plan->said[0], sizeof(f->plan->said[0]));
 	if (f->plan->setup_failure)
 		return lab_machine_fail(m, -EIO, "%s", f->plan->setup_failure);
 	f->story = story;
@@ -274,6 +289,7 @@ static int fake_teardown(struct lab_machine *m)
 {
 	struct fake *f = fake_of(m);
 	int err = f->plan->keeps_changes ? -EAGAIN : 0;
+	read_terminal(f->plan, f->plan->said[1], sizeof(f->plan->said[1]));
 	for (size_t i = 0; f->maps && i < f->story->mapping_count; i++) {
 		free(f->maps[i].node);
 		free(f->maps[i].byte);
@@ -300,6 +316,7 @@ static int fake_verify(struct lab_machine *m)
 struct lab_machine *fake_machine_open(struct fake_plan *plan)
 {
 	static const struct lab_machine_ops ops = {
+		.beside_threads = true,
 		.needs = fake_needs,
 		.supports = fake_supports,
 		.setup = fake_setup,

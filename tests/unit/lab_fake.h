@@ -17,6 +17,8 @@ struct fake_plan {
 	bool loses_values;	     // stop reports one
 	bool hangs;		     // sleep waits for cancel
 	bool keeps_changes;	     // teardown cannot put all back
+	int terminal;		     // not 0: setup and teardown wait until it shows
+	char said[2][100];	     // a time: this is what it shows
 	bool torn_down;		     // set by teardown
 	unsigned cancelled;	     // times cancel was called
 };

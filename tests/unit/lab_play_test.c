@@ -8,10 +8,12 @@
 #include "lab_fake.h"
 
 #include <errno.h>
+#include <pty.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #define START "machine nodes=2 memory=1M\ntask A\nA map b 16K\n" // the next line is line 4
@@ -332,6 +334,26 @@ static void test_limit_cancels(void **state)
 	release(&p);
 }
 
+// A machine takes as long as it likes: after a second it is said, on a terminal.
+static void test_long_setup_is_told(void **state)
+{
+	(void)state;
+	int terminal, slave, before = dup(STDERR_FILENO);
+	assert_int_equal(openpty(&terminal, &slave, NULL, NULL, NULL), 0);
+	dup2(slave, STDERR_FILENO);
+	struct fake_plan plan = {.terminal = terminal};
+	struct played p =
+		play_with("task A\n", false, &plan, &(struct play_options){.progress = true});
+	dup2(before, STDERR_FILENO);
+	close(before);
+	close(slave);
+	close(terminal);
+	assert_non_null(strstr(plan.said[0], "setting up the machine  1 s"));
+	assert_non_null(strstr(plan.said[1], "taking down the machine  1 s"));
+	assert_int_equal(p.exit, PLAY_HELD);
+	release(&p);
+}
+
 // ---- What a machine cannot play -----------------------------------------------------------------
 
 static void test_unsupported(void **state)
@@ -386,6 +408,7 @@ int main(void)
 		cmocka_unit_test(test_broken_machine),
 		cmocka_unit_test(test_untrue_machine),
 		cmocka_unit_test(test_limit_cancels),
+		cmocka_unit_test(test_long_setup_is_told),
 		cmocka_unit_test(test_unsupported),
 		cmocka_unit_test(test_not_put_back),
 	};

@@ -18,8 +18,8 @@
 
 #include <cmocka.h>
 
-// What the engine has at a page. MINI_SOON: nothing at the first look, an area from then on.
-enum mini_kind { MINI_AREA, MINI_NOTHING, MINI_BROKEN, MINI_SOON };
+// What the engine has at a page.
+enum mini_kind { MINI_AREA, MINI_NOTHING, MINI_BROKEN };
 
 struct mini_page {
 	struct pfn pfn; // 0: absent
@@ -130,14 +130,12 @@ static enum mmu_fault_result mini_fault(void *owner, const struct mmu_fault *f)
 		result = MMU_FAULT_SEGV;
 	else if (p->kind == MINI_BROKEN)
 		result = MMU_FAULT_BUS;
-	else if (p->kind == MINI_SOON)
-		result = MMU_FAULT_SEGV;
 	else if (!p->pfn.n)
 		result = mini_absent(m, p, i);
 	else
 		result = mini_present(m, p, i, f);
-	if (p->kind == MINI_SOON)
-		p->kind = MINI_AREA;
+	if (result == MMU_FAULT_SEGV && m->mmu->ops->refuse)
+		m->mmu->ops->refuse(m->mmu, f);
 	mutex_unlock(&m->lock);
 	return result;
 }

@@ -3,6 +3,9 @@
 // What cannot be had here (userfaultfd) is skipped with the reason.
 #include "mini_run.h"
 
+#include "machine/block_uffd.h"
+#include "machine/rewire.h"
+
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -87,11 +90,73 @@ static void unblock_restores(void)
 	}
 }
 
+// A page that was cleared while it was blocked is a gap: the others come back around it.
+static void unblock_around_a_gap(void)
+{
+	static const unsigned sizes[] = {16, 64, 512}, gaps[] = {0, 5, 48, 256};
+
+	for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++)
+		for (unsigned g = 0; g < ARRAY_SIZE(gaps); g++) {
+			unsigned nr = sizes[s], gap = gaps[g] % nr;
+			struct pfn first;
+			uint64_t faults;
+
+			mini_fill(&mini, 0, nr, 0, MMU_WRITE);
+			first = mini_pfn(&mini, 0);
+			assert_int_equal(mini_block(&mini, 0, nr, g & 1), 0);
+			mini_clear(&mini, gap, 1);
+			faults = mini.faults;
+			mutex_lock(&mini.lock);
+			mini.mmu->ops->unblock(mini.mmu, mini_at(&mini, 0), first, nr, MMU_WRITE);
+			mini_moved(&mini, 0, nr);
+			mutex_unlock(&mini.lock);
+			for (unsigned i = 0; i < nr; i++)
+				assert_int_equal(*mini_byte(&mini, i), i == gap ? 0 : i & 0xff);
+			assert_int_equal(mini.faults, faults + 1); // the gap's
+			mini_clear(&mini, 0, nr);
+		}
+}
+
+static atomic_bool stop;
+
+static void *clear_main(void *arg maybe_unused)
+{
+	for (unsigned i = 0; !stop; i++)
+		mini.mmu->ops->clear(mini.mmu, mini_at(&mini, i * 16 % 512), 1);
+	return NULL;
+}
+
+// The engine's own threads never sleep in a fault: they would hold the locks that serving it needs.
+// Here nobody but they is about, so there is no fault at all, whatever comes between two steps of
+// a map.
+static void maps_without_a_fault(void)
+{
+	uint64_t end = now_ns() + 300 * MS;
+	pthread_t thread;
+	struct pfn first;
+
+	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
+	first = mini_pfn(&mini, 0);
+	stop = false;
+	assert_int_equal(pthread_create(&thread, NULL, clear_main, NULL), 0);
+	for (unsigned n = 0; now_ns() < end; n++) {
+		unsigned nr = 1u << n % 10;
+		enum mmu_prot prot = n % 3 ? MMU_WRITE : MMU_READ;
+
+		assert_int_equal(
+			mini.mmu->ops->map(mini.mmu, mini_at(&mini, 0), first, nr, prot), 0);
+		if (n & 1 || mini.mmu->ops->block(mini.mmu, mini_at(&mini, 0), first, nr, true))
+			continue;
+		mini.mmu->ops->unblock(mini.mmu, mini_at(&mini, 0), first, nr, prot);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	assert_int_equal(mini.faults, 0);
+}
+
 // --- threads that write while their pages move -------------------------------------------------
 
 #define WRITERS 3
-
-static atomic_bool stop;
 
 struct writer {
 	pthread_t thread;
@@ -252,6 +317,40 @@ static void refused_and_broken(void)
 	set_kind(4, MINI_AREA);
 	mini_clear(&mini, 4, 1);
 	assert_int_equal(signal_of(4, true), 0);
+}
+
+static void *late_main(void *arg maybe_unused)
+{
+	struct uffd_msg msg = {.event = UFFD_EVENT_PAGEFAULT};
+
+	msg.arg.pagefault.address = mini_at(&mini, 3);
+	msg.arg.pagefault.flags = UFFD_PAGEFAULT_FLAG_WRITE;
+	while (!stop)
+		uffd_serve(container_of(mini.mmu, struct rewire, mmu), &msg);
+	return NULL;
+}
+
+// A message may be read late, when its accessor has long been served: while it is, another access,
+// permitted since, meets no refusal.
+static void a_late_message_hurts_nobody(void)
+{
+	uint64_t end = now_ns() + 300 * MS;
+	pthread_t thread;
+
+	if (strncmp(blocker_name, "userfaultfd", 11) != 0)
+		return;
+	stop = false;
+	assert_int_equal(pthread_create(&thread, NULL, late_main, NULL), 0);
+	while (now_ns() < end) {
+		set_kind(3, MINI_NOTHING);
+		mini_clear(&mini, 3, 1);
+		assert_int_equal(signal_of(3, true), SIGSEGV);
+		set_kind(3, MINI_AREA);
+		mini_clear(&mini, 3, 1);
+		assert_int_equal(signal_of(3, true), 0);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
 }
 
 static void foreign_faults_reach_the_program(void)
@@ -473,10 +572,13 @@ static void aliases_are_coherent(void)
 	X(first_touch)                                                                             \
 	X(map_move_clear)                                                                          \
 	X(unblock_restores)                                                                        \
+	X(unblock_around_a_gap)                                                                    \
+	X(maps_without_a_fault)                                                                        \
 	X(moves_under_writers)                                                                     \
 	X(read_only_is_copied_on_write)                                                            \
 	X(protect_back_and_forth)                                                                  \
 	X(refused_and_broken)                                                                      \
+	X(a_late_message_hurts_nobody)                                                             \
 	X(foreign_faults_reach_the_program)                                                        \
 	X(handler_that_touches_a_moving_page)                                                      \
 	X(read_into_untouched)                                                                     \
