@@ -59,13 +59,17 @@ struct gw_machine_config {
 	enum gw_blocker blocker;
 	const int *host_node;	 // bind the bytes of node i to this node of the host; -1: do not
 	// Keep the bytes of node i in this file, which is made or grown as needed and stays; NULL:
-	// in memory. On a disk the blocker is signal: a userfaultfd watches memory only.
+	// in memory. On a disk the blocker is signal: a userfaultfd watches memory only. Not on
+	// hugetlbfs, whose pages cannot be mapped in pieces of 4 KiB.
 	const char *const *path;
 	unsigned copy_threads;	 // threads that copy large moves; default 1 (the mover itself)
 	unsigned flags;		 // GW_MACHINE_*
 };
 
-#define GW_MACHINE_HUGE 1u	   // ask the host for huge pages behind the arenas
+// HUGE: ask the host for 2 MiB pages behind the nodes; it has them where
+// /sys/kernel/mm/transparent_hugepage/shmem_enabled is "advise" (with "always" and its like a node
+// gets them unasked). The text godwit/arenas says what each node got, and why nothing larger.
+#define GW_MACHINE_HUGE 1u
 #define GW_MACHINE_MANUAL_CLOCK 2u // time stands still but for gw_clock_advance()
 
 struct gw_machine;
@@ -74,9 +78,10 @@ struct gw_task;
 // Build a machine (config NULL: all defaults). gw_machine_error() has the reason of a failure in
 // words. -EINVAL: the configuration. -ENOMEM. -ENOSYS, -EPERM, -EOPNOTSUPP: the backend or blocker
 // asked for by name is not to be had here (`godwit check` says why), or cannot watch the file of a
-// node. -EMFILE. -ENOSPC: the process has more memory in machines than there are frame numbers for
-// (1 TiB less what they waste). With a path: what open(2) and ftruncate(2) say, as -ENOENT,
-// -EACCES, -EISDIR, -ENOSPC, -EFBIG. With a host node: what mbind(2) says.
+// node, or that is on hugetlbfs. -EMFILE. -ENOSPC: the process has more memory in machines than
+// there are frame numbers for (1 TiB less what they waste). With a path: what open(2) and
+// ftruncate(2) say, as -ENOENT, -EACCES, -EISDIR, -ENOSPC, -EFBIG. With a host node: what mbind(2)
+// says.
 GW_EXPORT int gw_machine_create(const struct gw_machine_config *config,
 	struct gw_machine **ret_machine) GW_CHECK;
 // What was wrong with the last gw_machine_create() of this thread; never NULL.

@@ -3,7 +3,7 @@
 // and how to get better. The findings are the machine layer's (machine/probe.h); here they are put
 // on a page for a person, or into JSON.
 #include "cli/cli.h"
-#include "machine/probe.h"
+#include "machine/probe_facts.h"
 
 #include <getopt.h>
 #include <json-c/json.h>
@@ -70,11 +70,10 @@ static void print_ways(const struct probe_result *p)
 	}
 }
 
-// What a machine gets for its nodes. Pages of the host's pool cannot be mapped in pieces of 4 KiB.
+// What a machine gets for its nodes.
 static const char *arena_pages(const struct probe_result *p)
 {
-	if (!strcmp(p->shmem_huge, "always") || !strcmp(p->shmem_huge, "within_size") ||
-		!strcmp(p->shmem_huge, "force"))
+	if (shmem_is_huge_unasked(p->shmem_huge))
 		return "2 MiB pages of shared memory (THP)";
 	if (!strcmp(p->shmem_huge, "advise"))
 		return "2 MiB pages of shared memory (THP) with GW_MACHINE_HUGE, else 4 KiB pages";
@@ -110,7 +109,10 @@ static void print_text(const struct probe_result *p)
 	snprintf(text, sizeof text, "shared memory: %s",
 		p->shmem_huge[0] ? p->shmem_huge : "not known to this kernel");
 	print_folded("huge pages", text);
-	print_folded("behind nodes", arena_pages(p));
+	snprintf(text, sizeof text,
+		"%s; never pages of a hugetlb pool, which cannot be mapped in pieces of 4 KiB",
+		arena_pages(p));
+	print_folded("behind nodes", text);
 	print_pools(p);
 }
 

@@ -205,19 +205,6 @@ static int get_explanation(struct gw_machine *m, const struct tunable *t maybe_u
 
 // ---- What is behind the nodes
 
-static const char *backing(const struct arena *arena)
-{
-	switch (arena->kind) {
-	case ARENA_HUGETLB:
-		return "2048 kB pages of the host's pool (hugetlbfs)";
-	case ARENA_FILE:
-		return "a file";
-	default:
-		return arena->page_shift == PMD_SHIFT ? "2048 kB pages of shared memory (THP)"
-						      : "4 kB pages of shared memory";
-	}
-}
-
 static int get_arenas(struct gw_machine *m, const struct tunable *t maybe_unused,
 	const unsigned *index maybe_unused, struct text_buf *text)
 {
@@ -227,9 +214,11 @@ static int get_arenas(struct gw_machine *m, const struct tunable *t maybe_unused
 		if (!m->arena[nid])
 			continue;
 		arena_stats(m->arena[nid], &stats);
-		text_printf(text, "node %u: %llu kB, %llu kB of them backed by %s\n", nid,
+		text_printf(text, "node %u: %llu kB, %llu kB of them backed by ", nid,
 			(unsigned long long)stats.bytes >> 10,
-			(unsigned long long)stats.backed_bytes >> 10, backing(m->arena[nid]));
+			(unsigned long long)stats.backed_bytes >> 10);
+		arena_describe_backing(m->arena[nid], text);
+		text_putc(text, '\n');
 	}
 	return 0;
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // An arena: the bytes of a node.
 //
-// It is a file in memory (a memfd, a hugetlb memfd, or a file the user names), so that the same
-// byte can be mapped at several places: at the application's address, wherever that is (the mmu
-// backends), and in the direct map, where the engine copies and clears.
+// It is a file in memory (a memfd, or a file the user names), so that the same byte can be mapped
+// at several places: at the application's address, wherever that is (the mmu backends), and in the
+// direct map, where the engine copies and clears. Its pages are mapped one by one wherever the
+// application has small ones: so the host's huge pages may be behind them where they are
+// transparent (THP), never those of a hugetlb pool (docs/decisions/0007).
 //
 // Frame numbers: the process has one number space in slots of 1 GiB; an arena takes as many
 // consecutive slots as it needs, and a table of slots leads from a number to its arena. Slot 0 is
@@ -30,6 +32,7 @@
 #include "base/meta.h"
 #include "machine/arena_files.h"
 #include "machine/host_calls.h"
+#include "machine/probe_facts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -169,9 +172,10 @@ static int find_page_size(struct arena *a, const struct arena_config *c)
 	struct pfn first = {a->first};
 	int err;
 
-	if (a->kind == ARENA_HUGETLB)
-		a->page_shift = PMD_SHIFT;
-	if (a->kind != ARENA_MEMFD || !c->huge || a->nr_pages < ARENA_CHUNK_PAGES)
+	if (a->kind != ARENA_MEMFD)
+		return 0;
+	(void)probe_shmem_huge(a->shmem_huge, sizeof(a->shmem_huge));
+	if (a->nr_pages < ARENA_CHUNK_PAGES || (!c->huge && !shmem_is_huge_unasked(a->shmem_huge)))
 		return 0;
 	a->by_populate = true;
 	err = arena_back(a, first, 1);
@@ -206,7 +210,6 @@ static int arena_register(struct arena *a, const struct arena_config *c)
 
 int arena_open(const struct arena_config *c, struct arena **ret_arena)
 {
-	size_t unit = c->kind == ARENA_HUGETLB ? PMD_SIZE : PAGE_SIZE;
 	struct arena *a;
 	int err;
 
@@ -218,8 +221,9 @@ int arena_open(const struct arena_config *c, struct arena **ret_arena)
 		return -ENOMEM;
 	a->node = c->node;
 	a->kind = c->kind;
-	a->nr_pages = ALIGN_UP(c->bytes, unit) >> PAGE_SHIFT;
+	a->nr_pages = ALIGN_UP(c->bytes, PAGE_SIZE) >> PAGE_SHIFT;
 	a->page_shift = PAGE_SHIFT;
+	a->huge_asked = c->huge;
 	a->fd = -1;
 	mutex_init(&a->lock, RANK_ARENA);
 	err = alloc_maps(a);

@@ -5,17 +5,18 @@
 #define GODWIT_MACHINE_ARENA_H
 
 #include "base/lock.h"
+#include "base/text_buf.h"
 #include "machine/fork_guard.h"
 
 #define ARENA_PFN_ALIGN_SHIFT 18 // 1 GiB: a slot of the number space belongs to one arena
 #define ARENA_SLOTS (1ul << 16)	 // 64 TiB of frames in the process
 #define ARENA_CHUNK_PAGES PTRS_PER_TABLE
 
-enum arena_kind { ARENA_MEMFD, ARENA_FILE, ARENA_HUGETLB };
+enum arena_kind { ARENA_MEMFD, ARENA_FILE };
 
 struct arena_config {
 	unsigned node;
-	size_t bytes; // rounded up to pages (2 MiB for ARENA_HUGETLB)
+	size_t bytes; // rounded up to pages
 	enum arena_kind kind;
 	const char *path; // ARENA_FILE: created or grown, never truncated
 	int host_node;	  // bind the bytes to this node of the host; -1: do not
@@ -33,8 +34,10 @@ struct arena {
 	unsigned node;
 	unsigned page_shift; // what the host backs it with: 12, or 21 for huge pages
 	bool by_populate;    // huge pages come only through a mapping that asks for them
-	bool uffd_able;	     // the file system knows userfaultfd (tmpfs, hugetlbfs)
+	bool uffd_able;	     // the file system knows userfaultfd (tmpfs)
 	enum arena_kind kind;
+	bool huge_asked; // by its configuration
+	char shmem_huge[16]; // ARENA_MEMFD: what the host's setting was
 	struct mutex lock;
 	unsigned long *backed;	    // bit a chunk; written under lock, read without
 	_Atomic uint64_t nr_backed; // pages
@@ -51,8 +54,8 @@ struct arena_stats {
 
 extern struct arena *_Atomic arena_slots[ARENA_SLOTS];
 
-// -ENOMEM, -ENOSPC (frame numbers or a hugetlb pool), -EINVAL, or the host's error for the path or
-// the binding.
+// -ENOMEM, -ENOSPC (frame numbers), -EINVAL, -EOPNOTSUPP (a file of hugetlbfs: its pages cannot be
+// mapped in pieces), or the host's error for the path or the binding.
 must_check int arena_open(const struct arena_config *config, struct arena **ret_arena);
 // No frame of it is in use, and no window maps one.
 void arena_close(struct arena *arena);
@@ -89,6 +92,8 @@ bool arena_is_backed(const struct arena *arena, struct pfn pfn);
 // Gives the bytes of the chunks that lie wholly in the range back to the host. Nothing maps,
 // pins or waits for any of these frames any more. How many bytes went.
 size_t arena_release(struct arena *arena, struct pfn pfn, uint64_t nr);
+// What the host has behind it, and why nothing larger: "4 kB pages of shared memory (...)".
+void arena_describe_backing(const struct arena *arena, struct text_buf *text);
 void arena_stats(struct arena *arena, struct arena_stats *ret_stats);
 
 // The parking area: whether all entries of the pages are there; and that they came or went.

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT
-// The file behind an arena: a memfd, a memfd of the hugetlb pool (2 MiB pages), or a file of the
-// user's choice, which may be on a disk or on a DAX device and then outlives the process.
+// The file behind an arena: a memfd, or a file of the user's choice, which may be on a disk or on a
+// DAX device and then outlives the process.
 //
-// What can fail: -ENOSPC when the hugetlb pool has fewer free pages than the arena (its pages are
-// reserved at once, so that a later SIGBUS is impossible); -EFBIG beyond RLIMIT_FSIZE, which would
-// otherwise be a SIGXFSZ; for a path, whatever open() says.
+// A file of hugetlbfs is refused before it is grown: the host maps its pages whole or not at all,
+// and a mapping of the first 4 KiB of one quietly covers the rest, too (docs/decisions/0007).
+//
+// What can fail: -EOPNOTSUPP on hugetlbfs; -EFBIG beyond RLIMIT_FSIZE, which would otherwise be a
+// SIGXFSZ; for a path, whatever open() says.
 #include "machine/arena_files.h"
 
 #include "machine/host_calls.h"
+#include "machine/probe_facts.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <linux/memfd.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -35,10 +38,8 @@ static int grow(int fd, size_t bytes)
 
 static int open_file(const struct arena_config *c, int *ret_fd)
 {
-	unsigned flags = c->kind == ARENA_HUGETLB ? MFD_HUGETLB | MFD_HUGE_2MB : 0;
-
 	if (c->kind != ARENA_FILE)
-		return host_memfd("godwit-node", flags, ret_fd);
+		return host_memfd("godwit-node", 0, ret_fd);
 	*ret_fd = open(c->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	return *ret_fd < 0 ? -errno : 0;
 }
@@ -49,15 +50,15 @@ int arena_file_open(const struct arena_config *c, size_t bytes, int *ret_fd, boo
 	struct statfs fs;
 	int fd = -1, err = open_file(c, &fd);
 
-	if (!err)
-		err = grow(fd, bytes);
 	if (!err && fstatfs(fd, &fs))
 		err = -errno;
-	if (!err && c->kind == ARENA_HUGETLB)
-		err = host_fallocate(fd, 0, 0, bytes);
+	if (!err && fs.f_type == HUGETLBFS_MAGIC)
+		err = -EOPNOTSUPP;
+	if (!err)
+		err = grow(fd, bytes);
 	if (!err) {
 		*ret_fd = fd;
-		*ret_uffd_able = fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
+		*ret_uffd_able = fs.f_type == TMPFS_MAGIC;
 	} else if (fd >= 0) {
 		close(fd);
 	}
@@ -86,4 +87,30 @@ bool arena_file_is_huge(uintptr_t start)
 	if (f)
 		fclose(f);
 	return false;
+}
+
+void arena_describe_backing(const struct arena *a, struct text_buf *text)
+{
+	const char *setting = a->shmem_huge;
+
+	if (a->kind == ARENA_FILE)
+		text_printf(text, "a file");
+	else if (a->page_shift == PMD_SHIFT)
+		text_printf(text, "2048 kB pages of shared memory (THP: shmem_enabled is %s)",
+			setting);
+	else if (!setting[0])
+		text_printf(text, "4 kB pages of shared memory (this kernel has no larger ones)");
+	else if (shmem_is_huge_unasked(setting) || (!strcmp(setting, "advise") && a->huge_asked))
+		text_printf(text,
+			"4 kB pages of shared memory (shmem_enabled is %s, but the host gave "
+			"none of 2048 kB)",
+			setting);
+	else if (!strcmp(setting, "advise"))
+		text_printf(text, "4 kB pages of shared memory (shmem_enabled is advise, and "
+				  "GW_MACHINE_HUGE did not ask)");
+	else
+		text_printf(text,
+			"4 kB pages of shared memory (shmem_enabled is %s; with advise and "
+			"GW_MACHINE_HUGE 2048 kB)",
+			setting);
 }

@@ -262,12 +262,7 @@ static void clear_part(struct rewire_call *c)
 	uint64_t state = c->window->state[c->page];
 
 	if ((state & PAGE_KIND) == PAGE_FRAME) {
-		const struct arena *arena = arena_of(page_state_pfn(state));
-
 		clear_frames(c);
-		// Nothing smaller could be mapped into a mapping of the hugetlb pool.
-		if (arena && arena->kind == ARENA_HUGETLB && uffd_place_void(c))
-			uffd_mend(c);
 	} else if ((state & PAGE_KIND) == PAGE_BUS) {
 		if (uffd_place_void(c)) {
 			uffd_mend(c);

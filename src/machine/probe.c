@@ -109,8 +109,10 @@ static void advise_speed(struct probe_result *r)
 			"mremap(MREMAP_DONTUNMAP) of shared memory)",
 			r->kernel);
 	if (!strcmp(r->shmem_huge, "never") || !strcmp(r->shmem_huge, "deny"))
-		advise(r, "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled gives "
-			  "nodes huge pages");
+		advise(r,
+			"echo advise > %s lets machines made with GW_MACHINE_HUGE have 2 MiB pages "
+			"behind their nodes: huge pages move some 15%% faster",
+			r->shmem_huge_file);
 	if (r->max_map_count < RECOMMENDED_MAP_COUNT)
 		advise(r,
 			"sysctl vm.max_map_count=%lu: at %zu, pages that lie scattered over nodes "

@@ -41,6 +41,7 @@ struct probe_result {
 	size_t max_map_count;
 	size_t page_size;
 	char shmem_huge[32]; // the setting in force for huge pages of shared memory, "" if none
+	const char *shmem_huge_file; // where it is set, or NULL
 	struct probe_pool hugetlb[PROBE_HUGETLB_SIZES]; // 2 MiB, 1 GiB
 	unsigned host_nodes;
 	uint64_t rlimit_fsize, rlimit_as, rlimit_nofile, rlimit_memlock; // UINT64_MAX: none

@@ -46,21 +46,30 @@ void probe_choice(const char *text, char *ret_word, size_t size)
 		snprintf(ret_word, size, "%.*s", (int)size - 1, text);
 }
 
-static void probe_shmem_huge(struct probe_result *r)
-{
-	static const char base[] = "/sys/kernel/mm/transparent_hugepage/";
-	char path[128], text[128];
+#define THP_FOLDER "/sys/kernel/mm/transparent_hugepage/"
 
+const char *probe_shmem_huge(char *ret_word, size_t size)
+{
 	// Since 6.11 there is one for each size, which may inherit the old one.
-	snprintf(path, sizeof(path), "%shugepages-2048kB/shmem_enabled", base);
-	if (read_text(path, text, sizeof(text))) {
-		probe_choice(text, r->shmem_huge, sizeof(r->shmem_huge));
-		if (strcmp(r->shmem_huge, "inherit"))
-			return;
+	static const char *const path[] = {
+		THP_FOLDER "hugepages-2048kB/shmem_enabled", THP_FOLDER "shmem_enabled"};
+	char text[128];
+
+	for (unsigned i = 0; i < 2; i++) {
+		if (!read_text(path[i], text, sizeof(text)))
+			continue;
+		probe_choice(text, ret_word, size);
+		if (strcmp(ret_word, "inherit"))
+			return path[i];
 	}
-	snprintf(path, sizeof(path), "%sshmem_enabled", base);
-	if (read_text(path, text, sizeof(text)))
-		probe_choice(text, r->shmem_huge, sizeof(r->shmem_huge));
+	ret_word[0] = '\0';
+	return NULL;
+}
+
+bool shmem_is_huge_unasked(const char *setting)
+{
+	return !strcmp(setting, "always") || !strcmp(setting, "within_size") ||
+	       !strcmp(setting, "force");
 }
 
 static void probe_hugetlb(struct probe_result *r)
@@ -174,7 +183,7 @@ void probe_facts(struct probe_result *r)
 	r->seccomp = has_seccomp();
 	probe_uffd(r);
 	probe_memory(r);
-	probe_shmem_huge(r);
+	r->shmem_huge_file = probe_shmem_huge(r->shmem_huge, sizeof(r->shmem_huge));
 	probe_hugetlb(r);
 	r->max_map_count = maps > 0 ? (size_t)maps : 65530;
 	r->page_size = (size_t)sysconf(_SC_PAGESIZE);

@@ -8,5 +8,10 @@
 void probe_facts(struct probe_result *result);
 // The word in brackets of a sysfs choice ("always [madvise] never"), or the whole text.
 void probe_choice(const char *text, char *ret_word, size_t size);
+// Whether shared memory gets huge pages: the word in force, "" if this kernel knows none, and the
+// file that decides, else NULL.
+const char *probe_shmem_huge(char *ret_word, size_t size);
+// Or only where a mapping asks for them.
+bool shmem_is_huge_unasked(const char *setting);
 
 #endif

@@ -6,8 +6,7 @@
 // of rw->lock uses, and moved over the place by mremap() when it is complete: so at no time is
 // there something at the place that lets through what it should not.
 //
-// Locks: rw->lock. What can fail: each mapping call, -ENOMEM; hugetlb mappings cannot be moved
-// from the stage, -EOPNOTSUPP.
+// Locks: rw->lock. What can fail: each mapping call, -ENOMEM.
 #include "machine/block_uffd.h"
 
 #include "base/mark.h"
@@ -41,8 +40,6 @@ static int place_readonly(struct rewire_call *c, struct pfn first)
 	bool filled = false;
 	int err = 0;
 
-	if (arena->kind == ARENA_HUGETLB)
-		return -EOPNOTSUPP; // mremap() cannot leave their mapping at the stage
 	if (rewire_is_parked(c, first)) {
 		filled = !host_move_tables(arena_tables_at(arena, first), c->rw->stage, c->size);
 		arena_tables_mark(arena, first, c->nr, false);

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "base/fault_inject.h"
 #include "base/meta.h"
-#include "machine/arena.h"
-#include "machine/probe.h"
+#include "machine/arena_files.h"
+#include "machine/probe_facts.h"
 
 #include <errno.h>
+#include <linux/memfd.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -195,39 +197,85 @@ static void huge(void **state maybe_unused)
 	struct arena *a;
 
 	probe_host(&probe);
-	a = open_arena((struct arena_config){.bytes = 8 * MIB, .huge = true});
-	arena_stats(a, &stats);
-	assert_int_equal(stats.backed_bytes, 0);
-	if (!strcmp(probe.shmem_huge, "never") || !strcmp(probe.shmem_huge, "deny"))
-		assert_int_equal(stats.host_page_size, PAGE_SIZE);
-	print_message("shmem_enabled %s: pages of %zu KiB\n", probe.shmem_huge,
-		stats.host_page_size >> 10);
-	assert_int_equal(arena_back(a, pfn_of(a->first), 1024), 0);
-	memset(arena_direct(a, pfn_of(a->first)), 1, 4 * MIB);
-	assert_int_equal(host_bytes(a), 4 * MIB);
-	arena_close(a);
+	for (int asked = 0; asked < 2; asked++) {
+		bool may = shmem_is_huge_unasked(probe.shmem_huge) ||
+			   (asked && !strcmp(probe.shmem_huge, "advise"));
+
+		a = open_arena((struct arena_config){.bytes = 8 * MIB, .huge = asked});
+		arena_stats(a, &stats);
+		assert_int_equal(stats.backed_bytes, 0);
+		if (!may)
+			assert_int_equal(stats.host_page_size, PAGE_SIZE);
+		assert_int_equal(arena_back(a, pfn_of(a->first), 1024), 0);
+		memset(arena_direct(a, pfn_of(a->first)), 1, 4 * MIB);
+		assert_int_equal(host_bytes(a), 4 * MIB);
+		assert_int_equal(arena_file_is_huge((uintptr_t)a->direct),
+			stats.host_page_size == PMD_SIZE);
+		print_message("shmem_enabled %s%s: pages of %zu KiB\n", probe.shmem_huge,
+			asked ? ", asked" : "", stats.host_page_size >> 10);
+		arena_close(a);
+	}
 }
 
-static void hugetlb(void **state maybe_unused)
+static void backing_is_described(void **state maybe_unused)
 {
-	struct arena_config c = {.bytes = 3 * MIB, .kind = ARENA_HUGETLB, .host_node = -1};
-	struct probe_result probe;
+	static const struct {
+		struct arena arena;
+		const char *text;
+	} row[] = {
+		{{.kind = ARENA_FILE, .page_shift = PAGE_SHIFT}, "a file"},
+		{{.page_shift = PMD_SHIFT, .huge_asked = true, .shmem_huge = "advise"},
+			"2048 kB pages of shared memory (THP: shmem_enabled is advise)"},
+		{{.page_shift = PMD_SHIFT, .shmem_huge = "always"},
+			"2048 kB pages of shared memory (THP: shmem_enabled is always)"},
+		{{.page_shift = PAGE_SHIFT, .shmem_huge = "within_size"},
+			"4 kB pages of shared memory (shmem_enabled is within_size, but the host "
+			"gave none of 2048 kB)"},
+		{{.page_shift = PAGE_SHIFT, .huge_asked = true, .shmem_huge = "advise"},
+			"4 kB pages of shared memory (shmem_enabled is advise, but the host gave "
+			"none of 2048 kB)"},
+		{{.page_shift = PAGE_SHIFT, .shmem_huge = "advise"},
+			"4 kB pages of shared memory (shmem_enabled is advise, and "
+			"GW_MACHINE_HUGE did not ask)"},
+		{{.page_shift = PAGE_SHIFT, .huge_asked = true, .shmem_huge = "never"},
+			"4 kB pages of shared memory (shmem_enabled is never; with advise and "
+			"GW_MACHINE_HUGE 2048 kB)"},
+		{{.page_shift = PAGE_SHIFT, .shmem_huge = ""},
+			"4 kB pages of shared memory (this kernel has no larger ones)"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(row); i++) {
+		struct text_buf buf = {0};
+		char *text;
+
+		arena_describe_backing(&row[i].arena, &buf);
+		assert_int_equal(text_take(&buf, &text), 0);
+		assert_string_equal(text, row[i].text);
+		free(text);
+	}
+}
+
+// The host maps pages of hugetlbfs whole or not at all; worse, it takes a mapping of the first 4 KiB of
+// one for a mapping of all of it. Neither pages nor privileges are needed to be refused.
+static void hugetlbfs_is_refused(void **state maybe_unused)
+{
+	int fd = memfd_create("hugetlb", MFD_HUGETLB | MFD_HUGE_2MB), saved = errno;
 	struct arena *a = NULL;
+	char path[64];
+	struct stat st;
 
-	probe_host(&probe);
-	if (probe.hugetlb[0].free < 2) {
-		int err = arena_open(&c, &a);
-
-		assert_true(err == -ENOMEM || err == -ENOSPC);
-		print_message("no free 2 MiB pages in the pool: %s\n", strerror(-err));
+	if (fd < 0) {
+		print_message("no hugetlbfs here: %s\n", strerror(saved));
 		skip();
 	}
-	assert_int_equal(arena_open(&c, &a), 0);
-	assert_int_equal(a->nr_pages, 1024);
-	assert_int_equal(a->page_shift, PMD_SHIFT);
-	assert_int_equal(arena_back(a, pfn_of(a->first), 1024), 0);
-	memset(arena_direct(a, pfn_of(a->first)), 1, 4 * MIB);
-	arena_close(a);
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	assert_int_equal(arena_open(&(struct arena_config){.bytes = 4 * MIB, .kind = ARENA_FILE,
+				   .path = path, .host_node = -1}, &a),
+		-EOPNOTSUPP);
+	assert_null(a);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 0); // as it was
+	close(fd);
 }
 
 // The kernel's own answer to where a page is.
@@ -287,7 +335,8 @@ int main(void)
 		cmocka_unit_test(invalid),
 		cmocka_unit_test(file),
 		cmocka_unit_test(huge),
-		cmocka_unit_test(hugetlb),
+		cmocka_unit_test(backing_is_described),
+		cmocka_unit_test(hugetlbfs_is_refused),
 		cmocka_unit_test(host_node),
 		cmocka_unit_test(file_size_limit),
 	};

@@ -15,12 +15,18 @@
 
 #include "base/meta.h"
 #include "engine/engine.h"
+#include "machine/probe_facts.h"
 #include "virt/space.h"
 
 #include <errno.h>
+#include <linux/memfd.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PAGES 64
 #define BYTES (PAGES * GW_PAGE_SIZE)
@@ -277,6 +283,78 @@ static void reservation_goes_at_once(struct setup *s)
 	assert_true(time(NULL) - begin < 20);
 }
 
+// ---- What is behind the nodes
+
+static char *arenas_of(const struct gw_machine_config *config)
+{
+	struct gw_machine *machine;
+	char *text;
+
+	assert_int_equal(gw_machine_create(config, &machine), 0);
+	assert_int_equal(gw_text(machine, "godwit/arenas", &text), 0);
+	gw_machine_destroy(machine);
+	return text;
+}
+
+// Each node's size, what of it is backed, by what, and why by nothing larger.
+static void arenas_are_described(void **state)
+{
+	const uint64_t bytes[3] = {64 << 20, 0, 32 << 20};
+	char path[] = "/tmp/godwit-engine-test-XXXXXX", setting[32], expected[300];
+	const char *const paths[3] = {NULL, NULL, path};
+	struct gw_machine_config config = {.size = sizeof config, .nr_nodes = 3,
+		.node_bytes = bytes, .path = paths, .backend = GW_BACKEND_SOFT};
+	char *text;
+
+	(void)state;
+	close(mkstemp(path));
+	(void)probe_shmem_huge(setting, sizeof setting);
+	for (int huge = 0; huge < 2; huge++) {
+		bool may = shmem_is_huge_unasked(setting) || (huge && !strcmp(setting, "advise"));
+		unsigned long backed = 0, file = 0;
+		int found;
+
+		config.flags = huge ? GW_MACHINE_HUGE : 0;
+		text = arenas_of(&config);
+		print_message("%s", text);
+		found = sscanf(text,
+			"node 0: 65536 kB, %lu kB%*[^\n]\nnode 2: 32768 kB, %lu kB", &backed, &file);
+		assert_int_equal(found, 2); // node 1 has no memory
+		assert_in_range(backed, 0, 65536);
+		assert_non_null(strstr(text, may ? "backed by 2048 kB pages of shared memory"
+						 : "backed by 4 kB pages of shared memory"));
+		snprintf(expected, sizeof expected, "shmem_enabled is %s", setting);
+		if (setting[0])
+			assert_non_null(strstr(text, expected));
+		snprintf(expected, sizeof expected,
+			"\nnode 2: 32768 kB, %lu kB of them backed by a file\n", file);
+		assert_non_null(strstr(text, expected));
+		free(text);
+	}
+	unlink(path);
+}
+
+static void a_node_on_hugetlbfs_is_refused(void **state)
+{
+	int fd = memfd_create("hugetlb", MFD_HUGETLB | MFD_HUGE_2MB), saved = errno;
+	char path[64], expected[160];
+	const char *const paths[1] = {path};
+	const struct gw_machine_config config = {.size = sizeof config, .path = paths};
+	struct gw_machine *machine;
+
+	(void)state;
+	if (fd < 0) {
+		print_message("no hugetlbfs here: %s\n", strerror(saved));
+		skip();
+	}
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	snprintf(expected, sizeof expected,
+		"node 0: %s: pages of hugetlbfs cannot be mapped in pieces of 4 KiB", path);
+	assert_int_equal(gw_machine_create(&config, &machine), -EOPNOTSUPP);
+	assert_string_equal(gw_machine_error(), expected);
+	close(fd);
+}
+
 static void on(struct setup *s, void (*body)(struct setup *))
 {
 	if (!open_machine(s))
@@ -334,6 +412,8 @@ int main(void)
 		cmocka_unit_test(destroy_ends_tasks),
 		cmocka_unit_test(nothing_is_released),
 		cmocka_unit_test(sizes_do_not_wrap),
+		cmocka_unit_test(arenas_are_described),
+		cmocka_unit_test(a_node_on_hugetlbfs_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -568,52 +568,6 @@ static void aliases_are_coherent(void)
 	mini.mmu->ops->window_close(mini.mmu, other);
 }
 
-// Pages of the host's hugetlb pool: 2 MiB at a time or not at all.
-static void pfn_swap(struct pfn *a, struct pfn *b)
-{
-	struct pfn t = *a;
-
-	*a = *b;
-	*b = t;
-}
-
-static void hugetlb_pages(void)
-{
-	struct arena_config c = {.bytes = 2 * PMD_SIZE, .kind = ARENA_HUGETLB, .host_node = -1};
-	const struct mmu_ops *ops = mini.mmu->ops;
-	uintptr_t at = mini_at(&mini, 512);
-	struct arena *arena;
-	struct pfn a, b;
-	int err = arena_open(&c, &arena);
-
-	if (err) {
-		print_message("no free huge pages in the pool: %s\n", strerror(-err));
-		return;
-	}
-	a = pfn_of(arena->first);
-	b = pfn_add(a, 512);
-	assert_int_equal(ops->map(mini.mmu, at, a, 512, MMU_WRITE), 0);
-	memset((void *)at, 3, PMD_SIZE);
-	for (int round = 0; round < 4; round++) {
-		assert_int_equal(ops->block(mini.mmu, at, a, 512, round & 1), 0);
-		memcpy(ops->peek(mini.mmu, b), ops->peek(mini.mmu, a), PMD_SIZE);
-		assert_int_equal(ops->map(mini.mmu, at, b, 512, MMU_WRITE), 0);
-		assert_int_equal(mini_byte(&mini, 1023)[4095], 3 + round);
-		mini_byte(&mini, 1023)[4095]++;
-		pfn_swap(&a, &b);
-	}
-	assert_true(ops->map(mini.mmu, at + PAGE_SIZE, b, 1, MMU_WRITE) < 0);
-	err = ops->map(mini.mmu, at, a, 512, MMU_READ);
-	assert_int_equal(err, config.blocker == MMU_BLOCKER_USERFAULTFD ? -EOPNOTSUPP : 0);
-	assert_int_equal(ops->map(mini.mmu, at, a, 512, MMU_WRITE), 0);
-	mini_byte(&mini, 1023)[4095] = 1;
-	assert_int_equal(ops->protect(mini.mmu, at, a, 512, MMU_NONE), 0);
-	ops->clear(mini.mmu, at, 512);
-	assert_int_equal(*mini_byte(&mini, 700), 0); // a frame of the ordinary node now
-	mini_clear(&mini, 512, 512);
-	arena_close(arena);
-}
-
 #define ALL_TESTS(X)                                                                               \
 	X(first_touch)                                                                             \
 	X(map_move_clear)                                                                          \
@@ -630,7 +584,6 @@ static void hugetlb_pages(void)
 	X(read_into_untouched)                                                                     \
 	X(recv_into_moving)                                                                        \
 	X(read_only_has_no_gap)                                                                    \
-	X(aliases_are_coherent)                                                                    \
-	X(hugetlb_pages)
+	X(aliases_are_coherent)
 
 MINI_MAIN(ALL_TESTS)
