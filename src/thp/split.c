@@ -9,7 +9,9 @@
 //	5  it leaves the deferred queue and is dissolved; pieces have flags, mapping and index
 //	   from the first moment, for who finds their entries; they take slots, and a place
 //	   behind the head on its LRU list. No way back from here
-//	6  pieces get their references, anonymous ones their entries
+//	6  pieces get their references, anonymous ones their entries; a small one of nothing but
+//	   zeros gets none (where memory is not locked): the zero page takes its place, and it is
+//	   free when it is given up
 //	7  pieces beyond the end of an object are dropped; the others are unlocked and given
 //	   up, or handed to the caller as isolated as the head is
 //
@@ -65,6 +67,14 @@ static bool references_explained(const struct folio *folio)
 	return folio_ref_count(folio) == folio_expected_ref_count(folio) + 1;
 }
 
+static void attach_pieces(struct split *s)
+{
+	if (s->new_order)
+		folios_attach(s->mm, s->folio, s->new_order, s->nr);
+	else
+		folios_attach_used(s->mm, s->folio, s->nr);
+}
+
 static int split_held(struct split *s)
 {
 	int err;
@@ -84,7 +94,7 @@ static int split_held(struct split *s)
 		return err;
 	}
 	if (s->was_mapped && !s->object)
-		folios_attach(s->mm, s->folio, s->new_order, s->nr);
+		attach_pieces(s);
 	give_up_pieces(s);
 	return 0;
 }
@@ -196,6 +206,9 @@ static bool unmap_here(const struct rmap_range *range, void *arg)
 static int unmap(struct split *s)
 {
 	struct split_leaves leaves = {0};
+	// Linux makes migration entries of a leaf at once, of the others one by one.
+	enum detach how = folio_entire_mapcount(s->folio) == folio_mapcount(s->folio)
+				  ? DETACH_AT_ONCE : DETACH_ONE_BY_ONE;
 
 	s->was_mapped = folio_mapped(s->folio);
 	if (!s->was_mapped)
@@ -206,7 +219,7 @@ static int unmap(struct split *s)
 			return leaves.error;
 	}
 	if (!s->object)
-		return folio_detach(s->mm, s->folio);
+		return folio_detach(s->mm, s->folio, how);
 	(void)rmap_walk(s->folio, unmap_here, s->folio, false);
 	return folio_mapped(s->folio) ? -EAGAIN : 0;
 }

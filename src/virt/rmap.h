@@ -61,6 +61,9 @@ void folio_add_file_rmap(struct folio *, unsigned first, unsigned nr);
 void folio_remove_rmap(struct folio *, unsigned first, unsigned nr);
 void folio_add_rmap_pmd(struct folio *, bool exclusive);
 void folio_remove_rmap_pmd(struct folio *);
+// An anonymous large folio with some pages mapped and others not: counted once, and queued to be
+// split when memory is wanted.
+void folio_note_partially_mapped(struct folio *);
 // For who changes mapcounts itself: so many pages like this one became mapped, or unmapped (< 0).
 void rmap_count_mapped(struct folio *like, long pages);
 // Make a private anonymous mapping shareable (fork, KSM, migration): fails (-EBUSY) when the folio
