@@ -28,10 +28,8 @@
 #include "migrate/detach.h"
 #include "phys/lru.h"
 #include "phys/zone.h"
-#include "virt/gather.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
-#include "virt/rss.h"
 #include "virt/vma.h"
 
 #include <errno.h>
@@ -167,39 +165,10 @@ static bool split_leaf_here(const struct rmap_range *range, void *arg)
 	return !w->error;
 }
 
-static void unmap_page(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio,
-	unsigned page)
-{
-	unsigned index = pte_index(vaddr_of(addr));
-	struct pte e = table_entry(g->table, index);
-
-	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(folio).n + page)
-		return;
-	table_set_entry(g->table, index, (struct pte){0});
-	gather_clear(g, vma_host(vma, addr), 1);
-	(void)gather_flush(g);
-	if (e.v & PTE_DIRTY)
-		folio_mark_dirty(folio);
-	folio_remove_rmap(folio, page, 1);
-	space_rss_add(vma->space, folio, -1);
-	folio_put(folio); // not the last: the caller has one
-}
-
 // Pages of an object are found again by faults.
-static bool unmap_here(const struct rmap_range *range, void *arg)
+static bool unmap_here(const struct rmap_range *range, void *folio)
 {
-	struct vma *vma = range->vma;
-	uint64_t addr = range->addr, end = addr + range->nr_pages * PAGE_SIZE;
-	struct gather g;
-	struct mm_invalidation inv;
-
-	mm_notify_start(&inv, vma->space, addr, end, MM_INVALIDATE_SPLIT);
-	gather_init(&g, vma->space->mm);
-	for (unsigned i = 0; i < range->nr_pages; i++)
-		if (gather_table(&g, vma->space, vaddr_of(addr + i * PAGE_SIZE)))
-			unmap_page(&g, vma, addr + i * PAGE_SIZE, arg, range->first_page + i);
-	(void)gather_finish(&g);
-	mm_notify_end(&inv);
+	folio_unmap_range(folio, range, MM_INVALIDATE_SPLIT);
 	return true;
 }
 
