@@ -92,7 +92,7 @@ while [ "$1" != -- ]; do
     [ "$1" != --with ] || [ -f "$2" ] || { echo "--with $2: no such file" >&2; exit 125; }
     shift
 done
-shift 7
+shift 8
 case $quiet in *numa_balancing=disable*) ;; *) exit 125 ;; esac
 for story; do
     if grep -q "# panic" "$story"; then
