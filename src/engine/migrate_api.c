@@ -73,27 +73,23 @@ static void explain_all(const struct move_request *rq, struct gw_explanation *ex
 // ---- A call, with room for what shall be said
 
 struct explained {
-	struct gw_explanation *explain; // the caller's, or our own
+	struct gw_explanation *explain; // written under locks: not the caller's, it may be managed
 	void *memory;			// of the arrays
 };
 
 // An errno, or 0 and the request has its arrays.
-static int prepare_to_explain(struct explained *ex, struct move_request *rq,
-	const struct gw_move_options *options)
+static int prepare_to_explain(struct explained *ex, struct move_request *rq)
 {
 	unsigned long n = rq->count;
-	size_t each = sizeof *rq->why + sizeof *rq->order +
-		      (options->explain ? 0 : sizeof *ex->explain);
+	size_t each = sizeof *rq->why + sizeof *rq->order + sizeof *ex->explain;
 
 	if (n > SIZE_MAX / 2 / each)
 		return -ENOMEM;
 	ex->memory = calloc(n + 1, each);
 	if (!ex->memory)
 		return -ENOMEM;
-	ex->explain = options->explain ? options->explain : ex->memory;
-	if (options->explain)
-		memset(ex->explain, 0, n * sizeof *ex->explain);
-	rq->why = options->explain ? ex->memory : (void *)(ex->explain + n);
+	ex->explain = ex->memory;
+	rq->why = (void *)(ex->explain + n);
 	rq->order = (uint8_t *)(rq->why + n);
 	rq->detail = note_detail;
 	rq->detail_arg = ex->explain;
@@ -127,7 +123,7 @@ static void report_all(const struct move_request *rq, const struct explained *ex
 static long move_and_explain(struct move_request *rq, const struct gw_move_options *options)
 {
 	struct explained ex = {0};
-	long ret = prepare_to_explain(&ex, rq, options);
+	long ret = prepare_to_explain(&ex, rq);
 
 	if (options->report)
 		*options->report = (struct gw_move_report){0};
@@ -135,6 +131,8 @@ static long move_and_explain(struct move_request *rq, const struct gw_move_optio
 		return ret;
 	ret = move_pages(rq);
 	explain_all(rq, ex.explain);
+	if (options->explain)
+		memcpy(options->explain, ex.explain, rq->count * sizeof *ex.explain);
 	if (options->report)
 		report_all(rq, &ex, options->report);
 	free(ex.memory);

@@ -141,6 +141,9 @@ static void unmap_all(struct arena *a)
 		host_unmap((uintptr_t)a->direct, bytes_of(a));
 	if (a->tables)
 		host_unmap(a->tables, bytes_of(a));
+	a->direct = NULL;
+	a->tables = 0;
+	a->guard.size = 0;
 }
 
 static int alloc_maps(struct arena *a)
@@ -186,12 +189,15 @@ static int find_page_size(struct arena *a, const struct arena_config *c)
 	return 0;
 }
 
-static int arena_register(struct arena *a)
+// A child of fork() gets the mappings at no time.
+static int arena_register(struct arena *a, const struct arena_config *c)
 {
 	int err;
 
 	write_lock(&host_fork_lock);
-	err = take_slots(a);
+	err = map_direct(a, c);
+	if (!err)
+		err = take_slots(a);
 	if (!err) {
 		a->guard.start = a->tables;
 		a->guard.size = a->tables ? bytes_of(a) : 0;
@@ -224,9 +230,7 @@ int arena_open(const struct arena_config *c, struct arena **ret_arena)
 	if (!err)
 		err = arena_file_open(c, bytes_of(a), &a->fd, &a->uffd_able);
 	if (!err)
-		err = map_direct(a, c);
-	if (!err)
-		err = arena_register(a);
+		err = arena_register(a, c);
 	if (err) {
 		arena_free(a);
 		return err;
@@ -242,6 +246,10 @@ int arena_open(const struct arena_config *c, struct arena **ret_arena)
 
 void arena_close(struct arena *a)
 {
+	if (!fork_guard_enter(&a->guard)) {
+		unmap_all(a);
+		fork_guard_leave();
+	}
 	write_lock(&host_fork_lock);
 	give_slots(a);
 	fork_guard_remove(&a->guard);

@@ -68,6 +68,8 @@ void rewire_destroy(struct rewire *rw)
 	if (!fork_guard_is_dead(&rw->guard)) {
 		write_lock(&host_fork_lock);
 		fork_guard_remove(&rw->guard);
+		if (rw->stage)
+			host_unmap(rw->stage, rw->guard.size);
 		write_unlock(&host_fork_lock);
 	}
 	if (rw->uffd >= 0)

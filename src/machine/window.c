@@ -228,7 +228,6 @@ void window_unpublish(struct window *w)
 	if (fork_guard_is_dead(&w->guard))
 		return;
 	write_lock(&host_fork_lock);
-	fork_guard_remove(&w->guard);
 	mutex_lock(&lock);
 	table_remove(w);
 	mutex_unlock(&lock);
@@ -241,8 +240,16 @@ void window_free(struct window *w)
 {
 	bool published = w->guard.generation != 0;
 
-	if (!published || !fork_guard_is_dead(&w->guard))
+	if (!published) {
 		host_unmap(w->pub.start, w->pub.size);
+	} else if (!fork_guard_enter(&w->guard)) {
+		host_unmap(w->pub.start, w->pub.size);
+		w->guard.size = 0;
+		fork_guard_leave();
+		write_lock(&host_fork_lock);
+		fork_guard_remove(&w->guard);
+		write_unlock(&host_fork_lock);
+	}
 	host_unmap((uintptr_t)w->state, ALIGN_UP(w->nr_pages * sizeof(*w->state), PAGE_SIZE));
 	meta_delete(w);
 }

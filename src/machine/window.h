@@ -37,6 +37,7 @@ must_check int window_publish(struct window *w);
 // The reverse. No access is in flight; waits for faults that are still being served, perhaps for an
 // accessor that has long gone on: the caller holds no lock that mmu->fault() takes.
 void window_unpublish(struct window *w);
+// Until then fork() keeps it from the child.
 void window_free(struct window *w);
 
 // Takes no lock: usable in a signal handler, whatever was interrupted.
@@ -48,6 +49,11 @@ void window_put(const struct window_ref *ref);
 static inline size_t window_page(const struct window *w, uintptr_t at)
 {
 	return (at - w->pub.start) >> PAGE_SHIFT;
+}
+
+static inline uintptr_t window_page_at(const struct window *w, size_t page)
+{
+	return w->pub.start + (page << PAGE_SHIFT);
 }
 
 #endif

@@ -5,19 +5,24 @@
 //                 page; -ENOENT: nothing touched there yet, or being migrated right now
 //
 // Sixteen addresses at a time under mmap_lock, as Linux does: a query of a large area must not keep
-// others from mapping and unmapping. Nothing is allocated or touched by asking.
+// others from mapping and unmapping. The caller's arrays, which may be managed memory, are read
+// before the lock is taken and written after it. Nothing is allocated or touched by asking.
 #include "migrate/lookup.h"
 #include "migrate/move_pages.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define CHUNK 16
 
-static int where(struct lookup *l, struct move_request *rq, uint64_t i, enum migrate_why *why)
+static int where(struct lookup *l, struct move_request *rq, uint64_t i, uint64_t addr)
 {
+	enum migrate_why why = WHY_ALREADY_THERE;
 	struct folio *folio;
-	int err = lookup_folio(l, rq->pages[i], &folio, why);
+	int err = lookup_folio(l, addr, &folio, &why);
 
+	if (rq->why)
+		rq->why[i] = why;
 	if (err)
 		return err;
 	if (rq->order)
@@ -27,17 +32,16 @@ static int where(struct lookup *l, struct move_request *rq, uint64_t i, enum mig
 
 static void ask_chunk(struct move_request *rq, struct space *space, uint64_t first, uint64_t nr)
 {
+	uint64_t page[CHUNK];
+	int status[CHUNK];
 	struct lookup l;
 
+	memcpy(page, rq->pages + first, nr * sizeof *page);
 	lookup_begin(&l, space);
-	for (uint64_t i = first; i < first + nr; i++) {
-		enum migrate_why why = WHY_ALREADY_THERE;
-
-		rq->status[i] = where(&l, rq, i, &why);
-		if (rq->why)
-			rq->why[i] = why;
-	}
+	for (uint64_t k = 0; k < nr; k++)
+		status[k] = where(&l, rq, first + k, page[k]);
 	lookup_end(&l);
+	memcpy(rq->status + first, status, nr * sizeof *status);
 }
 
 long ask_pages(struct move_request *rq, struct space *space)

@@ -12,8 +12,9 @@
 // counts the folios that stayed and the addresses that were not reached. A caller who wants to know
 // more asks for `why`, which is written for every page.
 //
-// mmap_lock is held for reading while addresses are looked up, 512 at a time, and not while pages
-// are migrated. Fails: see the header.
+// mmap_lock and a page-table lock are held while addresses are looked up, some at a time, and not
+// while pages are migrated. The caller's arrays may be managed memory, not to be touched then: they
+// are read before, and statuses that come meanwhile are stored after. Fails: see the header.
 #include "base/mark.h"
 #include "migrate/lookup.h"
 #include "migrate/move_pages.h"
@@ -24,15 +25,25 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
-#define LOOKUPS_A_LOCK 512
+#define PART_MAX 256
+
+// Some addresses, as the caller's arrays have them.
+struct part {
+	uint64_t first, nr;
+	uint64_t page[PART_MAX];
+	int node[PART_MAX];
+	int status[PART_MAX]; // where `stored`; not in the caller's array yet
+	bool stored[PART_MAX];
+};
 
 struct mover {
 	struct move_request *rq;
 	struct space *space;
 	struct nodemask mems; // the task's cpuset
 	struct lookup lookup;
-	unsigned lookups; // left before mmap_lock is given up for a moment
+	struct part part;
 	struct node_target target;
 	// The open batch: addresses [start, end) for `node` (NO_NODE: none is open), whose folios
 	// are isolated.
@@ -49,7 +60,7 @@ static long move_all(struct mover *mv);
 
 static long with_space(struct move_request *rq, struct task *target)
 {
-	struct mover mv = {.rq = rq, .node = NO_NODE};
+	struct mover mv = {.rq = rq, .node = NO_NODE}; // its part is empty
 	size_t queued_size = rq->why && rq->nodes ? rq->count * sizeof(uint32_t) : 0;
 	long ret;
 
@@ -119,6 +130,7 @@ static void set_why(struct mover *mv, uint64_t index, enum migrate_why why)
 		mv->rq->why[index] = why;
 }
 
+// Not while addresses are looked up.
 static int store_status(struct mover *mv, uint64_t first, int status, uint64_t nr)
 {
 	if (!user_array(mv->rq->status))
@@ -177,7 +189,6 @@ static long flush(struct mover *mv, uint64_t i)
 	if (folio_list_empty(&mv->list))
 		return 0;
 	lookup_end(&mv->lookup);
-	mv->lookups = 0;
 	mv->end = i;
 	err = migrate_batch(mv);
 	if (err > 0)
@@ -189,11 +200,35 @@ static long flush(struct mover *mv, uint64_t i)
 
 static void hold_mmap_lock(struct mover *mv)
 {
-	if (mv->lookups--)
-		return;
+	if (!mv->lookup.space)
+		lookup_begin(&mv->lookup, mv->space);
+}
+
+static void give_up_mmap_lock(struct mover *mv)
+{
+	const struct part *part = &mv->part;
+
 	lookup_end(&mv->lookup);
-	lookup_begin(&mv->lookup, mv->space);
-	mv->lookups = LOOKUPS_A_LOCK - 1;
+	for (uint64_t k = 0; k < part->nr; k++)
+		if (part->stored[k])
+			mv->rq->status[part->first + k] = part->status[k];
+}
+
+// The address i and those that follow.
+static int read_part(struct mover *mv, uint64_t i)
+{
+	const struct move_request *rq = mv->rq;
+	struct part *part = &mv->part;
+
+	give_up_mmap_lock(mv);
+	if (!user_array(rq->pages) || !user_array(rq->nodes))
+		return -EFAULT;
+	part->first = i;
+	part->nr = min(rq->count - i, (uint64_t)PART_MAX);
+	memcpy(part->page, rq->pages + i, part->nr * sizeof *part->page);
+	memcpy(part->node, rq->nodes + i, part->nr * sizeof *part->node);
+	memset(part->stored, 0, sizeof part->stored);
+	return 0;
 }
 
 static int refuse(enum migrate_why *why, enum migrate_why reason, int err)
@@ -215,16 +250,17 @@ static void explain_shared(struct mover *mv, uint64_t i, const struct folio *fol
 // 1: the folio is queued. 0: it is on the node already. Else what its status shall be.
 static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 {
+	uint64_t addr = mv->part.page[i - mv->part.first];
 	bool all = mv->rq->flags & MBIND_MOVE_ALL;
 	struct folio *folio;
 	struct vma *vma;
 	int err;
 
 	hold_mmap_lock(mv);
-	vma = lookup_vma(&mv->lookup, mv->rq->pages[i]);
+	vma = lookup_vma(&mv->lookup, addr);
 	if (vma && !vma_migratable(vma))
 		return refuse(why, WHY_NOT_MIGRATABLE, -EFAULT);
-	err = lookup_folio(&mv->lookup, mv->rq->pages[i], &folio, why);
+	err = lookup_folio(&mv->lookup, addr, &folio, why);
 	if (err)
 		return err;
 	if (mv->rq->order)
@@ -244,14 +280,13 @@ static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 	return 1;
 }
 
-static int read_arrays(struct mover *mv, uint64_t i, int *ret_node)
+static int read_node(struct mover *mv, uint64_t i, int *ret_node)
 {
-	struct move_request *rq = mv->rq;
-	int node;
+	int err = i - mv->part.first < mv->part.nr ? 0 : read_part(mv, i), node;
 
-	if (!user_array(rq->pages) || !user_array(rq->nodes))
-		return -EFAULT;
-	node = rq->nodes[i];
+	if (err)
+		return err;
+	node = mv->part.node[i - mv->part.first];
 	if (node < 0 || !nodemask_test(mv->space->mm->phys->has_memory, (unsigned)node))
 		return -ENODEV;
 	if (!nodemask_test(mv->mems, (unsigned)node))
@@ -271,11 +306,13 @@ static enum migrate_why why_not_to_node(long err)
 // this address, which is done.
 static long store_and_flush(struct mover *mv, uint64_t i, int status)
 {
-	int err = store_status(mv, i, status ? status : mv->node, 1);
+	uint64_t k = i - mv->part.first;
 	long ret;
 
-	if (err)
-		return err;
+	if (!user_array(mv->rq->status))
+		return -EFAULT;
+	mv->part.status[k] = status ? status : mv->node;
+	mv->part.stored[k] = true;
 	ret = flush(mv, i);
 	mv->node = NO_NODE;
 	return ret > 0 ? ret - 1 : ret;
@@ -312,7 +349,7 @@ static long move_address(struct mover *mv, uint64_t i, bool *ret_flushed)
 {
 	enum migrate_why why = WHY_MOVED;
 	int node, queued;
-	long err = read_arrays(mv, i, &node);
+	long err = read_node(mv, i, &node);
 
 	*ret_flushed = false;
 	if (err) {
@@ -355,6 +392,6 @@ static long move_all(struct mover *mv)
 		if (!err)
 			err = err1;
 	}
-	lookup_end(&mv->lookup);
+	give_up_mmap_lock(mv);
 	return err;
 }

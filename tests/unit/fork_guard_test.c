@@ -29,6 +29,20 @@ static bool is_mapped(uintptr_t at)
 	return mincore((void *)at, PAGE_SIZE, &resident) == 0;
 }
 
+// Of the bytes of nodes; wherever it is.
+static bool any_is_mapped(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	char line[512];
+	bool any = false;
+
+	while (f && fgets(line, sizeof(line), f))
+		any |= strstr(line, "godwit-node") != NULL;
+	if (f)
+		fclose(f);
+	return any;
+}
+
 static int check_child(void)
 {
 	const struct mmu_ops *ops = mini.mmu->ops;
@@ -39,6 +53,7 @@ static int check_child(void)
 
 	for (size_t page = 0; page < PAGES; page++)
 		EXPECT(!is_mapped(mini_at(&mini, page)));
+	EXPECT(!any_is_mapped());
 	EXPECT(direct == 0 && mini.arena[0]->tables == 0 && mini.arena[0]->fd == -1);
 	EXPECT(ops->map(mini.mmu, at, pfn, 1, MMU_WRITE) == -EOWNERDEAD);
 	EXPECT(ops->protect(mini.mmu, at, pfn, 1, MMU_READ) == -EOWNERDEAD);
@@ -174,6 +189,37 @@ static void forks_while_pages_move(void **state maybe_unused)
 	mini_close(&mini);
 }
 
+static void *opener_main(void *arg maybe_unused)
+{
+	struct mini own;
+
+	while (!stop) {
+		if (mini_open(&own, &config, PMD_SIZE))
+			abort();
+		for (size_t page = 0; page < 20; page++)
+			*mini_byte(&own, page) = 1;
+		mini_close(&own);
+	}
+	return NULL;
+}
+
+static void forks_while_machines_come_and_go(void **state maybe_unused)
+{
+	pthread_t opener;
+
+	stop = false;
+	pthread_create(&opener, NULL, opener_main, NULL);
+	for (int round = 0; round < 100; round++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(any_is_mapped());
+		assert_int_equal(wait_for_child(pid), 0);
+	}
+	stop = true;
+	pthread_join(opener, NULL);
+}
+
 // MADV_DONTFORK may be refused: the child unmaps what it got.
 static void dontfork_refused(void **state maybe_unused)
 {
@@ -203,6 +249,7 @@ static int run_all(enum mmu_blocker blocker, const char *name)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(child_gets_nothing),
 		cmocka_unit_test(forks_while_pages_move),
+		cmocka_unit_test(forks_while_machines_come_and_go),
 		cmocka_unit_test(dontfork_refused),
 	};
 	struct mmu *mmu;
