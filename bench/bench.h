@@ -79,4 +79,7 @@ struct bench_report {
 int bench_migrate(const struct bench_options *, struct bench_report *ret_report);
 void bench_report_release(struct bench_report *);
 
+// How many huge pages of the pool a row wants on each of the two nodes, with against_host.
+unsigned bench_pool_pages(const struct bench_options *);
+
 #endif

@@ -98,15 +98,40 @@ static uint64_t huge_bytes(const struct host_area *a)
 	return sum;
 }
 
+static unsigned long pool_free(int node)
+{
+	unsigned long nr = 0;
+	char path[120];
+	FILE *f;
+
+	snprintf(path, sizeof path,
+		"/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/free_hugepages", node);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%lu", &nr) != 1)
+		nr = 0;
+	if (f)
+		fclose(f);
+	return nr;
+}
+
+// All of them on the first node: a page that is elsewhere would be no move, and cost nothing.
+static int map_pool(struct host_area *a, char *why, size_t size)
+{
+	unsigned long wanted = a->bytes / HUGE, found = pool_free(a->node[0]);
+
+	if (found >= wanted && !map_area(a, HOST_PAGES_HUGETLB))
+		return 0;
+	snprintf(why, size,
+		"node %d has %lu free huge pages in its pool, not %lu; "
+		"--allow-system-changes reserves them (as root)",
+		a->node[0], found, wanted);
+	return -EOPNOTSUPP;
+}
+
 static int fill(struct host_area *a, enum host_pages pages, char *why, size_t size)
 {
-	int err = map_area(a, pages);
+	int err = pages == HOST_PAGES_HUGETLB ? map_pool(a, why, size) : map_area(a, pages);
 
-	if (err && pages == HOST_PAGES_HUGETLB) {
-		snprintf(why, size, "the pool has no %zu free huge pages (vm.nr_hugepages)",
-			a->bytes / HUGE);
-		return -EOPNOTSUPP;
-	}
 	if (err)
 		return err;
 	touch(a);

@@ -277,6 +277,11 @@ int bench_migrate(const struct bench_options *options, struct bench_report *ret_
 	return take_all(&p);
 }
 
+unsigned bench_pool_pages(const struct bench_options *options)
+{
+	return (unsigned)((options->quick ? AREA_BYTES_QUICK : AREA_BYTES) >> 21);
+}
+
 void bench_report_release(struct bench_report *report)
 {
 	free(report->row);

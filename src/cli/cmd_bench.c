@@ -7,6 +7,8 @@
 // a page elsewhere than the engine, or there was no memory, 2 bad usage, 77 nothing that was asked
 // for can be measured here.
 
+#include "bench/host_area.h"
+#include "cli/bench_pool.h"
 #include "cli/bench_report.h"
 #include "cli/cli.h"
 
@@ -22,7 +24,7 @@
 
 static const char usage[] =
 	"usage: godwit bench migrate|huge [--against memcpy|host] [--quick] [--rounds N]\n"
-	"                                 [--filter TEXT] [--json]\n"
+	"                                 [--filter TEXT] [--allow-system-changes] [--json]\n"
 	"\n"
 	"How fast pages move here, each row beside a plain memcpy in the same run.\n"
 	"\n"
@@ -30,6 +32,9 @@ static const char usage[] =
 	"  --quick        a few seconds: that it runs, not how fast\n"
 	"  --rounds N     measured rounds of each row (15)\n"
 	"  --filter TEXT  only rows whose CASE/BLOCKER/ARENA/COPY contains TEXT\n"
+	"  --allow-system-changes\n"
+	"                 against host, as root: fill the pools that rows want huge pages\n"
+	"                 of, and put them back\n"
 	"  --json         all figures, \"schema\": 1\n";
 
 struct progress {
@@ -78,8 +83,10 @@ static bool all_in_place(const struct bench_report *report)
 	return true;
 }
 
-static int run(struct bench_options *options, bool json)
+static int run(struct bench_options *options, bool json, bool allow_changes)
 {
+	struct bench_pool pool = {0};
+	int node[2];
 	struct bench_report report;
 	struct progress progress = {0};
 	int err, status;
@@ -87,6 +94,8 @@ static int run(struct bench_options *options, bool json)
 	clock_gettime(CLOCK_MONOTONIC, &progress.start);
 	options->progress = isatty(STDERR_FILENO) ? show_progress : NULL;
 	options->progress_arg = &progress;
+	if (allow_changes && options->against_host && !host_two_nodes(node))
+		bench_pool_reserve(&pool, node, bench_pool_pages(options));
 	err = bench_migrate(options, &report);
 	clear_progress(&progress);
 	status = any_measured(&report) ? CLI_OK : CLI_SKIPPED;
@@ -109,6 +118,8 @@ static int run(struct bench_options *options, bool json)
 	if (err != -ENODEV && (json ? bench_print_json : bench_print_table)(&report))
 		status = CLI_FAILED;
 	bench_report_release(&report);
+	if (!bench_pool_release(&pool))
+		status = CLI_FAILED;
 	return status;
 }
 
@@ -130,12 +141,13 @@ static int measure(int argc, char **argv, const char *name, bool huge)
 		{"rounds", required_argument, NULL, 'r'},
 		{"filter", required_argument, NULL, 'f'},
 		{"against", required_argument, NULL, 'a'},
+		{"allow-system-changes", no_argument, NULL, 'c'},
 		{"json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
 	struct bench_options options = {.huge = huge};
-	bool json = false;
+	bool json = false, allow_changes = false;
 
 	opterr = 0;
 	optind = 1;
@@ -146,6 +158,8 @@ static int measure(int argc, char **argv, const char *name, bool huge)
 			options.filter = optarg;
 		else if (c == 'j')
 			json = true;
+		else if (c == 'c')
+			allow_changes = true;
 		else if (c == 'h')
 			return fputs(usage, stdout) < 0 ? CLI_FAILED : CLI_OK;
 		else if (c == 'a' && (!strcmp(optarg, "host") || !strcmp(optarg, "memcpy")))
@@ -161,7 +175,7 @@ static int measure(int argc, char **argv, const char *name, bool huge)
 	}
 	if (optind < argc)
 		return cli_usage_error(name, "unexpected '%s'", argv[optind]);
-	return run(&options, json);
+	return run(&options, json, allow_changes);
 }
 
 static int cmd_migrate(int argc, char **argv)

@@ -235,7 +235,7 @@ bool parse_advise(struct parser *p, struct command *c)
 			return true;
 		}
 	return bad_word(p, w, "hugepage, nohugepage, collapse, mergeable, unmergeable, dontneed, "
-			      "free, pageout, soft_offline or dontfork");
+			      "free, cold, pageout, willneed, soft_offline or dontfork");
 }
 
 // ---- Policies -----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Plays stories on a real kernel that boots in a virtual machine.
 //
-//   real-kernel --topology WORDS --with FILE... --
+//   real-kernel --append ARGS --topology WORDS --with FILE... --
 //       godwit lab run --on host --json --keep-going FILE...
 //
 // The script finds or fetches a kernel, boots it with several nodes, runs the command inside, and
@@ -121,13 +121,18 @@ static const char *find_script(char *path, size_t size)
 	return script_above_program(path, size) ? path : "real-kernel";
 }
 
+// Nothing moves pages by itself before the first story, and between two: what NUMA balancing has
+// marked then is moved when it is touched in the next one, and counted there.
+#define QUIET                                                                                      \
+	"numa_balancing=disable transparent_hugepage=never sysctl.vm.compaction_proactiveness=0"
+
 static int start_script(const char *script, const char *kernel, const char *topology,
 	const char *const *files, size_t count, int out, pid_t *ret_pid)
 {
 	static const char *const fixed[] = {
 		"--", "godwit", "lab", "run", "--on", "host", "--json", "--keep-going"};
 	const size_t n = sizeof(fixed) / sizeof(fixed[0]);
-	char **argv = calloc(3 * count + n + 6, sizeof(*argv));
+	char **argv = calloc(3 * count + n + 8, sizeof(*argv));
 	char **paths = calloc(count + 1, sizeof(*paths));
 	size_t argc = 0;
 	posix_spawn_file_actions_t actions;
@@ -143,6 +148,8 @@ static int start_script(const char *script, const char *kernel, const char *topo
 		argv[argc++] = (char *)"--kernel";
 		argv[argc++] = (char *)kernel;
 	}
+	argv[argc++] = (char *)"--append";
+	argv[argc++] = (char *)QUIET;
 	argv[argc++] = (char *)"--topology";
 	argv[argc++] = (char *)topology;
 	for (size_t i = 0; i < count; i++) { // wherever they are, they have the same path inside

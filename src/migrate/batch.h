@@ -94,6 +94,7 @@ struct mapper {
 	struct vma *sole_vma;
 	uint32_t sole_mapping;
 	bool keep_nothing;	// KSM's locks come and go between places
+	bool at_once;		// mapcounts of neighbouring entries go together
 	int error;		// first failure of a host block
 };
 
@@ -156,6 +157,9 @@ bool slot_suits_run(const struct slot *);
 void slot_restore(struct mapper *, struct slot *);
 // Replace migration entries of src by mappings of dst, which may be src (remap.c).
 void slot_remap(struct mapper *, struct folio *dst, struct folio *src);
+// The same for a small anonymous folio of zeros that has not moved: by mappings of the zero page,
+// except where memory is locked.
+void slot_remap_zero(struct mapper *, struct folio *);
 // 0: nobody but mappings, index and isolation refers to src; -EAGAIN with slot->why.
 must_check int slot_check_references(struct slot *);
 // Move all UNMAPPED slots (move.c). Those that could not be moved stay so, with error and why.

@@ -6,13 +6,23 @@
 //	folio_detach()	locked, anonymous, nobody but its mappings and the caller refers to it
 //	...		the caller dissolves it
 //	folios_attach()	each piece, locked, in frame order; its entries are present again
+//	folios_attach_used()	the same, but of pieces of nothing but zeros the entries become
+//				those of the zero page
+//
+// A piece is compared with zeros while its entries are migration entries: no store is in flight at
+// any address that maps it, and none can begin. Its last mapping gone, it is free when the caller
+// gives it up. No piece is exchanged while the host's mappings run short: one page among others
+// costs two.
 //
 // It is the first and the last step of a migration without a move between them (unmap.c, remap.c).
 // Held: the folio lock; the rmap lock and page-table locks are taken inside.
 // What can fail: detaching, -EAGAIN, with all entries restored.
 #include "migrate/detach.h"
 
+#include "base/mark.h"
+#include "machine/vma_budget.h"
 #include "migrate/batch.h"
+#include "virt/fault.h"
 
 #include <errno.h>
 
@@ -32,7 +42,7 @@ static struct batch *lone_batch(struct lone_batch *room, struct mm_core *mm, str
 	return b;
 }
 
-int folio_detach(struct mm_core *mm, struct folio *folio)
+int folio_detach(struct mm_core *mm, struct folio *folio, enum detach how)
 {
 	struct lone_batch room;
 	struct batch *b = lone_batch(&room, mm, folio);
@@ -40,6 +50,7 @@ int folio_detach(struct mm_core *mm, struct folio *folio)
 	int err;
 
 	mapper_init(&m, b);
+	m.at_once = how == DETACH_AT_ONCE;
 	err = slot_unmap(&m, &b->slot[0]);
 	if (mapper_finish(&m) && !err)
 		err = -EAGAIN;
@@ -59,6 +70,36 @@ void folios_attach(struct mm_core *mm, struct folio *first, unsigned order, unsi
 		struct folio *piece = (struct folio *)folio_frame(first, (unsigned long)i << order);
 
 		slot_remap(&m, piece, piece);
+	}
+	(void)mapper_finish(&m);
+}
+
+// Of pages that nobody maps nobody cares.
+static bool may_be_exchanged(struct mm_core *mm, struct folio *piece)
+{
+	if (frame_test_hwpoison(&piece->page) || folio_test_mlocked(piece))
+		return false;
+	if (!(mm->mmu->caps & MMU_NO_VMA_COST) && vma_budget_is_short()) {
+		MARK(zero_pieces_kept);
+		return false;
+	}
+	return folio_page_is_zero(mm, piece, 0);
+}
+
+void folios_attach_used(struct mm_core *mm, struct folio *first, unsigned nr)
+{
+	struct lone_batch room;
+	struct batch *b = lone_batch(&room, mm, first);
+	struct mapper m;
+
+	mapper_init(&m, b);
+	for (unsigned i = 0; i < nr; i++) {
+		struct folio *piece = (struct folio *)folio_frame(first, i);
+
+		if (may_be_exchanged(mm, piece))
+			slot_remap_zero(&m, piece);
+		else
+			slot_remap(&m, piece, piece);
 	}
 	(void)mapper_finish(&m);
 }

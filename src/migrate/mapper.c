@@ -28,6 +28,7 @@ void mapper_init(struct mapper *m, struct batch *batch)
 	m->rmap = NULL;
 	m->sole_vma = NULL;
 	m->keep_nothing = false;
+	m->at_once = false;
 	m->error = 0;
 	m->now = &m->table[0];
 	for (unsigned i = 0; i < MAPPER_TABLES; i++)

@@ -413,11 +413,10 @@ static void finish(struct batch *b, struct slot *s, struct release *release)
 {
 	struct mm_core *mm = b->mc->mm;
 
-	if (s->deferred) {
-		if (s->partially_mapped)
-			folio_set_partially_mapped(s->dst);
+	if (s->partially_mapped) // counts again, as in Linux
+		folio_note_partially_mapped(s->dst);
+	else if (s->deferred)
 		(void)folio_deferred_queue(s->dst);
-	}
 	if (folio_test_hugetlb(s->src) && mm->up.hugetlb_moved)
 		mm->up.hugetlb_moved(s->dst, s->src, b->mc->reason);
 	if (s->dst)

@@ -7,16 +7,22 @@
 // or replaced) and stay. A fork meanwhile copied entries to the child; the child's place comes
 // after the parent's in the rmap, so none is missed.
 //
+// After a split a folio of zeros need not come back: its entries become those of the zero page, and
+// what counted it as resident is told. It was unmapped, so its counts are right as they are.
+//
 // Under the page-table lock: reference, mapcount, entry, and the host's map is queued (unblock in a
 // back-out). It cannot fail as far as callers see; see mapper.c for a host that refuses.
 #include "base/trace.h"
 #include "migrate/batch.h"
 #include "phys/lru.h"
+#include "virt/fault.h"
+#include "virt/rss.h"
 #include "virt/space.h"
 
 struct remap {
 	struct mapper *m;
 	struct folio *dst, *src;
+	bool zero; // nothing but zeros in it
 };
 
 static void tell_host(struct remap *w, struct vma *vma, uint64_t addr, struct pte entry)
@@ -76,6 +82,19 @@ static void remap_entry(struct remap *w, struct vma *vma, uint64_t addr, struct 
 			.order = folio_order(w->dst));
 }
 
+static void remap_zero(struct remap *w, struct vma *vma, uint64_t addr, struct page_table *table,
+	unsigned index)
+{
+	struct mm_core *mm = w->m->batch->mc->mm;
+	struct pte new = pte_make(zero_pfn(mm, addr), PTE_PRESENT | PTE_ZERO | PTE_YOUNG);
+	enum mmu_prot prot = vma_pte_prot(vma, new);
+
+	table_set_entry(table, index, new);
+	space_rss_add(vma->space, w->src, -1);
+	if (prot != MMU_NONE) // cleared when it was unmapped
+		mapper_map(w->m, vma_host(vma, addr), pte_pfn(new), 1, prot);
+}
+
 static void remap_entries(struct remap *w, struct vma *vma, uint64_t addr, unsigned page,
 	unsigned nr)
 {
@@ -84,7 +103,11 @@ static void remap_entries(struct remap *w, struct vma *vma, uint64_t addr, unsig
 	for (unsigned i = 0; table && i < nr; i++, addr += PAGE_SIZE) {
 		unsigned index = pte_index(vaddr_of(addr));
 
-		if (waits_for(table_entry(table, index), w->src, page + i))
+		if (!waits_for(table_entry(table, index), w->src, page + i))
+			continue;
+		if (w->zero && !(vma->flags & VM_LOCKED))
+			remap_zero(w, vma, addr, table, index);
+		else
 			remap_entry(w, vma, addr, table, index, page + i);
 	}
 }
@@ -132,6 +155,13 @@ void slot_remap(struct mapper *m, struct folio *dst, struct folio *src)
 	struct remap w = {.m = m, .dst = dst, .src = src};
 
 	mapper_walk(m, dst, remap_one, &w);
+}
+
+void slot_remap_zero(struct mapper *m, struct folio *folio)
+{
+	struct remap w = {.m = m, .dst = folio, .src = folio, .zero = true};
+
+	mapper_walk(m, folio, remap_one, &w);
 }
 
 void slot_restore(struct mapper *m, struct slot *s)

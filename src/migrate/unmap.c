@@ -98,19 +98,32 @@ static void install(struct unmap *u, const struct place *p, struct pte entry)
 			.order = folio_order(u->slot->src));
 }
 
-// nr pages (or the leaf) are not mapped here any more. At once, so that a large folio never seems
-// to be partially mapped.
-static void drop_mappings(struct folio *src, unsigned page, unsigned nr, bool leaf, bool dirty)
+// nr pages are not mapped here any more. Linux takes one after the other, so that a large folio
+// with an entry for each page seems to be partially mapped from the first to the last, and is noted
+// as such; the last by itself has the same effect.
+static void drop_mappings(struct unmap *u, unsigned page, unsigned nr, bool dirty)
 {
+	struct folio *src = u->slot->src;
+
 	if (!nr)
 		return;
 	if (dirty && !folio_test_dirty(src))
 		folio_mark_dirty(src);
-	if (leaf)
-		folio_remove_rmap_pmd(src);
-	else
+	if (nr > 1 && !u->m->at_once) {
+		folio_remove_rmap(src, page, nr - 1);
+		folio_remove_rmap(src, page + nr - 1, 1);
+	} else {
 		folio_remove_rmap(src, page, nr);
+	}
 	folio_put_many(src, nr);
+}
+
+static void drop_leaf(struct folio *src, bool dirty)
+{
+	if (dirty && !folio_test_dirty(src))
+		folio_mark_dirty(src);
+	folio_remove_rmap_pmd(src);
+	folio_put(src);
 }
 
 // false: the page is pinned, and the walk ends.
@@ -156,10 +169,10 @@ static bool unmap_entries(struct unmap *u, struct vma *vma, uint64_t addr, unsig
 			gone++;
 			continue;
 		}
-		drop_mappings(src, page + i - gone, gone, false, dirty);
+		drop_mappings(u, page + i - gone, gone, dirty);
 		gone = 0;
 	}
-	drop_mappings(src, page + nr - gone, gone, false, dirty);
+	drop_mappings(u, page + nr - gone, gone, dirty);
 	return go_on;
 }
 
@@ -177,7 +190,7 @@ static int unmap_leaf(struct unmap *u, struct vma *vma, uint64_t addr, unsigned 
 	if (!replace_entry(u, &p))
 		return -1;
 	if (!page) // the first leaf of a larger page of a pool stands for it
-		drop_mappings(u->slot->src, page, 1, true, p.entry.v & PTE_DIRTY);
+		drop_leaf(u->slot->src, p.entry.v & PTE_DIRTY);
 	return 1;
 }
 
@@ -212,7 +225,7 @@ static bool unmap_page(struct unmap *u, const struct rmap_range *r)
 		return true;
 	if (!replace_entry(u, &p))
 		return false;
-	drop_mappings(u->slot->src, p.page, 1, false, p.entry.v & PTE_DIRTY);
+	drop_mappings(u, p.page, 1, p.entry.v & PTE_DIRTY);
 	return true;
 }
 

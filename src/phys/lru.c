@@ -337,6 +337,23 @@ void folio_deactivate(struct folio *folio)
 	mutex_unlock(&node->lru.lock);
 }
 
+void folio_mark_lazyfree(struct folio *folio)
+{
+	struct node *node = folio_node(folio);
+
+	mutex_lock(&node->lru.lock);
+	if (folio_test_lru(folio) && folio_test_anon(folio) && folio_test_swapbacked(folio) &&
+		!folio_test_unevictable(folio)) {
+		unlist_folio(node, folio);
+		folio_clear_active(folio);
+		folio_clear_referenced(folio);
+		folio_clear_swapbacked(folio);
+		list_folio(node, folio, false);
+		vm_events(node->phys->stat, VM_PGLAZYFREE, (long)folio_nr(folio));
+	}
+	mutex_unlock(&node->lru.lock);
+}
+
 void folio_rotate(struct folio *folio)
 {
 	struct node *node = folio_node(folio);

@@ -75,6 +75,9 @@ void node_add_isolated(struct phys *phys, unsigned nid, bool file, long pages);
 void folio_mark_accessed(struct folio *folio);
 void folio_activate(struct folio *folio);
 void folio_deactivate(struct folio *folio); // to the inactive list's head, WORKINGSET if active
+// An anonymous folio whose contents its owner gave up: it loses SWAPBACKED and goes to the inactive
+// list of files, where reclaim finds it first.
+void folio_mark_lazyfree(struct folio *folio);
 void folio_rotate(struct folio *folio);	    // to the tail of its inactive list
 
 // MLOCKED and the unevictable list, and back; NR_MLOCK and the unevictable_pgs_* events. The caller

@@ -8,6 +8,7 @@
 #include "base/text_buf.h"
 #include "phys/alloc.h"
 #include "text/files.h"
+#include "thp/thp.h"
 #include "virt/mempolicy.h"
 #include "virt/object.h"
 
@@ -89,7 +90,15 @@ static struct object *next_object(struct mm_core *mm, struct object *prev)
 	return object;
 }
 
-// 1: clean pages of files; 2: what the kernel has in slabs, which is nothing here; 4: do not log.
+// Who has memory to give back does: huge pages that are partly mapped, or hold mostly zeros.
+static void shrink_all(struct gw_machine *machine)
+{
+	for (unsigned nid = 0; nid < machine->phys.nr_nodes; nid++)
+		(void)thp_shrink_deferred(&machine->thp, nid, UINT_MAX);
+}
+
+// 1: clean pages of files; 2: slabs, of which there are none, and with them all that shrinkers
+// give; 4: do not log.
 static int drop_caches(struct gw_machine *machine, const struct tunable *t maybe_unused,
 	const unsigned *index maybe_unused, const char *value)
 {
@@ -104,8 +113,10 @@ static int drop_caches(struct gw_machine *machine, const struct tunable *t maybe
 			(void)object_truncate_unmapped(object, 0, object->size / PAGE_SIZE + 1);
 		vm_event(machine->mm.stat, VM_DROP_PAGECACHE);
 	}
-	if (what & 2)
+	if (what & 2) {
+		shrink_all(machine);
 		vm_event(machine->mm.stat, VM_DROP_SLAB);
+	}
 	return 0;
 }
 

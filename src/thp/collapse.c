@@ -240,7 +240,7 @@ static void release_pages(struct range *r, unsigned nr)
 // Step 5.
 static enum scan_result isolate_all(struct range *r)
 {
-	struct collapse_limits limits = {.c = r->c};
+	struct collapse_limits limits = {.c = r->c, .vma = r->vma};
 	enum scan_result result = SCAN_SUCCEED;
 	unsigned i;
 

@@ -9,6 +9,7 @@
 // Counts while the entries of one table are gone through in order.
 struct collapse_limits {
 	const struct collapse *c;
+	const struct vma *vma;
 	unsigned none, shared, referenced;
 	bool writable;
 	uint64_t first_pfn; // of the first page

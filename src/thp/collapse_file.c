@@ -104,41 +104,9 @@ static enum scan_result look(struct collapse *c, struct object *object, uint64_t
 
 // ---- One folio
 
-static void unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio,
-	unsigned page)
+static bool unmap_here(const struct rmap_range *range, void *folio)
 {
-	unsigned index = pte_index(vaddr_of(addr));
-	struct pte e = table_entry(g->table, index);
-
-	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(folio).n + page)
-		return;
-	table_set_entry(g->table, index, (struct pte){0});
-	gather_clear(g, vma_host(vma, addr), 1);
-	(void)gather_flush(g);
-	if (e.v & PTE_DIRTY)
-		folio_mark_dirty(folio);
-	folio_remove_rmap(folio, page, 1);
-	space_rss_add(vma->space, folio, -1);
-	folio_put(folio); // not the last
-}
-
-static bool unmap_here(const struct rmap_range *range, void *arg)
-{
-	struct vma *vma = range->vma;
-	struct mm_invalidation inv;
-	struct gather g;
-
-	mm_notify_start(&inv, vma->space, range->addr,
-		range->addr + range->nr_pages * PAGE_SIZE, MM_INVALIDATE_COLLAPSE);
-	gather_init(&g, vma->space->mm);
-	for (unsigned i = 0; i < range->nr_pages; i++) {
-		uint64_t addr = range->addr + i * PAGE_SIZE;
-
-		if (gather_table(&g, vma->space, vaddr_of(addr)))
-			unmap_entry(&g, vma, addr, arg, range->first_page + i);
-	}
-	(void)gather_finish(&g);
-	mm_notify_end(&inv);
+	folio_unmap_range(folio, range, MM_INVALIDATE_COLLAPSE);
 	return true;
 }
 
@@ -299,13 +267,14 @@ static enum scan_result replace(struct work *w)
 
 // ---- Tables that only small entries needed
 
-static void retract_table(struct vma *vma, uint64_t haddr)
+// false: it is still used.
+static bool retract_table(struct vma *vma, uint64_t haddr)
 {
 	struct space *space = vma->space;
 	struct page_table *pmd = pmd_table_lock(space, vaddr_of(haddr));
 	struct page_table *table = pmd
 		? pmd_entry_table(table_entry(pmd, pmd_index(vaddr_of(haddr)))) : NULL;
-	bool empty = false;
+	bool empty = false, used = table;
 
 	if (table) {
 		mutex_lock_nested(&table->lock);
@@ -318,13 +287,14 @@ static void retract_table(struct vma *vma, uint64_t haddr)
 		page_table_unlock(pmd);
 	if (empty)
 		page_table_free(space, table);
+	return empty || !used;
 }
 
 static bool retract_here(const struct rmap_range *range, void *arg)
 {
 	(void)arg;
 	if (range->nr_pages == PTRS_PER_TABLE && !(range->addr & ~PMD_MASK))
-		retract_table(range->vma, range->addr);
+		(void)retract_table(range->vma, range->addr);
 	return true;
 }
 
@@ -333,20 +303,10 @@ static bool retract_here(const struct rmap_range *range, void *arg)
 // The small entries at haddr that map the folio go; false: others stay.
 static bool clear_entries(struct vma *vma, uint64_t haddr, struct folio *folio)
 {
-	bool empty = true;
-	struct gather g;
-	struct mm_invalidation inv;
+	const struct rmap_range range = {vma, haddr, 0, PTRS_PER_TABLE};
 
-	mm_notify_start(&inv, vma->space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_COLLAPSE);
-	gather_init(&g, vma->space->mm);
-	if (gather_table(&g, vma->space, vaddr_of(haddr))) {
-		for (unsigned i = 0; i < PTRS_PER_TABLE; i++)
-			unmap_entry(&g, vma, haddr + i * PAGE_SIZE, folio, i);
-		empty = !g.table->nr_used;
-	}
-	(void)gather_finish(&g);
-	mm_notify_end(&inv);
-	return empty;
+	folio_unmap_range(folio, &range, MM_INVALIDATE_COLLAPSE);
+	return retract_table(vma, haddr);
 }
 
 enum scan_result collapse_map_object(struct vma *vma, uint64_t haddr)
@@ -362,10 +322,8 @@ enum scan_result collapse_map_object(struct vma *vma, uint64_t haddr)
 		bool room = huge && clear_entries(vma, haddr, folio);
 		folio_unlock(folio);
 		folio_put(folio);
-		if (room) {
-			retract_table(vma, haddr);
+		if (room)
 			mapped = thp_object_fault(vma, NULL, haddr, false, false) > 0;
-		}
 	}
 	return mapped || collapse_pmd_state(vma->space, haddr) == SCAN_PMD_MAPPED
 		       ? SCAN_SUCCEED : SCAN_FAIL;

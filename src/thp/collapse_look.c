@@ -31,6 +31,15 @@ static bool exceeds(struct collapse_limits *l, unsigned count, enum thp_setting 
 	return true;
 }
 
+// What MADV_FREE gave up is read-only to make the next store seen, not because it may not be
+// written to.
+static bool may_write(const struct collapse_limits *l, struct pte e)
+{
+	return pte_writable(e) ||
+	       (l->vma->flags & VM_WRITE && !folio_test_swapbacked(pfn_folio(pte_pfn(e))) &&
+		       frame_test_anon_exclusive(pfn_frame(pte_pfn(e))));
+}
+
 enum scan_result collapse_check_entry(struct collapse_limits *l, struct pte e)
 {
 	if (pte_none(e) || (pte_present(e) && pte_zero_page(e)))
@@ -41,7 +50,7 @@ enum scan_result collapse_check_entry(struct collapse_limits *l, struct pte e)
 	struct folio *folio = pfn_folio(pte_pfn(e));
 	if (!l->first_pfn)
 		l->first_pfn = pte_pfn(e).n;
-	l->writable |= pte_writable(e);
+	l->writable |= may_write(l, e);
 	if (!folio_test_anon(folio) || folio_test_ksm(folio))
 		return SCAN_PAGE_ANON;
 	if (folio_likely_mapped_shared(folio) &&
@@ -93,7 +102,7 @@ static enum scan_result look_at_entries(struct collapse *c, const struct page_ta
 
 enum scan_result collapse_look(struct collapse *c, struct vma *vma, uint64_t haddr)
 {
-	struct collapse_limits limits = {.c = c};
+	struct collapse_limits limits = {.c = c, .vma = vma};
 	enum scan_result result = collapse_pmd_state(vma->space, haddr);
 
 	for (unsigned i = 0; i < MAX_NODES; i++)

@@ -22,30 +22,33 @@
 #include "virt/vma.h"
 
 #include <errno.h>
-#include <string.h>
 
 #define SHRINK_BATCH 16
 
 // ---- Under pressure
 
-static bool page_is_zero(struct mm_core *mm, struct folio *folio, unsigned page)
+static bool holds_poison(struct folio *folio)
 {
-	const char *bytes = folio_bytes(mm, folio, page);
-
-	return !bytes[0] && !memcmp(bytes, bytes + 1, PAGE_SIZE - 1);
+	for (unsigned i = 0; i < folio_nr(folio); i++)
+		if (frame_test_hwpoison(folio_frame(folio, i)))
+			return true;
+	return false;
 }
 
-// A racing writer makes this a guess, as good as any.
+// A racing writer makes this a guess, as good as any. It ends as soon as the answer is known.
 static bool underused(struct thp *thp, struct folio *folio)
 {
-	unsigned long limit = thp_setting(thp, SET_MAX_PTES_NONE), zeros = 0;
+	unsigned long limit = thp_setting(thp, SET_MAX_PTES_NONE), zeros = 0, filled = 0;
 
-	if (limit == PTRS_PER_TABLE - 1 || !thp_setting(thp, SET_SHRINK_UNDERUSED))
+	if (limit == PTRS_PER_TABLE - 1 || holds_poison(folio))
 		return false;
 	for (unsigned i = 0; i < folio_nr(folio); i++) {
-		zeros += page_is_zero(thp->mm, folio, i);
-		if (zeros > limit)
+		if (!folio_page_is_zero(thp->mm, folio, i))
+			filled++;
+		else if (++zeros > limit)
 			return true;
+		if (filled >= PTRS_PER_TABLE - limit)
+			return false;
 	}
 	return false;
 }

@@ -9,7 +9,9 @@
 //	5  it leaves the deferred queue and is dissolved; pieces have flags, mapping and index
 //	   from the first moment, for who finds their entries; they take slots, and a place
 //	   behind the head on its LRU list. No way back from here
-//	6  pieces get their references, anonymous ones their entries
+//	6  pieces get their references, anonymous ones their entries; a small one of nothing but
+//	   zeros gets none (where memory is not locked): the zero page takes its place, and it is
+//	   free when it is given up
 //	7  pieces beyond the end of an object are dropped; the others are unlocked and given
 //	   up, or handed to the caller as isolated as the head is
 //
@@ -26,10 +28,8 @@
 #include "migrate/detach.h"
 #include "phys/lru.h"
 #include "phys/zone.h"
-#include "virt/gather.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
-#include "virt/rss.h"
 #include "virt/vma.h"
 
 #include <errno.h>
@@ -65,6 +65,14 @@ static bool references_explained(const struct folio *folio)
 	return folio_ref_count(folio) == folio_expected_ref_count(folio) + 1;
 }
 
+static void attach_pieces(struct split *s)
+{
+	if (s->new_order)
+		folios_attach(s->mm, s->folio, s->new_order, s->nr);
+	else
+		folios_attach_used(s->mm, s->folio, s->nr);
+}
+
 static int split_held(struct split *s)
 {
 	int err;
@@ -84,7 +92,7 @@ static int split_held(struct split *s)
 		return err;
 	}
 	if (s->was_mapped && !s->object)
-		folios_attach(s->mm, s->folio, s->new_order, s->nr);
+		attach_pieces(s);
 	give_up_pieces(s);
 	return 0;
 }
@@ -157,45 +165,19 @@ static bool split_leaf_here(const struct rmap_range *range, void *arg)
 	return !w->error;
 }
 
-static void unmap_page(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio,
-	unsigned page)
-{
-	unsigned index = pte_index(vaddr_of(addr));
-	struct pte e = table_entry(g->table, index);
-
-	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(folio).n + page)
-		return;
-	table_set_entry(g->table, index, (struct pte){0});
-	gather_clear(g, vma_host(vma, addr), 1);
-	(void)gather_flush(g);
-	if (e.v & PTE_DIRTY)
-		folio_mark_dirty(folio);
-	folio_remove_rmap(folio, page, 1);
-	space_rss_add(vma->space, folio, -1);
-	folio_put(folio); // not the last: the caller has one
-}
-
 // Pages of an object are found again by faults.
-static bool unmap_here(const struct rmap_range *range, void *arg)
+static bool unmap_here(const struct rmap_range *range, void *folio)
 {
-	struct vma *vma = range->vma;
-	uint64_t addr = range->addr, end = addr + range->nr_pages * PAGE_SIZE;
-	struct gather g;
-	struct mm_invalidation inv;
-
-	mm_notify_start(&inv, vma->space, addr, end, MM_INVALIDATE_SPLIT);
-	gather_init(&g, vma->space->mm);
-	for (unsigned i = 0; i < range->nr_pages; i++)
-		if (gather_table(&g, vma->space, vaddr_of(addr + i * PAGE_SIZE)))
-			unmap_page(&g, vma, addr + i * PAGE_SIZE, arg, range->first_page + i);
-	(void)gather_finish(&g);
-	mm_notify_end(&inv);
+	folio_unmap_range(folio, range, MM_INVALIDATE_SPLIT);
 	return true;
 }
 
 static int unmap(struct split *s)
 {
 	struct split_leaves leaves = {0};
+	// Linux makes migration entries of a leaf at once, of the others one by one.
+	enum detach how = folio_entire_mapcount(s->folio) == folio_mapcount(s->folio)
+				  ? DETACH_AT_ONCE : DETACH_ONE_BY_ONE;
 
 	s->was_mapped = folio_mapped(s->folio);
 	if (!s->was_mapped)
@@ -206,7 +188,7 @@ static int unmap(struct split *s)
 			return leaves.error;
 	}
 	if (!s->object)
-		return folio_detach(s->mm, s->folio);
+		return folio_detach(s->mm, s->folio, how);
 	(void)rmap_walk(s->folio, unmap_here, s->folio, false);
 	return folio_mapped(s->folio) ? -EAGAIN : 0;
 }

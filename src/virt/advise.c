@@ -2,9 +2,8 @@
 // madvise: the words that belong to plain memory; all others go up.
 //
 //	DONTNEED	zap: private pages are gone, those of objects stay cached
-//	FREE		private anonymous memory only. The pages may be given up under pressure;
-//			as nothing here reclaims anonymous memory, they only lose their age
-//	PAGEOUT		reclaim of pages that nobody else maps (virt/reclaim.c)
+//	FREE, COLD, PAGEOUT, WILLNEED
+//			virt/advise_pages.c
 //	POPULATE_*	faults
 //	DONTFORK, DOFORK, HUGEPAGE, NOHUGEPAGE, MERGEABLE, UNMERGEABLE
 //			flags of vmas; then mm->up.advise hears of it, so that its scanners take up
@@ -13,12 +12,10 @@
 // Words that touch pages take mmap_lock for reading, flags for writing. Holes: what is mapped gets
 // its treatment, and the answer is -ENOMEM.
 // What can fail: -EINVAL (word, alignment, or not for this kind of memory), -ENOMEM.
-#include "virt/vma.h"
+#include "virt/advise_pages.h"
 
-#include "base/vmstat.h"
-#include "phys/lru.h"
 #include "virt/fault.h"
-#include "virt/reclaim.h"
+#include "virt/vma.h"
 
 #include <errno.h>
 
@@ -26,6 +23,7 @@ enum advice { // Linux's numbers
 	ADVISE_NORMAL = 0,
 	ADVISE_RANDOM = 1,
 	ADVISE_SEQUENTIAL = 2,
+	ADVISE_WILLNEED = 3,
 	ADVISE_DONTNEED = 4,
 	ADVISE_FREE = 8,
 	ADVISE_DONTFORK = 10,
@@ -34,6 +32,7 @@ enum advice { // Linux's numbers
 	ADVISE_UNMERGEABLE = 13,
 	ADVISE_HUGEPAGE = 14,
 	ADVISE_NOHUGEPAGE = 15,
+	ADVISE_COLD = 20,
 	ADVISE_PAGEOUT = 21,
 	ADVISE_POPULATE_READ = 22,
 	ADVISE_POPULATE_WRITE = 23,
@@ -41,9 +40,7 @@ enum advice { // Linux's numbers
 
 // ---- Pages
 
-typedef int page_advice_fn(struct vma *vma, uint64_t start, uint64_t end);
-
-static int dontneed(struct vma *vma, uint64_t start, uint64_t end)
+static int dontneed(struct vma *vma, struct task *task maybe_unused, uint64_t start, uint64_t end)
 {
 	if (vma->flags & (VM_LOCKED | VM_PFNMAP))
 		return -EINVAL;
@@ -55,47 +52,8 @@ static int dontneed(struct vma *vma, uint64_t start, uint64_t end)
 	return start < end ? zap_pages(vma, start, end) : 0;
 }
 
-static void age(struct vma_walk *w, struct page_table *table, unsigned index)
-{
-	struct pte e = table_entry(table, index);
-
-	if (!pte_present(e) || pte_zero_page(e) || !folio_test_anon(pfn_folio(pte_pfn(e))))
-		return;
-	table_set_entry(table, index, pte_clear(e, PTE_YOUNG));
-	folio_clear_referenced(pfn_folio(pte_pfn(e)));
-	folio_deactivate(pfn_folio(pte_pfn(e)));
-	vm_events(w->vma->space->mm->stat, VM_PGLAZYFREE, pte_huge(e) ? PTRS_PER_TABLE : 1);
-}
-
-static void age_huge(struct vma_walk *w, struct page_table *pmd, uint64_t addr)
-{
-	age(w, pmd, pmd_index(vaddr_of(addr)));
-}
-
-static void age_pages(struct vma_walk *w, struct page_table *table, uint64_t addr, unsigned nr)
-{
-	for (unsigned i = 0; i < nr; i++)
-		age(w, table, pte_index(vaddr_of(addr)) + i);
-}
-
-static int lazy_free(struct vma *vma, uint64_t start, uint64_t end)
-{
-	struct vma_walk w = {.huge = age_huge, .pages = age_pages, .keep_huge = true};
-
-	if (vma->object || vma->flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB))
-		return -EINVAL;
-	return vma_walk(&w, vma, start, end);
-}
-
-static int page_out(struct vma *vma, uint64_t start, uint64_t end)
-{
-	if (vma->flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB))
-		return -EINVAL;
-	reclaim_pageout(vma, start, end);
-	return 0; // advice: what could not go stays
-}
-
-static int advise_pages(struct space *space, uint64_t start, uint64_t end, page_advice_fn *one)
+static int advise_pages(struct space *space, struct task *task, uint64_t start, uint64_t end,
+	page_advice_fn *one)
 {
 	int err = 0;
 
@@ -103,9 +61,27 @@ static int advise_pages(struct space *space, uint64_t start, uint64_t end, page_
 	bool hole = !space_range_mapped(space, start, end);
 	struct vma *vma = vma_find(space, start);
 	for (; vma && vma->start < end && !err; vma = vma_next(vma))
-		err = one(vma, max(vma->start, start), min(vma->end, end));
+		err = one(vma, task, max(vma->start, start), min(vma->end, end));
 	read_unlock(&space->mmap_lock);
 	return err ? err : hole ? -ENOMEM : 0;
+}
+
+static page_advice_fn *find_pages(int advice)
+{
+	switch (advice) {
+	case ADVISE_WILLNEED:
+		return advise_willneed;
+	case ADVISE_DONTNEED:
+		return dontneed;
+	case ADVISE_FREE:
+		return advise_free;
+	case ADVISE_COLD:
+		return advise_cold;
+	case ADVISE_PAGEOUT:
+		return advise_pageout;
+	default:
+		return NULL;
+	}
 }
 
 static int populate(struct space *space, struct task *task, uint64_t start, uint64_t end,
@@ -213,17 +189,14 @@ int space_advise(struct space *space, struct task *task, uint64_t addr, uint64_t
 		return err;
 	if (flags)
 		return advise_flags(space, task, addr, end, flags);
+	page_advice_fn *pages = find_pages(advice);
+	if (pages)
+		return advise_pages(space, task, addr, end, pages);
 	switch (advice) {
 	case ADVISE_NORMAL:
 	case ADVISE_RANDOM:
 	case ADVISE_SEQUENTIAL:
 		return 0;
-	case ADVISE_DONTNEED:
-		return advise_pages(space, addr, end, dontneed);
-	case ADVISE_FREE:
-		return advise_pages(space, addr, end, lazy_free);
-	case ADVISE_PAGEOUT:
-		return advise_pages(space, addr, end, page_out);
 	case ADVISE_POPULATE_READ:
 		return populate(space, task, addr, end, POPULATE_READ);
 	case ADVISE_POPULATE_WRITE:

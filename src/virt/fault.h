@@ -40,6 +40,10 @@ int look_user_page(struct space *, uint64_t addr, unsigned flags, struct folio *
 	unsigned *ret_page);
 // The bytes of a page of a folio through the direct map.
 void *folio_bytes(struct mm_core *, struct folio *, unsigned page);
+// Nothing but zeros in it? A guess, unless writers are stopped.
+bool folio_page_is_zero(struct mm_core *, struct folio *, unsigned page);
+// The pfn that stands for zeros at this address.
+struct pfn zero_pfn(struct mm_core *, uint64_t addr);
 
 // Copy between a space and the engine's caller through the frames, faulting as the task would:
 // works on every backend, also on addresses that are blocked. Returns bytes copied, or the errno

@@ -54,8 +54,6 @@ struct fault_install {
 };
 int fault_install(struct fault *, const struct fault_install *);
 
-// The pfn that stands for zeros at this address.
-struct pfn zero_pfn(struct mm_core *, uint64_t addr);
 // A frame for this address by policy, zeroed or not; NULL and the reason counted when there is
 // none.
 struct folio *fault_alloc(struct fault *, bool zeroed);

@@ -137,6 +137,13 @@ void *folio_bytes(struct mm_core *mm, struct folio *folio, unsigned page)
 	return mm->mmu->ops->peek(mm->mmu, pfn_add(folio_pfn(folio), page));
 }
 
+bool folio_page_is_zero(struct mm_core *mm, struct folio *folio, unsigned page)
+{
+	const char *bytes = folio_bytes(mm, folio, page);
+
+	return !bytes[0] && !memcmp(bytes, bytes + 1, PAGE_SIZE - 1);
+}
+
 // ---- Reading and writing as the task itself would
 
 // An access as the hardware makes it: it takes no reference, which would keep others from moving,

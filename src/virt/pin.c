@@ -14,6 +14,7 @@
 #include "base/vmstat.h"
 #include "virt/fault.h"
 #include "virt/mm.h"
+#include "virt/object.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -94,6 +95,9 @@ static void drop_pages(struct pin *pin)
 			struct folio *folio = pfn_folio(pfn_of(chunk->pfn[i]));
 
 			vmstat_add(mm->stat, folio_nid(folio), VM_NR_FOLL_PIN_RELEASED, 1);
+			// Given up meanwhile (MADV_FREE), and perhaps written to since: it stays.
+			if (folio_test_anon(folio) && !folio_test_swapbacked(folio))
+				folio_mark_dirty(folio);
 			folio_unpin(folio, 1);
 		}
 		pin->chunks = chunk->next;

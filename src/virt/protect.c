@@ -42,6 +42,8 @@ static bool may_write_now(const struct vma *vma, struct pte e)
 	struct folio *folio = frame_folio(frame);
 	if (pte_huge(e))
 		frame = &folio->page;
+	if (!folio_test_swapbacked(folio) && !(e.v & PTE_DIRTY))
+		return false; // given up (MADV_FREE): the next store must be seen
 	return folio_test_anon(folio) && !folio_test_ksm(folio) &&
 	       frame_test_anon_exclusive(frame);
 }

@@ -3,7 +3,9 @@
 //
 //	                         an allocation needs memory      MADV_PAGEOUT
 //	locked, under writeback  stays                           stays
-//	anonymous                stays, active                   stays, active (there is no swap)
+//	given up by MADV_FREE    dropped, if clean still         dropped, if clean still
+//	anonymous                stays, active                   large: split; stays, active (there
+//	                                                         is no swap)
 //	mapped                   stays, active                   unmapped everywhere, goes on below
 //	shared memory            -                               stays, active
 //	dirty                    written, goes on when clean     stays, active (left for a sync)
@@ -11,21 +13,20 @@
 //
 // Folios are looked at isolated (off the LRU, a reference), locked by trylock, and put back when
 // they stay. Unmapping passes an entry's dirty bit on to the folio: nothing unwritten is dropped.
-// Pages in locked memory (VM_LOCKED) and large folios are not unmapped.
+// Pages in locked memory (VM_LOCKED) are not unmapped.
 //
 // Held: reclaim_direct() may be called with mmap_lock and folio locks held (they are only tried
-// here), but not under rmap locks; reclaim_pageout() has mmap_lock.
+// here), but not under rmap locks; reclaim_pages() has mmap_lock.
 // Fails: never; it frees less.
 #include "virt/reclaim.h"
 
 #include "base/vmstat.h"
 #include "phys/alloc.h"
 #include "phys/lru.h"
-#include "virt/gather.h"
+#include "phys/zone.h"
 #include "virt/mm.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
-#include "virt/rss.h"
 #include "virt/space.h"
 
 #define RECLAIM_BATCH 32
@@ -34,48 +35,47 @@ enum verdict { STAYS, STAYS_ACTIVE, DROPPED };
 
 struct reclaim {
 	struct mm_core *mm;
+	struct folio_list *list; // still to be looked at
 	bool may_unmap;
 	bool may_write;
 };
 
 // ---- Unmapping
 
-static bool unmap_one(const struct rmap_range *range, void *arg)
+static bool unmap_one(const struct rmap_range *range, void *folio)
 {
-	struct folio *folio = arg;
-	struct vma *vma = range->vma;
-	struct vaddr addr = vaddr_of(range->addr);
-	struct gather g;
-	struct mm_invalidation inv;
-
-	if (vma->flags & VM_LOCKED)
+	if (range->vma->flags & VM_LOCKED)
 		return false;
-	mm_notify_start(&inv, vma->space, addr.a, addr.a + PAGE_SIZE, MM_INVALIDATE_UNMAP);
-	gather_init(&g, vma->space->mm);
-	struct page_table *table = gather_table(&g, vma->space, addr);
-	struct pte e = table ? table_entry(table, pte_index(addr)) : (struct pte){0};
-	if (pte_present(e) && !pte_zero_page(e) && pte_pfn(e).n == folio_pfn(folio).n) {
-		table_set_entry(table, pte_index(addr), (struct pte){0});
-		gather_clear(&g, vma_host(vma, addr.a), 1);
-		if (e.v & PTE_DIRTY)
-			folio_mark_dirty(folio);
-		folio_remove_rmap(folio, 0, 1);
-		space_rss_add(vma->space, folio, -1);
-		gather_put(&g, folio);
-	}
-	(void)gather_finish(&g);
-	mm_notify_end(&inv);
+	folio_split_leaves(folio, range);
+	folio_unmap_range(folio, range, MM_INVALIDATE_UNMAP);
 	return true;
 }
 
 static bool unmap_all(struct folio *folio)
 {
-	if (!folio_large(folio))
-		(void)rmap_walk(folio, unmap_one, folio, false);
+	(void)rmap_walk(folio, unmap_one, folio, false);
 	return !folio_mapped(folio);
 }
 
 // ---- One folio
+
+// There is nowhere to write it to; only the pieces of a large one could be looked at singly.
+static enum verdict judge_anon(struct reclaim *r, struct folio *folio)
+{
+	bool partial = folio_test_partially_mapped(folio);
+	unsigned order = folio_order(folio);
+
+	if (!folio_test_swapbacked(folio) && !folio_test_ksm(folio))
+		return reclaim_lazyfree(folio, !r->may_unmap) ? DROPPED : STAYS_ACTIVE;
+	if (!r->may_unmap || !order || !r->mm->up.split_folio)
+		return STAYS_ACTIVE;
+	if (folio_maybe_pinned(folio))
+		return STAYS;
+	if (folio_ref_count(folio) == folio_expected_ref_count(folio) + 1 &&
+		!r->mm->up.split_folio(folio, r->list) && order == PMD_ORDER && !partial)
+		vm_event(r->mm->stat, VM_THP_SWPOUT_FALLBACK);
+	return STAYS_ACTIVE;
+}
 
 // Locked, isolated.
 static enum verdict judge(struct reclaim *r, struct folio *folio)
@@ -84,6 +84,8 @@ static enum verdict judge(struct reclaim *r, struct folio *folio)
 
 	if (folio_test_writeback(folio) || folio_test_unevictable(folio))
 		return STAYS;
+	if (folio_test_anon(folio))
+		return judge_anon(r, folio);
 	if (!object)
 		return STAYS_ACTIVE;
 	if (folio_mapped(folio) && !(r->may_unmap && unmap_all(folio)))
@@ -103,14 +105,16 @@ static enum verdict judge(struct reclaim *r, struct folio *folio)
 // Isolated and counted; afterwards it is neither. Returns pages freed.
 static unsigned long shrink_folio(struct reclaim *r, struct folio *folio)
 {
-	unsigned long nr = folio_nr(folio);
 	enum verdict verdict = STAYS;
+	bool file = folio_is_file_lru(folio);
+	unsigned long nr;
 
 	if (folio_trylock(folio)) {
 		verdict = judge(r, folio);
 		folio_unlock(folio);
 	}
-	folio_uncount_isolated(folio);
+	nr = folio_nr(folio); // the other pieces, if any, are counted with theirs
+	node_add_isolated(r->mm->phys, folio_nid(folio), file, -(long)nr);
 	if (verdict == DROPPED) {
 		folio_put(folio);
 		return nr;
@@ -126,6 +130,7 @@ static unsigned long shrink_list(struct reclaim *r, struct folio_list *list)
 	unsigned long freed = 0;
 	struct folio *folio;
 
+	r->list = list;
 	while ((folio = folio_list_pop(list)))
 		freed += shrink_folio(r, folio);
 	return freed;
@@ -185,7 +190,10 @@ static unsigned long shrink_node(struct reclaim *r, struct node *node, unsigned 
 unsigned long reclaim_direct(struct mm_core *mm, gfp_t gfp, unsigned order, int nid,
 	const struct nodemask *allowed)
 {
-	struct reclaim r = {mm, false, (gfp & (GFP_IO | GFP_FS)) == (GFP_IO | GFP_FS)};
+	struct reclaim r = {
+		.mm = mm,
+		.may_write = (gfp & (GFP_IO | GFP_FS)) == (GFP_IO | GFP_FS),
+	};
 	unsigned long want = max(1ul << order, (unsigned long)RECLAIM_BATCH), freed = 0;
 	struct node *start = phys_node(mm->phys, nid < 0 ? 0 : (unsigned)nid), *last = NULL;
 	const struct zonelist *zones = gfp & GFP_THISNODE ? &start->nofallback : &start->fallback;
@@ -204,49 +212,12 @@ unsigned long reclaim_direct(struct mm_core *mm, gfp_t gfp, unsigned order, int 
 
 // ---- MADV_PAGEOUT
 
-// The page of an entry, isolated, if it is this vma's alone.
-static struct folio *isolate_mapped(struct pte e)
+void reclaim_pages(struct mm_core *mm, struct folio_list *list)
 {
-	if (!pte_present(e) || pte_zero_page(e))
-		return NULL;
-	struct folio *folio = folio_try_get_frame(pfn_frame(pte_pfn(e)));
-	if (!folio)
-		return NULL;
-	bool isolated = !folio_large(folio) && folio_mapcount(folio) == 1 &&
-			!folio_test_unevictable(folio) && folio_isolate_lru(folio);
-	if (isolated) {
-		folio_count_isolated(folio);
-		folio_clear_referenced(folio);
-	}
-	folio_put(folio);
-	return isolated ? folio : NULL;
-}
+	struct reclaim r = {.mm = mm, .may_unmap = true};
+	struct folio *folio;
 
-static void isolate_range(struct vma *vma, uint64_t start, uint64_t end, struct folio_list *list)
-{
-	struct page_table *table = pte_table_lock(vma->space, vaddr_of(start));
-
-	if (!table)
-		return;
-	for (uint64_t addr = start; addr < end; addr += PAGE_SIZE) {
-		struct folio *folio = isolate_mapped(table_entry(table, pte_index(vaddr_of(addr))));
-		if (folio)
-			folio_list_add_tail(list, folio);
-	}
-	page_table_unlock(table);
-}
-
-unsigned long reclaim_pageout(struct vma *vma, uint64_t start, uint64_t end)
-{
-	struct reclaim r = {vma->space->mm, true, false};
-	unsigned long freed = 0;
-
-	for (uint64_t next; start < end; start = next) {
-		struct folio_list list = {0};
-
-		next = min((start & PMD_MASK) + PMD_SIZE, end);
-		isolate_range(vma, start, next, &list);
-		freed += shrink_list(&r, &list);
-	}
-	return freed;
+	for_each_folio(folio, list)
+		folio_clear_active(folio);
+	(void)shrink_list(&r, list);
 }

@@ -114,7 +114,7 @@ void folio_add_rmap_pmd(struct folio *folio, bool exclusive)
 
 // Some pages of an anonymous folio lost their last mapping, others did not: splitting it would free
 // memory.
-static void note_partially_mapped(struct folio *folio)
+void folio_note_partially_mapped(struct folio *folio)
 {
 	if (!folio_test_anon(folio) || folio_test_hugetlb(folio) || folio_order(folio) < 2)
 		return;
@@ -136,7 +136,7 @@ static void note_unmapped(struct folio *folio, unsigned gone)
 		if (folio_test_mlocked(folio))
 			folio_munlock(folio);
 	} else if (gone) {
-		note_partially_mapped(folio);
+		folio_note_partially_mapped(folio);
 	}
 }
 

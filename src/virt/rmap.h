@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "base/lock.h"
 #include "phys/folio.h"
+#include "virt/mm.h"
 #include "virt/page_table.h"
 
 struct vma;
@@ -61,6 +62,9 @@ void folio_add_file_rmap(struct folio *, unsigned first, unsigned nr);
 void folio_remove_rmap(struct folio *, unsigned first, unsigned nr);
 void folio_add_rmap_pmd(struct folio *, bool exclusive);
 void folio_remove_rmap_pmd(struct folio *);
+// An anonymous large folio with some pages mapped and others not: counted once, and queued to be
+// split when memory is wanted.
+void folio_note_partially_mapped(struct folio *);
 // For who changes mapcounts itself: so many pages like this one became mapped, or unmapped (< 0).
 void rmap_count_mapped(struct folio *like, long pages);
 // Make a private anonymous mapping shareable (fork, KSM, migration): fails (-EBUSY) when the folio
@@ -84,6 +88,11 @@ typedef bool rmap_one_fn(const struct rmap_range *, void *arg);
 // maps may be walked (for its migration entries) only while the caller holds a reference to its
 // anon_vma; one of an object is locked by the caller, so that it keeps its object.
 int rmap_walk(struct folio *, rmap_one_fn *one, void *arg, bool try_lock);
+// What maps the folio by small entries there goes for good (unmap_folio.c). The caller, who has a
+// reference, has locked the folio.
+void folio_unmap_range(struct folio *, const struct rmap_range *, enum mm_invalidate_reason);
+// Leaves of the PMD level there become tables, or, of an object, go.
+void folio_split_leaves(struct folio *, const struct rmap_range *);
 // With the lock already held by the caller (a run of folios of one family).
 void rmap_walk_held(struct folio *, rmap_one_fn *one, void *arg);
 // The rwlock that protects the folio's rmap (anon_vma root lock or object i_mmap), or NULL.

@@ -12,6 +12,7 @@
 
 #include "base/sched.h"
 #include "thp/thp.h"
+#include "virt/reclaim.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +31,10 @@ struct race {
 	_Atomic uint64_t written[WORDS]; // by the one writer; no order comes with it
 	bool protects;		 // a refused write is no failure
 	bool unmaps;		 // pages come and go
+	// Of those who give pages up: what was written while none of them was at it, and none has
+	// begun since, is still there.
+	_Atomic uint64_t begun, done;
+	uint64_t calm[WORDS]; // `begun` at the last write, if `done` was the same; else UINT64_MAX
 	uint64_t seed;
 };
 
@@ -177,6 +182,14 @@ static void file_dropper(struct race *r, unsigned thread)
 	}
 }
 
+static void look_at_old(struct race *r, uint64_t i, uint64_t old)
+{
+	if (r->calm[i] == atomic_load(&r->begun))
+		hold(old == atomic_load_explicit(&r->written[i], memory_order_relaxed));
+	else
+		hold(!old || old == atomic_load_explicit(&r->written[i], memory_order_relaxed));
+}
+
 static void writer(struct race *r, unsigned thread)
 {
 	uint64_t seed = r->seed * 37 + thread;
@@ -186,14 +199,15 @@ static void writer(struct race *r, unsigned thread)
 		int err = fx_access(&r->fx, r->task, at_word(r, i), &old, sizeof(old), false);
 
 		ok(err);
-		if (!r->unmaps)
-			hold(old == atomic_load_explicit(&r->written[i], memory_order_relaxed));
+		look_at_old(r, i, old);
+		uint64_t begun = atomic_load(&r->begun), done = atomic_load(&r->done);
 		next = atomic_load_explicit(&r->written[i], memory_order_relaxed) + 1;
 		err = fx_access(&r->fx, r->task, at_word(r, i), &next, sizeof(next), true);
 		if (err && r->protects)
 			continue;
 		ok(err);
 		atomic_store_explicit(&r->written[i], next, memory_order_relaxed);
+		r->calm[i] = begun == done ? begun : UINT64_MAX;
 	}
 }
 
@@ -249,8 +263,46 @@ static void zapper(struct race *r, unsigned thread)
 	for (unsigned step = 0; step < STEPS; step++) {
 		uint64_t first = pick(&seed, 512), nr = 1 + pick(&seed, 512 - first);
 
+		atomic_fetch_add(&r->begun, 1);
 		ok(space_advise(r->task->space, r->task, r->buf + first * PAGE_SIZE, nr * PAGE_SIZE,
 			4));
+		atomic_fetch_add(&r->done, 1);
+	}
+}
+
+// Contents are given up, of any part; what is clean still is dropped at some time, perhaps by
+// somebody else's reclaim.
+static void freer(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 83 + thread;
+	const struct nodemask all = {3};
+
+	for (unsigned step = 0; step < 2 * STEPS; step++) {
+		uint64_t first = pick(&seed, 512), nr = 1 + pick(&seed, 512 - first);
+		bool whole = pick(&seed, 2), gives_up = step % 2;
+		static const int others[] = {20, 21, 21};
+
+		if (gives_up)
+			atomic_fetch_add(&r->begun, 1);
+		ok(space_advise(r->task->space, r->task, r->buf + (whole ? 0 : first * PAGE_SIZE),
+			whole ? PMD_SIZE : nr * PAGE_SIZE, gives_up ? 8 : others[pick(&seed, 3)]));
+		if (gives_up)
+			atomic_fetch_add(&r->done, 1);
+		if (pick(&seed, 4) == 0)
+			(void)reclaim_direct(&r->fx.mm, GFP_USER, 0, (int)pick(&seed, 2), &all);
+	}
+}
+
+// Nothing is given up: pages are only looked at.
+static void cooler(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 89 + thread;
+
+	for (unsigned step = 0; step < STEPS; step++) {
+		uint64_t first = pick(&seed, 512), nr = 1 + pick(&seed, 512 - first);
+
+		ok(space_advise(r->task->space, r->task, r->buf + first * PAGE_SIZE, nr * PAGE_SIZE,
+			20 + (int)pick(&seed, 2)));
 	}
 }
 
@@ -315,6 +367,11 @@ static const struct race_spec races[] = {
 	{"locked", {locker, collapser, splitter, writer, mover}, 0, 0, 0, 0},
 	{"file", {collapser, splitter, file_reader, file_dropper, mover}, 0, 0, 0, 1},
 	{"file_copied", {daemon_of, unlucky, file_reader, file_copier, mover}, 0, 0, 0, 1},
+	{"freed", {freer, writer, splitter, mover}, 0, 0, 1, 0},
+	{"freed_fork", {freer, writer, forker, cooler}, 0, 0, 1, 0},
+	{"freed_collapse", {freer, writer, collapser, forker, pinner}, 0, 0, 1, 0},
+	{"cooled", {cooler, writer, reader, collapser, mover}, 0, 0, 0, 0},
+	{"cooled_shared", {cooler, writer, reader, splitter, mover}, 1, 0, 0, 0},
 	{"everything", {daemon_of, splitter, mover, writer, zapper}, 0, 0, 1, 0},
 };
 

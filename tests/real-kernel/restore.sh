@@ -11,6 +11,8 @@
 #   both                          the next story that is played does
 #   the player, by SIGTERM        it does itself
 #
+# And godwit bench, which fills pools of huge pages for its time when it is allowed to.
+#
 # Exit 0 when all held, 1 when something failed, 77 when there is no QEMU or no kernel to be had.
 # With the argument "guest" this is the part inside the machine (a busybox shell).
 
@@ -112,6 +114,11 @@ all_processes() {
     done
 }
 
+# Moves huge pages of the pool, against the kernel.
+bench() {
+    godwit bench migrate --against host --quick --filter hugetlb "$@" >/tmp/out 2>&1
+}
+
 # shellcheck disable=SC2046 # each process is a word
 in_guest() {
     try=0
@@ -144,6 +151,13 @@ in_guest() {
     check "restore leaves a story alone that is being played" changed
     kill -9 $player
     check "and is not needed after it" restored
+
+    bench
+    check "bench says whose pool is empty, and what to do" \
+        grep -q 'node 0 has 0 free huge pages in its pool, not 2; --allow-system-changes' /tmp/out
+    bench --allow-system-changes
+    check "bench fills the pools when it may" grep -q '^hugetlb .*signal' /tmp/out
+    check "and puts them back" restored
 }
 
 if [ "${1-}" = guest ]; then

@@ -257,6 +257,59 @@ static void shared_memory_is_collapsed_for_all(void **state)
 	task_exit(b);
 }
 
+static void set_size(unsigned order, enum thp_size_shmem word)
+{
+	atomic_store(&thp.size_shmem[order - THP_LEAST_ORDER], word);
+}
+
+// Of 64 kB, which b maps in two tables, small ones, and holes.
+static void folios_of_other_sizes(void **state)
+{
+	static const enum fault_kind kinds[] = {FI_TRYLOCK, FI_META, FI_ALLOC};
+	struct map_request rq = {
+		.len = PMD_SIZE + 8 * PAGE_SIZE,
+		.flags = VM_READ | VM_WRITE | VM_MAYWRITE | VM_SHARED,
+		.align = PMD_SIZE,
+		.pgoff = 8,
+		.own = true,
+	};
+	struct task *b = fx_task(&fx, 1);
+	uint64_t in_b, x;
+
+	(void)state;
+	fx_ok(object_create_shmem(&fx.mm, NULL, 2 * PMD_SIZE, &rq.object));
+	fx_ok(space_map(b->space, &rq, &in_b));
+	uint64_t at = fx_map_shared(a, 2 * HPAGES, rq.object) + PMD_SIZE;
+	set_size(4, SIZE_SHMEM_ALWAYS);
+	fx_fill(&fx, a, at, 40, 1);
+	set_size(4, SIZE_SHMEM_NEVER);
+	fx_fill(&fx, a, at + 200 * PAGE_SIZE, 40, 1);
+	assert_int_equal(fx_since(&fx, VM_NR_SHMEM), 48 + 40);
+	fx_ok(fx_access(&fx, b, in_b + 512 * PAGE_SIZE, &x, 8, false)); // of the second table
+	fx_ok(fx_access(&fx, b, in_b + 504 * PAGE_SIZE, &x, 8, false));
+	assert_int_equal(x, fx_stamp(1, at));
+	for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++) {
+		for (uint64_t n = 0; n < 200; n += n < 6 ? 1 : 17) {
+			fault_arm(kinds[k], FI_THREAD, n, 1);
+			int err = advise(at, PMD_SIZE);
+			bool hit = fault_disarm(kinds[k]);
+			fx_check(&fx);
+			fx_verify(&fx, a, at, 40, 1);
+			if (!err && !hit)
+				break;
+		}
+	}
+	assert_true(is_leaf(a, at));
+	assert_int_equal(fx_since(&fx, VM_NR_SHMEM), HPAGES);
+	assert_int_equal(fx_since(&fx, VM_NR_SHMEM_HUGEPAGES), 1);
+	fx_verify(&fx, a, at, 40, 1);
+	fx_verify(&fx, a, at + 200 * PAGE_SIZE, 40, 1);
+	fx_ok(fx_access(&fx, b, in_b + 504 * PAGE_SIZE, &x, 8, false));
+	assert_int_equal(x, fx_stamp(1, at));
+	object_put(rq.object);
+	task_exit(b);
+}
+
 // MADV_COLLAPSE leaves a leaf, also where small entries of a huge page were.
 static void shared_memory_is_mapped_by_a_leaf(void **state)
 {
@@ -558,6 +611,7 @@ int main(void)
 		CASE(small_folios_of_a_split_one),
 		CASE(locked_memory),
 		CASE(shared_memory_is_collapsed_for_all),
+		CASE(folios_of_other_sizes),
 		CASE(shared_memory_is_mapped_by_a_leaf),
 		CASE(a_file_opened_for_reading),
 		CASE(a_private_mapping_of_a_file),

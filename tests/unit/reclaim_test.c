@@ -7,6 +7,7 @@
 #include "phys/lru.h"
 #include "virt/mempolicy.h"
 #include "virt/mempolicy_calls.h"
+#include "virt/pin.h"
 #include "virt/reclaim.h"
 
 #include <errno.h>
@@ -211,6 +212,50 @@ static void pageout(void **state)
 	object_put(shm);
 }
 
+// What MADV_FREE gave up is dropped when memory is wanted, unless it was written to since.
+static void lazy_free(void **state)
+{
+	struct soft_machine *m = *state;
+	struct task *a = new_task(m, 0);
+	uint64_t at = soft_map(a, 16, RW, NULL, 0);
+	struct folio *used;
+	unsigned page;
+
+	soft_fill(a, at, 16, 'a');
+	assert_int_equal(space_advise(a->space, a, at, 8 * PAGE_SIZE, MADV_FREE), 0);
+	assert_int_equal(vmstat_read(&m->stat, VM_NR_INACTIVE_FILE), 8);
+	assert_int_equal(soft_byte(a, at), 'a');
+	soft_fill(a, at + 2 * PAGE_SIZE, 1, 'b'); // wanted again
+	assert_int_equal(follow_page(a->space, at + 3 * PAGE_SIZE, &used, &page), 0);
+	assert_int_equal(reclaim_direct(&m->mm, GFP_USER, 4, 0, NULL), 6);
+	folio_put(used);
+	assert_int_equal(vmstat_read(&m->stat, VM_PGLAZYFREED), 6);
+	assert_int_equal(a->space->rss_anon, 10);
+	mm_check(&m->mm);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(soft_byte(a, at + i * PAGE_SIZE),
+			i == 2 ? 'b' : i == 3 || i >= 8 ? 'a' : 0);
+	// They are pages like others now.
+	assert_int_equal(reclaim_direct(&m->mm, GFP_USER, 4, 0, NULL), 0);
+	assert_int_equal(vmstat_read(&m->stat, VM_NR_ISOLATED_FILE), 0);
+	assert_int_equal(vmstat_read(&m->stat, VM_NR_ISOLATED_ANON), 0);
+
+	// A pin may have been written through.
+	struct pin *pin;
+	assert_int_equal(pin_pages(a->space, a, at + 8 * PAGE_SIZE, PAGE_SIZE, "test", &pin), 0);
+	assert_int_equal(space_advise(a->space, a, at + 8 * PAGE_SIZE, PAGE_SIZE, MADV_FREE), 0);
+	unpin_pages(pin);
+	assert_int_equal(reclaim_direct(&m->mm, GFP_USER, 4, 0, NULL), 0);
+	assert_int_equal(soft_byte(a, at + 8 * PAGE_SIZE), 'a');
+	// Memory that is locked afterwards stays.
+	assert_int_equal(space_advise(a->space, a, at + 9 * PAGE_SIZE, PAGE_SIZE, MADV_FREE), 0);
+	assert_int_equal(space_lock(a->space, a, at + 9 * PAGE_SIZE, PAGE_SIZE), 0);
+	assert_int_equal(reclaim_direct(&m->mm, GFP_USER, 4, 0, NULL), 0);
+	assert_int_equal(soft_byte(a, at + 9 * PAGE_SIZE), 'a');
+	mm_check(&m->mm);
+	task_exit(a);
+}
+
 // One stores and reads back, one syncs, one pages out: nothing stored is ever lost.
 struct race {
 	struct soft_machine *m;
@@ -271,6 +316,7 @@ int main(void)
 		cmocka_unit_test(active_pages),
 		cmocka_unit_test(full_node),
 		cmocka_unit_test(pageout),
+		cmocka_unit_test(lazy_free),
 		cmocka_unit_test(races),
 	};
 	return cmocka_run_group_tests(tests, soft_setup, soft_teardown);
