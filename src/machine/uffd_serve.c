@@ -15,8 +15,8 @@
 // Between the answer and our act on it the engine may have changed its mind (an area was mapped,
 // memory was found). Where the page has come meanwhile nothing is refused; and after refusing, the
 // engine is asked again: whatever it does from then on finds the refusal in the page state and
-// replaces it. A refusal that is still there, though the engine permits the access, may be ours or a
-// new one of the engine: the page becomes absent, and the next access asks.
+// replaces it. A refusal that is still there, though the engine permits the access, may be ours or
+// a new one of the engine: the page becomes absent, and the next access asks.
 //
 // What can fail: refusing, without a spare host mapping. Then the signal is sent to the accessor
 // by hand, which reaches a thread but not a system call.
