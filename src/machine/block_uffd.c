@@ -22,8 +22,8 @@
 //    (docs/decisions/0004-read-only-without-a-gap.md). mremap() returns when a thread of the pool
 //    has read its event.
 //
-// What the engine refuses (SEGV, BUS) is made true for the host before the accessor is woken, so
-// that the kernel itself raises the signal, or fails the system call.
+// What the engine refuses (refuse(), BUS) is made true for the host before the accessor is woken,
+// so that the kernel itself raises the signal, or fails the system call.
 //
 // No thread of the engine may fault on a watched page: it holds locks that the thread of the pool
 // which serves it needs. So populating, which faults, is done to what was made unwatched under the
@@ -379,8 +379,8 @@ static void clear_window(struct rewire_call *c)
 			continue;
 		if (state & PAGE_PROT)
 			host_zap(page_at(w, page), n << PAGE_SHIFT);
-		window_state_change(
-			w, page, n, PAGE_PROT, PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_OFF : 0));
+		window_state_change(w, page, n, PAGE_PROT,
+			PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_SOFT : 0));
 	}
 	do
 		err = host_protect(w->pub.start, w->pub.size, HOST_RW);
@@ -543,6 +543,7 @@ const struct mmu_ops rewire_uffd_ops = {
 	.block = uffd_block,
 	.unblock = uffd_unblock,
 	.wake = uffd_wake,
+	.refuse = uffd_refuse,
 	.peek = rewire_peek,
 	.close = uffd_close,
 };

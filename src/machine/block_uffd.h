@@ -12,9 +12,12 @@
 extern _Thread_local uintptr_t uffd_serving;
 
 struct rewire_call;
+struct mmu;
+struct mmu_fault;
 
 // The pages are absent from now on, whatever they were; under the lock.
 void uffd_clear_pages(struct rewire_call *call);
+void uffd_refuse(struct mmu *mmu, const struct mmu_fault *fault);
 void uffd_serve(void *rewire, const struct uffd_msg *msg);
 
 #endif

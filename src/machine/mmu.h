@@ -14,10 +14,9 @@
 //  - The host may lose a translation at any time (reclaim, a shortage of host mappings): a fault on
 //    a page whose translation the engine believes to be there is answered by map() with the same
 //    frame. The same call again is never wrong.
-//  - An access that was refused (SEGV) leaves the page that way for the host, until map() or
-//  clear().
-//    So clear() goes over a stretch when an area begins to exist in it. One that failed (BUS) asks
-//    again the next time.
+//  - An access that is refused (refuse(), SEGV) leaves the page that way for the host, until map()
+//    or clear(). So clear() goes over a stretch when an area begins to exist in it. One that failed
+//    (BUS) asks again the next time.
 //  - In a child of fork() the machine is dead: calls return -EOWNERDEAD or do nothing, peek() is
 //    NULL, the windows are not mapped. A machine opened in the child works.
 #ifndef GODWIT_MACHINE_MMU_H
@@ -101,6 +100,10 @@ struct mmu_ops {
 	void (*unblock)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
 	// Wake accessors that got MMU_FAULT_WAIT on these pages; they retry.
 	void (*wake)(struct mmu *, uintptr_t at, unsigned nr);
+	// Before the answer MMU_FAULT_SEGV, and under the lock that orders changes of permission: a
+	// refusal that came after the permission would hit an access that may be made. NULL where
+	// the answer is all that it takes.
+	void (*refuse)(struct mmu *, const struct mmu_fault *);
 	// Where the engine itself reaches the bytes of a frame, or NULL when there is no direct
 	// map.
 	void *(*peek)(struct mmu *, struct pfn);

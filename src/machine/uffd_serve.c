@@ -8,18 +8,17 @@
 //   WAIT   the accessor stays asleep. Whoever moves the page, or takes it away, wakes it with
 //          map(), unblock(), clear() or wake(), all of which come after the engine noted that it
 //          has to.
-//   SEGV   the host's protection is set to what the engine said, then the accessor is woken: the
-//          kernel raises SIGSEGV in it with all the right values, or fails its system call.
-//   BUS    the page becomes one that is SIGBUS to touch, for a moment.
+//   SEGV   the engine has had the host's protection set (uffd_refuse), with every change of
+//          permission waiting; then the accessor is woken: the kernel raises SIGSEGV in it with all
+//          the right values, or fails its system call.
+//   BUS    the page becomes one that is SIGBUS to touch, for a moment, unless it has come since.
 //
-// Between the answer and our act on it the engine may have changed its mind (an area was mapped,
-// memory was found). Where the page has come meanwhile nothing is refused; and after refusing, the
-// engine is asked again: whatever it does from then on finds the refusal in the page state and
-// replaces it. A refusal that is still there, though the engine permits the access, may be ours or
-// a new one of the engine: the page becomes absent, and the next access asks.
+// The accessor may be long gone: woken by another call for the same page, it faulted once more,
+// another thread served that, and it went on to do what changes everything. So nothing is done to
+// a page because of an answer that may be old.
 //
-// What can fail: refusing, without a spare host mapping. Then the signal is sent to the accessor
-// by hand, which reaches a thread but not a system call.
+// What can fail: refusing and breaking, without a spare host mapping. Then the signal is sent to
+// the accessor by hand, which reaches a thread but not a system call.
 #include "machine/block_uffd.h"
 
 #include "base/mark.h"
@@ -55,37 +54,43 @@ static enum mmu_fault_result ask(struct rewire *rw, void *owner, const struct mm
 	return result;
 }
 
-static void refuse(
-	struct rewire *rw, void *owner, const struct mmu_fault *fault, enum mmu_fault_result what)
+void uffd_refuse(struct mmu *mmu, const struct mmu_fault *fault)
 {
 	struct rewire_call c;
-	bool refused;
+	int err = 0;
+
+	if (rewire_enter(&c, mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
+		return;
+	if (!page_state_allows(c.window->state[c.page], fault->access))
+		err = refuse_access(&c, fault->access);
+	rewire_unlock(&c);
+	rewire_leave(&c);
+	if (!err)
+		return;
+	MARK(uffd_signal_by_hand);
+	host_signal_thread(fault->tid, SIGSEGV, SEGV_ACCERR, fault->at);
+}
+
+// Blocked, and whoever blocked it will wake the accessor.
+static bool is_moving(uint64_t state)
+{
+	return (state & (PAGE_KIND | PAGE_SOFT)) == (PAGE_FRAME | PAGE_OFF);
+}
+
+static void break_page(struct rewire *rw, const struct mmu_fault *fault)
+{
+	struct rewire_call c;
 	int err = 0;
 
 	if (rewire_enter(&c, &rw->mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
 		return;
-	refused = !page_state_allows(c.window->state[c.page], fault->access);
-	if (refused)
-		err = what == MMU_FAULT_BUS ? rewire_place_bus(&c)
-					    : refuse_access(&c, fault->access);
+	if (!page_state_allows(c.window->state[c.page], fault->access) &&
+		!is_moving(c.window->state[c.page]))
+		err = rewire_place_bus(&c);
 	rewire_unlock(&c);
 	rewire_leave(&c);
-	if (err) {
-		MARK(uffd_signal_by_hand);
-		if (what == MMU_FAULT_BUS)
-			host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
-		else
-			host_signal_thread(fault->tid, SIGSEGV, SEGV_ACCERR, fault->at);
-	}
-	if (err || what == MMU_FAULT_BUS || ask(rw, owner, fault) == MMU_FAULT_SEGV)
-		return;
-	MARK(uffd_refusal_taken_back);
-	if (rewire_enter(&c, &rw->mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
-		return;
-	if (refused && c.window->state[c.page] & PAGE_PROT)
-		uffd_clear_pages(&c);
-	rewire_unlock(&c);
-	rewire_leave(&c);
+	if (err)
+		host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
 }
 
 // There may be memory at the next access, or the file may have grown: SIGBUS is not for ever. The
@@ -123,8 +128,8 @@ void uffd_serve(void *rewire, const struct uffd_msg *msg)
 	if (window_get(fault.at, &ref)) {
 		if (ref.mmu == &rw->mmu)
 			result = ask(rw, ref.owner, &fault);
-		if (result == MMU_FAULT_SEGV || result == MMU_FAULT_BUS)
-			refuse(rw, ref.owner, &fault, result);
+		if (result == MMU_FAULT_BUS)
+			break_page(rw, &fault);
 		window_put(&ref);
 	}
 	if (result != MMU_FAULT_WAIT)

@@ -260,28 +260,63 @@ int fault_install(struct fault *f, const struct fault_install *in)
 	return err;
 }
 
-static enum mmu_fault_result serve_host_fault(struct space *space, const struct mmu_fault *fault)
+// The host makes it true for the accessor, unless the permission has come meanwhile. It may do so
+// for one that is long gone (a message of userfaultfd read late), and then another access would
+// meet the refusal: hence mmap_lock, for which every change of permission waits.
+static bool refuse_host_fault(struct space *space, const struct mmu_fault *fault, unsigned flags)
 {
-	struct task *task = task_of_access(space, fault->tid);
+	struct mmu *mmu = space->mm->mmu;
+	const struct vma *vma = NULL;
+	uint64_t addr;
+	bool permitted;
+
+	read_lock(&space->mmap_lock);
+	if (!space_addr_of_host(space, fault->at, &addr))
+		vma = vma_lookup(space, addr);
+	permitted = vma && vma_permits(vma, flags);
+	if (!permitted)
+		space_note_refusal(space, fault->at);
+	if (!permitted && mmu->ops->refuse)
+		mmu->ops->refuse(mmu, fault);
+	read_unlock(&space->mmap_lock);
+	return !permitted;
+}
+
+static int handle_host_fault(struct space *space, struct task *task, const struct mmu_fault *fault)
+{
 	unsigned flags = fault->may_wait ? 0 : FAULT_NOWAIT;
 	uint64_t addr;
 	int err;
 
-	lock_assert_none_held();
 	if (fault->access == MMU_ACCESS_WRITE)
 		flags |= FAULT_WRITE;
+	do {
+		read_lock(&space->mmap_lock);
+		err = space_addr_of_host(space, fault->at, &addr);
+		read_unlock(&space->mmap_lock);
+		if (!err)
+			err = handle_fault(space, task, addr, flags);
+	} while (err == -EFAULT && !refuse_host_fault(space, fault, flags));
+	return err;
+}
+
+static enum mmu_fault_result serve_host_fault(struct space *space, const struct mmu_fault *fault)
+{
+	struct task *task = task_of_access(space, fault->tid);
+	int err;
+
+	lock_assert_none_held();
 	if (!fault->may_wait)
 		host_wait_begin(space->mm, fault->at);
-	read_lock(&space->mmap_lock);
-	err = space_addr_of_host(space, fault->at, &addr);
-	read_unlock(&space->mmap_lock);
-	if (!err)
-		err = handle_fault(space, task, addr, flags);
+	err = handle_host_fault(space, task, fault);
 	task_put(task);
 	if (!fault->may_wait && err != -EAGAIN)
 		host_wait_cancel(space->mm, fault->at);
-	if (err && err != -EAGAIN)
+	if (err && err != -EAGAIN && err != -EFAULT) {
+		read_lock(&space->mmap_lock);
 		space_note_refusal(space, fault->at);
+		read_unlock(&space->mmap_lock);
+	}
 	switch (err) {
 	case 0:
 		return MMU_FAULT_DONE;

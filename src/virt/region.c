@@ -160,11 +160,10 @@ struct region *region_of_host(struct space *space, uintptr_t host)
 
 void space_note_refusal(struct space *space, uintptr_t host)
 {
-	read_lock(&space->mmap_lock);
 	struct region *region = region_of_host(space, host);
+
 	if (region)
 		atomic_store_explicit(&region->refused, true, memory_order_relaxed);
-	read_unlock(&space->mmap_lock);
 }
 
 // Within one table, or where there is none.

@@ -25,7 +25,7 @@ bool region_is_own(const struct region *);
 // The region whose window holds this host address, or NULL. mmap_lock held.
 struct region *region_of_host(struct space *, uintptr_t host);
 
-// An access at this host address was refused, and the host was told so.
+// An access at this host address is refused, and the host is told so. mmap_lock held.
 void space_note_refusal(struct space *, uintptr_t host);
 // Accesses to [start, end) of the vma are permitted that were refused before: where nothing is
 // mapped, the host asks again.

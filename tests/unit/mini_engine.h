@@ -18,9 +18,8 @@
 
 #include <cmocka.h>
 
-// What the engine has at a page. MINI_SOON: nothing at the first look, an area from then on.
-// MINI_OPEN_SHUT: the same, but by the time its second answer arrives nobody may touch it any more.
-enum mini_kind { MINI_AREA, MINI_NOTHING, MINI_BROKEN, MINI_SOON, MINI_OPEN_SHUT, MINI_SHUT };
+// What the engine has at a page.
+enum mini_kind { MINI_AREA, MINI_NOTHING, MINI_BROKEN };
 
 struct mini_page {
 	struct pfn pfn; // 0: absent
@@ -108,12 +107,6 @@ static enum mmu_fault_result mini_present(
 									   : MMU_FAULT_DONE;
 }
 
-static void mini_shut(struct mini *m, struct mini_page *p, size_t i)
-{
-	assert_int_equal(m->mmu->ops->protect(m->mmu, mini_at(m, i), p->pfn, 1, MMU_NONE), 0);
-	p->prot = MMU_NONE;
-}
-
 static enum mmu_fault_result mini_fault(void *owner, const struct mmu_fault *f)
 {
 	struct mini *m = owner;
@@ -137,18 +130,12 @@ static enum mmu_fault_result mini_fault(void *owner, const struct mmu_fault *f)
 		result = MMU_FAULT_SEGV;
 	else if (p->kind == MINI_BROKEN)
 		result = MMU_FAULT_BUS;
-	else if (p->kind == MINI_SOON || p->kind == MINI_OPEN_SHUT)
-		result = MMU_FAULT_SEGV;
 	else if (!p->pfn.n)
 		result = mini_absent(m, p, i);
 	else
 		result = mini_present(m, p, i, f);
-	if (p->kind == MINI_SHUT)
-		mini_shut(m, p, i);
-	if (p->kind == MINI_SOON || p->kind == MINI_SHUT)
-		p->kind = MINI_AREA;
-	if (p->kind == MINI_OPEN_SHUT)
-		p->kind = MINI_SHUT;
+	if (result == MMU_FAULT_SEGV && m->mmu->ops->refuse)
+		m->mmu->ops->refuse(m->mmu, f);
 	mutex_unlock(&m->lock);
 	return result;
 }

@@ -422,20 +422,6 @@ static void a_refusal_that_cannot_be_lifted(void)
 	check_pages(512, 512);
 }
 
-// The engine refuses an access, and permits it when it is asked once more.
-static void a_refusal_is_taken_back(void)
-{
-	if (!by_userfaultfd())
-		return;
-	for (size_t page = 3; page < 5; page++) {
-		set_kind(page, MINI_SOON);
-		assert_int_equal(signal_of(page, page & 1), 0);
-		assert_int_equal(signal_of(page, true), 0);
-	}
-	if (FAULTS_BUILT_IN)
-		assert_true(mark_was_hit("uffd_refusal_taken_back"));
-}
-
 // SIGBUS is raised by a mapping that goes again after a moment. Here it cannot: it is there until
 // the page is cleared.
 static void a_sigbus_that_stays(void)
@@ -471,7 +457,6 @@ static void a_sigbus_that_stays(void)
 	X(what_was_torn_down_is_mended)                                                            \
 	X(a_hole_at_the_parking_is_closed)                                                         \
 	X(a_refusal_that_cannot_be_lifted)                                                         \
-	X(a_refusal_is_taken_back)                                                                 \
 	X(a_sigbus_that_stays)
 
 MINI_MAIN(ALL_TESTS)
