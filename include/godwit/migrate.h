@@ -59,7 +59,9 @@ struct gw_explanation {
 			    // page stayed huge, 4096 where it was split or always small; 0: none
 	enum gw_huge_fate huge;
 	char detail[60]; // who: "mapped 2 times", "pinned by io_uring ring 3"; how much room:
-			 // "node 1: 4096 kB free, at most 8 kB in a row"; may be empty
+			 // "node 1: 4096 kB free, at most 8 kB in a row", or, with enough of
+			 // it in a row, "3276 kB must stay (watermark)" or "room for it came
+			 // too late"; may be empty
 };
 
 GW_EXPORT const char *gw_why_text(enum gw_why why);

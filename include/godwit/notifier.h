@@ -49,7 +49,7 @@ struct gw_notifier;
 // -ESRCH: the task is over. -ENOMEM.
 GW_EXPORT int gw_notifier_register(struct gw_task *task, const struct gw_notifier_ops *ops,
 	void *arg, struct gw_notifier **ret_notifier) GW_CHECK;
-// Every start has had its end when it returns, no callback runs and none will. It waits for the
+// When it returns every start has had its end, no callback runs and none will. It waits for the
 // ends that are due: no lock held that a callback takes; not from within one.
 GW_EXPORT void gw_notifier_unregister(struct gw_notifier *notifier);
 

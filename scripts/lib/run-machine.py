@@ -114,7 +114,10 @@ class Machine:
             if name in self.sockets:
                 arguments += ["-device", f"virtserialport,chardev={name},nr={number},name={name}"]
         if self.options.interactive:
-            arguments += ["-serial", "mon:stdio"]
+            # A virtio console, not a serial line: its driver takes no character before somebody
+            # has it open. A UART is cleared when it is opened, and what was typed is lost.
+            arguments += ["-chardev", "stdio,id=terminal,mux=on,signal=off"]
+            arguments += ["-mon", "chardev=terminal", "-device", "virtconsole,chardev=terminal"]
         arguments += accelerator(self.accel)
         words = self.options.append + (" tsc=reliable lpj=4000000" if self.accel != "kvm" else "")
         arguments += ["-append", f"{words} GODWIT_RUN={secret}"]

@@ -177,10 +177,15 @@ use_installed() {
 		LD_LIBRARY_PATH=$lib "$dir/driver" 2000
 }
 
+# The names that the library shows, without their versions.
+exported() {
+	nm -D --defined-only "$(find "$1" -name libgodwit.so | head -n 1)" |
+		awk '$2 != "A" {sub(/@.*/, "", $3); print $3}'
+}
+
 only_gw() {
-	local lib others
-	lib=$(find "$1" -name libgodwit.so | head -n 1)
-	others=$(nm -D --defined-only "$lib" | awk '$2 != "A" && $3 !~ /^gw_/ {print $3}')
+	local others
+	others=$(exported "$1" | grep -v '^gw_')
 	[ -z "$others" ] || {
 		echo "visible besides gw_*: $others"
 		return 1
@@ -196,6 +201,19 @@ manual_pages() {
 			missing=1
 		}
 	done
+	# Every function has one: its own, or one that leads to the page that tells of it.
+	for page in $(exported "$1" | grep '^gw_'); do
+		find "$1" -path "*/man3/$page.3" | grep -q . || {
+			echo "no page of the name $page"
+			missing=1
+		}
+	done
+	while read -r page; do
+		find "$1" -path "*/$page" | grep -q . || {
+			echo "a page leads to $page, which is not there"
+			missing=1
+		}
+	done < <(find "$1" -path '*/man3/*' -exec sed -n 's/^\.so //p' {} + | sort -u)
 	return $missing
 }
 

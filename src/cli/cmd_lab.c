@@ -7,14 +7,13 @@
 //            have the nodes), or takes two reports that run --json wrote, and shows what differs
 //   restore  puts back what a run on the host left changed because it was killed
 //
-// Before anything runs every mistake in every file is on stderr and the exit status is 2. The
-// status of several stories is the gravest: 2, then 1, then 0; 77 only when all were skipped.
+// Before anything runs every mistake in every file is on stderr and the exit status is 2; compare
+// goes on with the files that have none (lab_compare.c). The status of several stories is the
+// gravest: 2, then 1, then 0; 77 only when all were skipped.
 
 #include "cli/cli.h"
+#include "cli/lab.h"
 #include "host/journal.h"
-#include "lab/compare.h"
-#include "lab/player.h"
-#include "lab/real_kernel.h"
 #include "lab/report.h"
 #include "lab/watch.h"
 
@@ -26,30 +25,14 @@
 
 #define LIMIT_S_DEFAULT 600
 
-struct stories {
-	struct story **v;
-	const char *const *files;
-	size_t count;
-};
-
-struct run_options {
-	const char *machine;
-	struct lab_options lab;
-	struct play_options play;
-	bool json;
-	bool check_only;
-	bool results; // compare: the files are reports
-	const char *kernel; // compare: auto, here or vm
-	const char *input;  // compare: a file with what standard input held, or NULL
-};
-
 // ---- Stories ------------------------------------------------------------------------------------
 
-static void release_stories(struct stories *s)
+void release_stories(struct stories *s)
 {
 	for (size_t i = 0; i < s->count; i++)
 		story_free(s->v[i]);
 	free(s->v);
+	free(s->files);
 }
 
 static bool load_story(const char *file, struct story **ret_story)
@@ -63,24 +46,37 @@ static bool load_story(const char *file, struct story **ret_story)
 	return !err;
 }
 
-// False: some file is bad, and all that is wrong with all of them has been printed.
-static bool load_stories(int argc, char **argv, struct stories *ret_stories)
+bool load_stories(int argc, char **argv, struct stories *ret_stories)
 {
 	size_t count = argc > 0 ? (size_t)argc : 0;
 	struct stories s = {.v = calloc(count + 1, sizeof(*s.v)),
-		.files = (const char *const *)argv,
-		.count = count};
-	bool good = s.v;
-	for (size_t i = 0; s.v && i < s.count; i++)
-		good &= load_story(argv[i], &s.v[i]);
-	if (good)
-		*ret_stories = s;
-	else if (s.v)
+		.files = calloc(count + 1, sizeof(*s.files))};
+	if (!s.v || !s.files) {
 		release_stories(&s);
-	return good;
+		fprintf(stderr, "godwit: no memory for the stories\n");
+		return false;
+	}
+	for (size_t i = 0; i < count; i++) {
+		bool good = load_story(argv[i], &s.v[s.count]);
+		s.files[s.count] = argv[i];
+		s.count += good;
+		s.refused += !good;
+	}
+	*ret_stories = s;
+	return true;
 }
 
-static struct lab_machine *open_machine(const char *name, const struct lab_options *options)
+// False: some file is bad, and all that is wrong with all of them has been printed.
+static bool load_all_stories(int argc, char **argv, struct stories *ret_stories)
+{
+	if (!load_stories(argc, argv, ret_stories))
+		return false;
+	if (ret_stories->refused)
+		release_stories(ret_stories);
+	return !ret_stories->refused;
+}
+
+struct lab_machine *open_machine(const char *name, const struct lab_options *options)
 {
 	char failure[256] = "";
 	struct lab_machine *m = NULL;
@@ -91,21 +87,24 @@ static struct lab_machine *open_machine(const char *name, const struct lab_optio
 	return NULL;
 }
 
+bool is_supported(const struct story *story, const char *file, struct lab_machine *m)
+{
+	char reason[256];
+	struct story_errors errors;
+	if (play_skips(story, m, reason, sizeof(reason)) || play_supported(story, m, &errors))
+		return true;
+	print_errors(stderr, file, &errors);
+	return false;
+}
+
 // Opens the machine once, only to ask; nothing is built.
 static bool all_supported(const struct stories *s, const char *name,
 	const struct lab_options *options)
 {
 	struct lab_machine *m = open_machine(name, options);
-	char reason[256];
 	bool good = m;
-	for (size_t i = 0; m && i < s->count; i++) {
-		struct story_errors errors;
-		if (play_skips(s->v[i], m, reason, sizeof(reason)) ||
-			play_supported(s->v[i], m, &errors))
-			continue;
-		print_errors(stderr, s->files[i], &errors);
-		good = false;
-	}
+	for (size_t i = 0; m && i < s->count; i++)
+		good &= is_supported(s->v[i], s->files[i], m);
 	if (m)
 		m->ops->teardown(m);
 	return good;
@@ -113,7 +112,7 @@ static bool all_supported(const struct stories *s, const char *name,
 
 // ---- run ----------------------------------------------------------------------------------------
 
-static int gravest(int before, int now)
+int gravest(int before, int now)
 {
 	static const int order[] = {CLI_SKIPPED, CLI_OK, CLI_FAILED, CLI_USAGE};
 	for (size_t i = sizeof(order) / sizeof(order[0]); i-- > 0;)
@@ -122,7 +121,7 @@ static int gravest(int before, int now)
 	return CLI_FAILED;
 }
 
-static int play_all(const struct stories *s, const char *machine, struct reporter *reporter,
+int play_all(const struct stories *s, const char *machine, struct reporter *reporter,
 	const struct run_options *o)
 {
 	int status = CLI_SKIPPED;
@@ -153,172 +152,6 @@ static int run_stories(const struct stories *s, const struct run_options *o)
 	text_report_init(&text, stdout, wants_colour(stdout));
 	json_report_init(&json, stdout);
 	return play_all(s, o->machine, o->json ? &json.reporter : &text.reporter, o);
-}
-
-// ---- compare ------------------------------------------------------------------------------------
-
-static bool read_report(const char *file, struct results *ret_results)
-{
-	FILE *f = fopen(file, "re");
-	int err = f ? results_read(f, ret_results) : -errno;
-	if (f)
-		fclose(f);
-	if (err)
-		fprintf(stderr, "godwit: cannot read the report %s: %s\n", file, strerror(-err));
-	return !err;
-}
-
-static bool results_here(const struct stories *s, const char *machine,
-	const struct run_options *o, struct results *ret_results)
-{
-	struct json_report json;
-	FILE *f = tmpfile();
-	if (!f) {
-		fprintf(stderr, "godwit: no temporary file: %s\n", strerror(errno));
-		return false;
-	}
-	json_report_init(&json, f);
-	bool good = all_supported(s, machine, &o->lab) &&
-		play_all(s, machine, &json.reporter, o) != CLI_USAGE;
-	rewind(f);
-	int err = good ? results_read(f, ret_results) : 0;
-	fclose(f);
-	if (err)
-		fprintf(stderr, "godwit: cannot read the results of the %s: %s\n", machine,
-			strerror(-err));
-	return good && !err;
-}
-
-static bool all_fit_here(const struct stories *s)
-{
-	for (size_t i = 0; i < s->count; i++)
-		if (!host_has_nodes(s->v[i]))
-			return false;
-	return true;
-}
-
-// A machine cannot read this standard input: of "-" it gets the copy.
-static int play_in_vm(const struct stories *s, const struct run_options *o, const char *topology,
-	struct results *ret_results)
-{
-	bool series = strcmp(o->kernel, "auto") && strcmp(o->kernel, "vm");
-	const char **files = malloc((s->count + 1) * sizeof(*files));
-	char failure[256] = "no memory";
-	int err = files ? 0 : -ENOMEM;
-	for (size_t i = 0; !err && i < s->count; i++)
-		files[i] = strcmp(s->files[i], "-") || !o->input ? s->files[i] : o->input;
-	if (!err)
-		err = play_on_real_kernel(series ? o->kernel : NULL, topology, files, s->count,
-			ret_results, failure, sizeof(failure));
-	free(files);
-	if (err)
-		fprintf(stderr, "godwit: %s\n", failure);
-	return !err ? CLI_OK : err > 0 ? CLI_SKIPPED : CLI_USAGE;
-}
-
-// CLI_OK, or the exit status after a message.
-static int results_of_host(const struct stories *s, const struct run_options *o,
-	struct results *ret_results)
-{
-	bool here = !strcmp(o->kernel, "here") || (!strcmp(o->kernel, "auto") && all_fit_here(s));
-	char topology[4096];
-	if (here)
-		return results_here(s, "host", o, ret_results) ? CLI_OK : CLI_USAGE;
-	real_kernel_topology(s->v[0], topology, sizeof(topology));
-	fprintf(stderr, "godwit: booting a kernel in a machine with %.60s, for %zu %s\n", topology,
-		s->count, s->count == 1 ? "story" : "stories");
-	return play_in_vm(s, o, topology, ret_results);
-}
-
-static int print_comparisons(const struct results *left, const struct results *right,
-	const struct stories *s, bool json)
-{
-	struct comparison *v;
-	size_t count;
-	if (compare_results(left, right, &v, &count)) {
-		fprintf(stderr, "godwit: no memory to compare\n");
-		return CLI_FAILED;
-	}
-	for (size_t i = 0; i < count; i++) {
-		struct story *read = NULL;
-		struct story_errors errors;
-		if (!s && story_load(v[i].story, &read, &errors))
-			read = NULL; // the report stands without its story
-		if (json)
-			print_comparison_json(stdout, &v[i]);
-		else
-			print_comparison(stdout, &v[i], s && i < s->count ? s->v[i] : read,
-				wants_colour(stdout));
-		story_free(read);
-	}
-	int status = comparisons_exit(v, count);
-	comparisons_release(v, count);
-	return status;
-}
-
-static int compare_reports(int argc, char **argv, bool json)
-{
-	struct results left = {0}, right = {0};
-	int status = CLI_USAGE;
-	if (argc != 2)
-		return cli_usage_error("godwit lab compare", "--results takes two reports");
-	if (read_report(argv[0], &left) && read_report(argv[1], &right))
-		status = print_comparisons(&left, &right, NULL, json);
-	results_release(&left);
-	results_release(&right);
-	return status;
-}
-
-// All of one shape of machine: one boot.
-static int compare_group(const struct stories *s, const struct run_options *o)
-{
-	struct results left = {0}, right = {0};
-	if (!results_here(s, "engine", o, &left))
-		return CLI_USAGE;
-	int status = results_of_host(s, o, &right);
-	if (!status)
-		status = print_comparisons(&left, &right, s, o->json);
-	results_release(&left);
-	results_release(&right);
-	return status;
-}
-
-// Moves the stories that need the same machine as the first one to the front; how many there are.
-static size_t gather_group(struct story **v, const char **files, size_t count)
-{
-	char first[4096], other[4096];
-	size_t n = 1;
-	real_kernel_topology(v[0], first, sizeof(first));
-	for (size_t i = 1; i < count; i++) {
-		struct story *story = v[i];
-		const char *file = files[i];
-		if (strcmp(first, real_kernel_topology(story, other, sizeof(other))))
-			continue;
-		memmove(&v[n + 1], &v[n], (i - n) * sizeof(*v));
-		memmove(&files[n + 1], &files[n], (i - n) * sizeof(*files));
-		v[n] = story;
-		files[n++] = file;
-	}
-	return n;
-}
-
-static int compare_stories(const struct stories *s, const struct run_options *o)
-{
-	const char **files = malloc(s->count * sizeof(*files));
-	int status = CLI_SKIPPED;
-	if (!files) {
-		fprintf(stderr, "godwit: no memory to compare\n");
-		return CLI_FAILED;
-	}
-	memcpy(files, s->files, s->count * sizeof(*files));
-	watch_block_signals();
-	for (size_t at = 0, n; at < s->count; at += n) {
-		n = gather_group(s->v + at, files + at, s->count - at);
-		const struct stories group = {.v = s->v + at, .files = files + at, .count = n};
-		status = gravest(status, compare_group(&group, o));
-	}
-	free(files);
-	return status;
 }
 
 // ---- Options ------------------------------------------------------------------------------------
@@ -474,7 +307,7 @@ static int cmd_run(int argc, char **argv)
 		return status;
 	if (o.lab.bind_nodes && strcmp(o.machine, "engine"))
 		return cli_usage_error("godwit lab run", "--bind-nodes is for the engine");
-	if (!load_stories(argc - optind, argv + optind, &s))
+	if (!load_all_stories(argc - optind, argv + optind, &s))
 		return CLI_USAGE;
 	status = run_stories(&s, &o);
 	release_stories(&s);
@@ -489,30 +322,10 @@ static int lab_check(int argc, char **argv)
 	int status;
 	if (read_options(argc, argv, "godwit lab check", known, check_help, &o, &status))
 		return status;
-	if (!load_stories(argc - optind, argv + optind, &s))
+	if (!load_all_stories(argc - optind, argv + optind, &s))
 		return CLI_USAGE;
 	release_stories(&s);
 	return CLI_OK;
-}
-
-static int compare_files(int argc, char **argv, struct run_options *o)
-{
-	char input[4096] = "";
-	struct stories s;
-	int status = CLI_USAGE, err = 0;
-	for (int i = 0; !err && !*input && i < argc; i++)
-		if (!strcmp(argv[i], "-"))
-			err = story_copy_input(input, sizeof(input));
-	if (err) {
-		fprintf(stderr, "godwit: cannot copy standard input: %s\n", strerror(-err));
-	} else if (load_stories(argc, argv, &s)) {
-		o->input = *input ? input : NULL;
-		status = compare_stories(&s, o);
-		release_stories(&s);
-	}
-	if (*input)
-		unlink(input);
-	return status;
 }
 
 static int cmd_compare(int argc, char **argv)

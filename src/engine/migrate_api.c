@@ -157,9 +157,7 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 		return -EOWNERDEAD;
 	if (options && options->size != sizeof *options)
 		return -EINVAL;
-	request.pause_budget_us = machine_of(task_of(caller))->tunables.pause_budget_us;
-	if (options && options->pause_budget_us)
-		request.pause_budget_us = options->pause_budget_us;
+	request.pause_budget_us = options ? options->pause_budget_us : 0;
 	request.keep_huge = options && options->keep_huge;
 	if (options && (options->explain || options->report))
 		return move_and_explain(&request, options);
@@ -186,7 +184,7 @@ long gw_migrate_pages_explained(struct gw_task *caller, int pid, unsigned long m
 
 	if (task_is_dead(caller))
 		return -EOWNERDEAD;
-	long ret = move_options_begin(options, task_of(caller), &mc, &report);
+	long ret = move_options_begin(options, &mc, &report);
 	if (ret)
 		return ret;
 	ret = migrate_range(task_of(caller), pid, maxnode, from, to, &mc);

@@ -26,18 +26,16 @@ static void note_first(struct folio *folio, enum migrate_why why, const char *de
 	snprintf(report->detail, sizeof report->detail, "%s", detail ? detail : "");
 }
 
-int move_options_begin(const struct gw_move_options *options, struct task *caller,
-	struct migrate_control *ret_control, struct gw_move_report *report)
+int move_options_begin(const struct gw_move_options *options, struct migrate_control *ret_control,
+	struct gw_move_report *report)
 {
 	if (options && (options->size != sizeof *options || options->explain))
 		return -EINVAL;
 	*report = (struct gw_move_report){.why = GW_WHY_MOVED};
-	*ret_control = (struct migrate_control){
-		.pause_budget_us = machine_of(caller)->tunables.pause_budget_us};
+	*ret_control = (struct migrate_control){0};
 	if (!options)
 		return 0;
-	if (options->pause_budget_us)
-		ret_control->pause_budget_us = options->pause_budget_us;
+	ret_control->pause_budget_us = options->pause_budget_us;
 	ret_control->keep_huge = options->keep_huge;
 	if (options->report) {
 		ret_control->explain = note_first;

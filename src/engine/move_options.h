@@ -9,8 +9,8 @@
 
 // Into a control for the call; options may be NULL. `report` collects while the call runs and must
 // live until the end. -EINVAL: options of another size, or that ask for what the call cannot say.
-int move_options_begin(const struct gw_move_options *options, struct task *caller,
-	struct migrate_control *ret_control, struct gw_move_report *report);
+int move_options_begin(const struct gw_move_options *options, struct migrate_control *ret_control,
+	struct gw_move_report *report);
 // The caller's report is written, if there is one.
 void move_options_end(const struct gw_move_options *options, const struct migrate_control *control,
 	const struct gw_move_report *report);

@@ -41,7 +41,7 @@ int gw_mbind_explained(struct gw_task *task, uint64_t address, uint64_t length, 
 
 	if (task_is_dead(task))
 		return -EOWNERDEAD;
-	int err = move_options_begin(options, task_of(task), &mc, &report);
+	int err = move_options_begin(options, &mc, &report);
 	if (err)
 		return err;
 	err = (int)mbind_range(task_of(task), address, length, mode, nodes, maxnode, flags, &mc);

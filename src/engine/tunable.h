@@ -54,7 +54,6 @@ struct tunables {
 		_Atomic bool written;
 		_Atomic unsigned long value;
 	} slot[TUNABLE_SLOTS];
-	_Atomic unsigned pause_budget_us; // of moves that name none; 0: none
 };
 
 // The table lives as long as the machine. At most TUNABLE_TABLES; before anybody reads or writes.

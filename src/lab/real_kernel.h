@@ -16,11 +16,12 @@ const char *real_kernel_topology(const struct story *story, char *buf, size_t si
 
 // kernel: a series such as "6.1", NULL: the script's default. topology: see above.
 // One boot for all files, through the script real-kernel: the one that GODWIT_REAL_KERNEL names,
-// or scripts/real-kernel above the program, or real-kernel in PATH. 0 and the results; 1 when the
-// script was skipped (exit status 77: no emulator, no kernel to be had) and gave none; negative
-// errno. In both of these the reason is in failure.
+// or scripts/real-kernel above the program, or real-kernel in PATH. 0, and the results of the first
+// files are added, of fewer than count when the machine ended early; 1 when the script was skipped
+// (exit status 77: no emulator, no kernel to be had); -EPROTO when it gave no result; other
+// negative errno. But for 0 the reason is in failure.
 int play_on_real_kernel(const char *kernel, const char *topology, const char *const *files,
-	size_t count, struct results *ret_results, char *failure, size_t failure_size)
+	size_t count, struct results *results, char *failure, size_t failure_size)
 	__attribute__((warn_unused_result));
 
 #endif

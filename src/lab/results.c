@@ -296,9 +296,9 @@ static int read_line(struct results *r, struct story_results *s, const char *tex
 	return err;
 }
 
-int results_read(FILE *in, struct results *ret_results)
+// *ret_rest: answers of a story that has no end.
+static int read_lines(FILE *in, struct results *r, size_t *ret_rest)
 {
-	struct results r = {0};
 	struct story_results s = {0};
 	char *text = NULL;
 	size_t capacity = 0;
@@ -306,17 +306,50 @@ int results_read(FILE *in, struct results *ret_results)
 	while (!err && getline(&text, &capacity, in) >= 0) {
 		const char *object = strstr(text, "{\"schema\":");
 		if (object)
-			err = read_line(&r, &s, object);
+			err = read_line(r, &s, object);
 	}
-	if (!err && s.count)
-		err = -EPROTO;
+	*ret_rest = s.count;
 	free(text);
 	release_story(&s);
+	return err;
+}
+
+int results_read(FILE *in, struct results *ret_results)
+{
+	struct results r = {0};
+	size_t rest;
+	int err = read_lines(in, &r, &rest);
+	if (!err && rest)
+		err = -EPROTO;
 	if (err)
 		results_release(&r);
 	else
 		*ret_results = r;
 	return err;
+}
+
+int results_add(FILE *in, struct results *results)
+{
+	size_t rest;
+	return read_lines(in, results, &rest);
+}
+
+int results_add_missing(struct results *results, const char *story, const char *reason)
+{
+	struct story_results s = {.story = strdup(story),
+		.machine = strdup("host"),
+		.result = strdup("skipped"),
+		.reason = strdup(reason)};
+	struct story_results *v =
+		grown(results->stories, results->count, &results->capacity, sizeof(*v));
+	if (v)
+		results->stories = v;
+	if (!v || !s.story || !s.machine || !s.result || !s.reason) {
+		release_story(&s);
+		return -ENOMEM;
+	}
+	v[results->count++] = s;
+	return 0;
 }
 
 void results_release(struct results *results)

@@ -30,6 +30,11 @@ struct results {
 // console may have added to it. 0, -ENOMEM, or -EPROTO when it breaks off within a story or has
 // another schema.
 int results_read(FILE *in, struct results *ret_results) __attribute__((warn_unused_result));
+// The same of a report that may have been cut off anywhere: its whole stories are added to results.
+int results_add(FILE *in, struct results *results) __attribute__((warn_unused_result));
+// A story that could not be played, and why.
+int results_add_missing(struct results *results, const char *story, const char *reason)
+	__attribute__((warn_unused_result));
 void results_release(struct results *results);
 
 // Takes the noise out of a text: what is "numa_maps", "smaps", "trace" or any other. A new string;

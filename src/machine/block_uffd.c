@@ -48,155 +48,6 @@
 // From this many leftover mappings in one call on, clear() replaces them by one.
 #define COALESCE_MIN 8
 
-static uintptr_t page_at(const struct window *w, size_t page)
-{
-	return w->pub.start + (page << PAGE_SHIFT);
-}
-
-// What is at the stage goes to the place, watched as `modes` say.
-static int stage_move(struct rewire_call *c, uint64_t modes, bool write_protect)
-{
-	struct rewire *rw = c->rw;
-	int err = host_uffd_register(rw->uffd, rw->stage, c->size, modes);
-
-	if (!err && write_protect)
-		err = host_uffd_protect(rw->uffd, rw->stage, c->size, true);
-	if (!err)
-		err = host_move_tables(rw->stage, c->at, c->size);
-	return err == -EAGAIN ? -ENOMEM : err;
-}
-
-static int stage_map(struct rewire_call *c, int fd, uint64_t offset)
-{
-	return host_map_file(c->rw->stage, c->size, HOST_RW, fd, offset);
-}
-
-static int place_readonly(struct rewire_call *c, struct pfn first)
-{
-	struct arena *arena = arena_of(first);
-	bool filled = false;
-	int err = 0;
-
-	if (arena->kind == ARENA_HUGETLB)
-		return -EOPNOTSUPP; // mremap() cannot leave their mapping at the stage
-	if (rewire_is_parked(c, first)) {
-		filled = !host_move_tables(arena_tables_at(arena, first), c->rw->stage, c->size);
-		arena_tables_mark(arena, first, c->nr, false);
-	}
-	if (!filled)
-		err = stage_map(c, arena->fd, arena_offset(arena, first));
-	if (!err && !filled)
-		host_populate(c->rw->stage, c->size);
-	if (!err)
-		err = stage_move(c, UFFDIO_REGISTER_MODE_WP, true);
-	if (!err)
-		window_state_set(
-			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_UFFD_WP, first));
-	return err;
-}
-
-static int place_refused(struct rewire_call *c, struct pfn first)
-{
-	const struct arena *arena = arena_of(first);
-	int err = host_map_file(c->at, c->size, PROT_NONE, arena->fd, arena_offset(arena, first));
-
-	if (!err)
-		window_state_set(
-			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_PROT_NONE, first));
-	return err;
-}
-
-static int place_void(struct rewire_call *c)
-{
-	int err = stage_map(c, c->rw->void_fd, c->at);
-
-	if (!err)
-		err = stage_move(c, UFFD_TRAP, false);
-	if (!err)
-		window_state_set(c->window, c->page, c->nr, PAGE_VOID);
-	return err;
-}
-
-static int place_absent(struct rewire_call *c, struct pfn first, uint64_t cleared)
-{
-	const struct arena *arena = arena_of(first);
-	int err = stage_map(c, arena->fd, arena_offset(arena, first));
-
-	if (!err)
-		err = stage_move(c, UFFD_TRAP, false);
-	if (!err)
-		window_state_set(c->window, c->page, c->nr,
-			page_state(PAGE_FRAME | PAGE_UFFD_TRAP | PAGE_OFF | cleared, first));
-	return err;
-}
-
-// Part of a call: n pages from `page` on.
-static struct rewire_call part(const struct rewire_call *c, size_t page, size_t n)
-{
-	return (struct rewire_call){
-		.rw = c->rw,
-		.window = c->window,
-		.at = page_at(c->window, page),
-		.page = page,
-		.nr = (unsigned)n,
-		.size = n << PAGE_SHIFT,
-	};
-}
-
-// Mappings that a failed call tore down come back as the page states say. Pages that were there are
-// absent afterwards: their next access asks the engine, as after any loss.
-static void mend(struct rewire_call *c)
-{
-	const struct window *w = c->window;
-
-	if (likely(!rewire_has_hole(c)))
-		return;
-	MARK(uffd_mended);
-	atomic_fetch_add(&c->rw->counters.mended, 1);
-	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
-		uint64_t state = w->state[page];
-		struct rewire_call p;
-		bool filled;
-		int err;
-
-		n = window_state_mapping(w, page, end - page);
-		p = part(c, page, n);
-		if ((state & PAGE_KIND) != PAGE_FRAME)
-			err = place_void(&p);
-		else if (state & PAGE_OFF)
-			err = place_absent(&p, page_state_pfn(state), state & PAGE_CLEARED);
-		else if (state & PAGE_UFFD_WP)
-			err = place_readonly(&p, page_state_pfn(state));
-		else if (state & PAGE_PROT_NONE)
-			err = place_refused(&p, page_state_pfn(state));
-		else
-			err = rewire_place(&p, page_state_pfn(state), &filled);
-		if (err)
-			MARK(uffd_mend_refused);
-	}
-}
-
-static int place(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
-{
-	const struct arena *arena = arena_of(first);
-	int err;
-
-	if (!arena || !arena_has(arena, first, c->nr))
-		return -EINVAL;
-	if (!arena->uffd_able)
-		return -EOPNOTSUPP;
-	*ret_filled = true;
-	if (prot == MMU_WRITE)
-		err = rewire_place(c, first, ret_filled);
-	else if (prot == MMU_READ)
-		err = place_readonly(c, first);
-	else
-		err = place_refused(c, first);
-	if (err)
-		mend(c);
-	return err;
-}
-
 static void wake_all_but_served(int fd, uintptr_t at, size_t size)
 {
 	uintptr_t served = uffd_serving;
@@ -220,7 +71,7 @@ static int uffd_map(
 
 	if (err)
 		return err;
-	err = nr <= PTRS_PER_TABLE ? place(&c, first, prot, &filled) : -EINVAL;
+	err = nr <= PTRS_PER_TABLE ? uffd_place(&c, first, prot, &filled) : -EINVAL;
 	if (!err && !filled)
 		rewire_populate(&c, first);
 	rewire_unlock(&c);
@@ -308,7 +159,7 @@ static int restore(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
 	if (prot == MMU_NONE || (prot == MMU_WRITE && !rewire_is_parked(c, first)))
 		err = make(c, prot);
 	else
-		err = place(c, first, prot, &filled);
+		err = uffd_place(c, first, prot, &filled);
 	if (!err && !filled && prot == MMU_WRITE)
 		rewire_populate(c, first);
 	return err;
@@ -329,7 +180,7 @@ static int for_each_shown(struct rewire_call *c, struct pfn first, enum mmu_prot
 		unsigned from = (unsigned)(shown.page - c->page);
 
 		if (from > i) {
-			gap = part(c, c->page + i, from - i);
+			gap = uffd_part(c, c->page + i, from - i);
 			uffd_clear_pages(&gap);
 		}
 		if (any)
@@ -378,7 +229,7 @@ static void clear_window(struct rewire_call *c)
 		if ((state & PAGE_KIND) != PAGE_FRAME)
 			continue;
 		if (state & PAGE_PROT)
-			host_zap(page_at(w, page), n << PAGE_SHIFT);
+			host_zap(window_page_at(w, page), n << PAGE_SHIFT);
 		window_state_change(w, page, n, PAGE_PROT,
 			PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_SOFT : 0));
 	}
@@ -415,11 +266,11 @@ static void clear_part(struct rewire_call *c)
 
 		clear_frames(c);
 		// Nothing smaller could be mapped into a mapping of the hugetlb pool.
-		if (arena && arena->kind == ARENA_HUGETLB && place_void(c))
-			mend(c);
+		if (arena && arena->kind == ARENA_HUGETLB && uffd_place_void(c))
+			uffd_mend(c);
 	} else if ((state & PAGE_KIND) == PAGE_BUS) {
-		if (place_void(c)) {
-			mend(c);
+		if (uffd_place_void(c)) {
+			uffd_mend(c);
 			MARK(uffd_bus_stays);
 		}
 	} else if (state & PAGE_PROT) {
@@ -435,7 +286,7 @@ void uffd_clear_pages(struct rewire_call *c)
 		struct rewire_call p;
 
 		n = window_state_run(c->window, page, end - page, PAGE_FLAGS);
-		p = part(c, page, n);
+		p = uffd_part(c, page, n);
 		clear_part(&p);
 	}
 }
@@ -450,8 +301,8 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 	uffd_clear_pages(&c);
 	for (size_t page = c.page, end = page + nr; page < end; mappings++)
 		page += window_state_mapping(c.window, page, end - page);
-	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && place_void(&c))
-		mend(&c);
+	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && uffd_place_void(&c))
+		uffd_mend(&c);
 	rewire_unlock(&c);
 	host_uffd_wake(c.rw->uffd, at, c.size); // who waited for a page on the move looks again
 	rewire_leave(&c);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The userfaultfd blocker: serving one fault (uffd_serve.c), for the pool's threads.
+// The parts of the userfaultfd blocker: changes (block_uffd.c), what is put at a place
+// (uffd_place.c), and serving one fault in a thread of the pool (uffd_serve.c).
 #ifndef GODWIT_MACHINE_BLOCK_UFFD_H
 #define GODWIT_MACHINE_BLOCK_UFFD_H
+
+#include "machine/mmu.h"
 
 #include <linux/userfaultfd.h>
 #include <stdint.h>
@@ -12,11 +15,19 @@
 extern _Thread_local uintptr_t uffd_serving;
 
 struct rewire_call;
-struct mmu;
-struct mmu_fault;
 
 // The pages are absent from now on, whatever they were; under the lock.
 void uffd_clear_pages(struct rewire_call *call);
+// Frames with a permission at the place (ret_filled as of rewire_place()), or none (uffd_place.c).
+// An error leaves what was there.
+must_check int uffd_place(
+	struct rewire_call *call, struct pfn first, enum mmu_prot prot, bool *ret_filled);
+must_check int uffd_place_void(struct rewire_call *call);
+// Mappings that a failed call tore down come back as the page states say. Pages that were there are
+// absent afterwards: their next access asks the engine, as after any loss.
+void uffd_mend(struct rewire_call *call);
+// Part of a call: n pages from `page` on.
+struct rewire_call uffd_part(const struct rewire_call *call, size_t page, size_t n);
 void uffd_refuse(struct mmu *mmu, const struct mmu_fault *fault);
 void uffd_serve(void *rewire, const struct uffd_msg *msg);
 

@@ -51,4 +51,9 @@ static inline size_t window_page(const struct window *w, uintptr_t at)
 	return (at - w->pub.start) >> PAGE_SHIFT;
 }
 
+static inline uintptr_t window_page_at(const struct window *w, size_t page)
+{
+	return w->pub.start + (page << PAGE_SHIFT);
+}
+
 #endif

@@ -94,6 +94,8 @@ static int begin(struct migration *mg)
 	struct migrate_control *mc = mg->mc;
 	unsigned capacity = slots_needed(mc, mg->from);
 
+	if (!mc->pause_budget_us)
+		mc->pause_budget_us = mc->mm->tunables.pause_budget_us;
 	trace_event(mc->mm->trace, mm_migrate_pages_start, .mode = mc->mode, .reason = mc->reason);
 	mg->batch_size = sizeof(struct batch) +
 			 capacity * (sizeof(struct slot) + sizeof(struct folio *));

@@ -71,7 +71,8 @@ struct migrate_control {
 	struct migrate_target target;
 	bool atomic_reclaim;	  // the caller is in direct compaction (PF_MEMALLOC)
 	bool keep_huge;		  // never split: -ENOMEM instead
-	unsigned pause_budget_us; // 0: none. Bounds the engine's work in one block
+	unsigned pause_budget_us; // bounds the engine's work in one block; 0: the machine's
+				  // (mm_tunables), which begins as none
 	// Called once for each folio that stays, before it is given back. NULL: nobody asks.
 	void (*explain)(struct folio *, enum migrate_why, const char *detail, void *arg);
 	void *explain_arg;
@@ -126,8 +127,11 @@ struct node_target {
 	bool keep_huge;		    // a large folio is worth more effort: nothing else will do
 };
 void migrate_target_on_node(struct migrate_target *, struct node_target *);
-// "node 1: 4096 kB free, at most 8 kB in a row", of all the nodes together.
-void migrate_describe_room(const struct phys *, struct nodemask nodes, char *buf, size_t size);
+// Why none of the nodes had a block of the order: "node 1: 4096 kB free, at most 8 kB in a row", of
+// all the nodes together; or where one has such a block, "node 1: 4096 kB free, 3276 kB must stay
+// (watermark)", of that with most to give.
+void migrate_describe_room(const struct phys *, struct nodemask nodes, unsigned order, char *buf,
+	size_t size);
 
 const char *migrate_why_text(enum migrate_why);
 

@@ -65,44 +65,107 @@ static unsigned run(struct folio *first_src, unsigned max_pages, struct folio **
 
 // ---- Why there was nothing
 
-static bool zone_has_block(const struct zone *zone, unsigned order)
-{
-	for (unsigned type = 0; type < MIGRATE_TYPES; type++)
-		if (atomic_load_explicit(&zone->free_area[order].nr[type], memory_order_relaxed))
-			return true;
-	return false;
-}
-
-static int largest_free_order(const struct node *node)
+// Its largest free block that movable memory may take; -1: there is none.
+static int largest_free_order(const struct zone *zone)
 {
 	int order = NR_PAGE_ORDERS - 1;
 
 	for (; order >= 0; order--)
-		for (unsigned i = 0; i < ZONES_PER_NODE; i++)
-			if (zone_has_block(&node->zone[i], (unsigned)order))
+		for (unsigned type = 0; type < MIGRATE_TYPES; type++) {
+			bool taken = type < MIGRATE_PCPTYPES || type == MIGRATE_CMA;
+
+			if (taken && atomic_load_explicit(&zone->free_area[order].nr[type],
+					     memory_order_relaxed))
 				return order;
+		}
 	return order;
 }
 
-void migrate_describe_room(const struct phys *phys, struct nodemask nodes, char *buf, size_t size)
+// Without what is put by for requests that cannot wait.
+static unsigned long usable_free(const struct zone *zone)
 {
-	unsigned long free = 0, row;
-	int nid, largest = -1;
+	unsigned long free = zone_nr_free(zone), reserved = (unsigned long)atomic_load_explicit(
+		&zone->nr_free_highatomic, memory_order_relaxed);
+
+	return free - min(free, reserved);
+}
+
+static unsigned long must_stay(const struct zone *zone)
+{
+	return zone_wmark(zone, WMARK_MIN) +
+	       atomic_load_explicit(&zone->lowmem_reserve[ZONE_MOVABLE - ZONE_NORMAL],
+		       memory_order_relaxed);
+}
+
+// What there is of free memory on some nodes, for who wanted a block of an order.
+struct room {
+	unsigned order;
+	unsigned long free; // pages
+	int largest;	    // order
+	// With such a block: the one with most to give.
+	const struct zone *zone;
+	long left; // over what must stay in it
+	bool now;  // it could be had at this moment
+};
+
+static void look_at_zone(struct room *room, const struct zone *zone)
+{
+	unsigned long mark = zone_wmark(zone, WMARK_MIN);
+	long left = (long)usable_free(zone) - (long)must_stay(zone);
+	int largest = largest_free_order(zone);
+
+	room->free += usable_free(zone);
+	room->largest = max(room->largest, largest);
+	if (largest < (int)room->order)
+		return;
+	room->now |= zone_watermark_ok(zone, room->order, mark, ZONE_MOVABLE, ALLOC_CMA);
+	if (room->zone && left <= room->left)
+		return;
+	room->zone = zone;
+	room->left = left;
+}
+
+static unsigned long kbytes(unsigned long pages)
+{
+	return pages << (PAGE_SHIFT - 10);
+}
+
+// The zone keeps the block for others, below its watermark. A block that is there after all was
+// freed since.
+static void describe_block(const struct room *room, char *buf, size_t size)
+{
+	unsigned nid = room->zone->node->nid;
+	unsigned long free = kbytes(usable_free(room->zone));
+
+	if (room->now)
+		snprintf(buf, size, "node %u: %lu kB free, room for it came too late", nid, free);
+	else
+		snprintf(buf, size, "node %u: %lu kB free, %lu kB must stay (watermark)", nid, free,
+			kbytes(must_stay(room->zone)));
+}
+
+void migrate_describe_room(const struct phys *phys, struct nodemask nodes, unsigned order,
+	char *buf, size_t size)
+{
+	struct room room = {.order = order, .largest = -1};
 	char who[16] = "those nodes";
+	int nid;
 
 	for_each_node_in(nid, nodes) {
 		const struct node *node = phys_node(phys, (unsigned)nid);
 
-		if (!node)
-			continue;
-		free += node_nr_free(node);
-		largest = max(largest, largest_free_order(node));
+		for (unsigned i = 0; node && i < ZONES_PER_NODE; i++)
+			if (zone_populated(&node->zone[i]))
+				look_at_zone(&room, &node->zone[i]);
+	}
+	if (room.zone) {
+		describe_block(&room, buf, size);
+		return;
 	}
 	if (nodemask_weight(nodes) == 1)
 		snprintf(who, sizeof(who), "node %d", nodemask_first(nodes));
-	row = largest < 0 ? 0 : PAGE_SIZE << largest;
-	snprintf(buf, size, "%s: %lu kB free, at most %lu kB in a row", who,
-		free * PAGE_SIZE >> 10, row >> 10);
+	snprintf(buf, size, "%s: %lu kB free, at most %lu kB in a row", who, kbytes(room.free),
+		room.largest < 0 ? 0 : kbytes(1ul << room.largest));
 }
 
 static void describe(const struct folio *src, char *buf, size_t size, void *arg)
@@ -110,8 +173,8 @@ static void describe(const struct folio *src, char *buf, size_t size, void *arg)
 	const struct node_target *t = arg;
 
 	if (!folio_test_hugetlb(src))
-		migrate_describe_room(t->mm->phys, nodemask_of((unsigned)nid_for(t, src)), buf,
-			size);
+		migrate_describe_room(t->mm->phys, nodemask_of((unsigned)nid_for(t, src)),
+			folio_order(src), buf, size);
 }
 
 void migrate_target_on_node(struct migrate_target *target, struct node_target *t)

@@ -195,7 +195,7 @@ static int set_free_backed(struct gw_machine *machine, const struct tunable *t m
 static int get_pause_budget(struct gw_machine *machine, const struct tunable *t maybe_unused,
 	const unsigned *index maybe_unused, struct text_buf *text)
 {
-	text_printf(text, "%u\n", machine->tunables.pause_budget_us);
+	text_printf(text, "%u\n", machine->mm.tunables.pause_budget_us);
 	return 0;
 }
 
@@ -206,7 +206,7 @@ static int set_pause_budget(struct gw_machine *machine, const struct tunable *t 
 	int err = tunable_number(value, 0, 0, UINT_MAX, &us);
 
 	if (!err)
-		machine->tunables.pause_budget_us = (unsigned)us;
+		machine->mm.tunables.pause_budget_us = (unsigned)us;
 	return err;
 }
 

@@ -133,6 +133,7 @@ struct mm_upcalls {
 struct mm_tunables {
 	_Atomic unsigned long fault_around_bytes; // 64 KiB
 	_Atomic bool numa_demotion;
+	_Atomic unsigned pause_budget_us; // of migrations that name none; 0: none
 };
 
 // Accessors that sleep in the host (userfaultfd) while the engine knows of them only by address:

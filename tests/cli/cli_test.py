@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-GODWIT, HOSTS, REAL_KERNEL = sys.argv[1:4]
+GODWIT, HOSTS, REAL_KERNEL = map(os.path.abspath, sys.argv[1:4])
 
 
 def godwit(*words, **more):
@@ -84,31 +84,83 @@ def test_refused():
         assert b"Permission denied" in run.stderr or b"not permitted" in run.stderr, run
 
 
-# In place of real-kernel: plays what it is given on the engine.
+# In place of real-kernel: plays what it is given on the engine. A story that says so ends the
+# machine.
 SCRIPT = """#!/bin/sh
 while [ "$1" != -- ]; do
     [ "$1" != --with ] || [ -f "$2" ] || { echo "--with $2: no such file" >&2; exit 125; }
     shift
 done
 shift 7
-exec "$GODWIT" lab run --backend soft --json "$@"
+for story; do
+    if grep -q "# panic" "$story"; then
+        echo '{"schema":1,"line":1,"task":"A","command":"map","return":0,"errno":null}'
+        exit 125
+    fi
+    "$GODWIT" lab run --backend soft --json "$story"
+done
 """
+
+STORY = "machine nodes=2 memory=8M\ntask A\nA map b 16K\nA write b 1\nA where b\n"
+SAME = ": 4 lines, 0 differ, 0 differ as marked"
+
+
+def compare(stories, text=None):
+    """Compares stories, by name, with what the script makes of them; the run, and what is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = os.path.join(folder, "real-kernel")
+        for name, content in {"real-kernel": SCRIPT, **stories}.items():
+            with open(os.path.join(folder, name), "w") as f:
+                f.write(content)
+        os.chmod(script, 0o755)
+        env = dict(os.environ, GODWIT_REAL_KERNEL=script, GODWIT=GODWIT, TMPDIR=folder)
+        run = subprocess.run([GODWIT, "lab", "compare", "--kernel", "vm", "--backend", "soft",
+                              *(stories or ["-"])], input=text, capture_output=True, env=env,
+                             timeout=60, cwd=folder, text=True)
+        assert set(os.listdir(folder)) == {"real-kernel", *stories}, os.listdir(folder)
+        return run
 
 
 def test_compare_input():
     """A story on standard input can be played in a virtual machine, which has another one."""
+    run = compare({}, STORY)
+    assert run.returncode == 0, run
+    assert run.stdout == f"compare -{SAME}\n", run
+
+
+def test_compare_bad():
+    """A file that is no story, or cannot be played here, is told; the others are compared."""
+    run = compare({"a.gw": STORY, "bad.gw": STORY + "A frobs b\n", "b.gw": STORY,
+                   "cannot.gw": "machine nodes=2 memory=8M\ntask A\nksmd 1\n"})
+    assert run.returncode == 2, run
+    assert run.stdout.splitlines() == [f"compare a.gw{SAME}", f"compare b.gw{SAME}"], run
+    assert "bad.gw:6:3: " in run.stderr and "cannot.gw:3:1: 'ksmd' is not" in run.stderr, run
+
+
+def test_compare_panic():
+    """A story that ends the machine is played once more, then told; the others are compared."""
+    run = compare({"a.gw": STORY, "bad.gw": STORY + "# panic\n", "b.gw": STORY, "c.gw": STORY})
+    assert run.returncode == 1, run
+    assert run.stdout.splitlines() == [
+        f"compare a.gw{SAME}", "compare bad.gw: skipped: the machine gave no result",
+        f"compare b.gw{SAME}", f"compare c.gw{SAME}"], run
+    assert "godwit: bad.gw: the machine gave no result" in run.stderr, run
+    booted = [line for line in run.stderr.splitlines() if "booting" in line]
+    assert [line.rpartition("for ")[2] for line in booted] == [
+        "4 stories", "3 stories", "2 stories"], run
+    run = compare({name: STORY + "# panic\n" for name in ("a.gw", "b.gw", "c.gw", "d.gw")})
+    assert run.returncode == 1 and run.stderr.count("booting") == 2, run
+
+
+def test_licence():
+    """A story's comments are in the report; its licence is not."""
     with tempfile.TemporaryDirectory() as folder:
-        script = os.path.join(folder, "real-kernel")
-        with open(script, "w") as f:
-            f.write(SCRIPT)
-        os.chmod(script, 0o755)
-        env = dict(os.environ, GODWIT_REAL_KERNEL=script, GODWIT=GODWIT, TMPDIR=folder)
-        story = b"machine nodes=2 memory=8M\ntask A\nA map b 16K\nA write b 1\nA where b\n"
-        run = subprocess.run([GODWIT, "lab", "compare", "--kernel", "vm", "--backend", "soft", "-"],
-                             input=story, capture_output=True, env=env, timeout=60)
-        assert run.returncode == 0, run
-        assert run.stdout == b"compare -: 4 lines, 0 differ, 0 differ as marked\n", run
-        assert os.listdir(folder) == ["real-kernel"], os.listdir(folder)
+        story = os.path.join(folder, "a.gw")
+        with open(story, "w") as f:
+            f.write("# SPDX-License-Identifier: MIT\n#\n# What it shows.\n" + STORY)
+        run = godwit("lab", "run", "--backend", "soft", story)
+        assert run.returncode == 0 and b"SPDX" not in run.stdout, run
+        assert b"# What it shows." in [line.strip() for line in run.stdout.splitlines()], run
 
 
 def test_no_build():

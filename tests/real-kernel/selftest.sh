@@ -204,17 +204,20 @@ seen() {
     done
 }
 
-# On a terminal: a shell, with this terminal's size, and its exit status. What is typed before there
-# is a prompt is lost, as on any machine that boots.
+# On a terminal: a shell, with this terminal's size, and its exit status. What is typed while the
+# machine boots waits for it.
 test_shell() {
     command -v script >/dev/null || return 0
     : >"$work/out"
     script -qfc "stty rows 33 cols 99; scripts/real-kernel --kernel $series; echo status=\$?" \
         "$work/out" >/dev/null 2>"$work/err" \
-        < <(seen '/godwit # ' && echo 'tty; stty size; echo in=$((6 * 7)); exit 5' && seen 'status=')
+        < <(
+            echo 'tty; stty size; echo in=$((6 * 7))' && seen 'in=42' &&
+                echo 'exit 5' && seen 'status='
+        )
     check "a shell: its answer" grep -q 'in=42' "$work/out"
     check "a shell has a terminal, of this one's size" \
-        test "$(grep -c -e '^/dev/ttyS1' -e '^33 99' "$work/out")" = 2
+        test "$(grep -c -e '^/dev/hvc0' -e '^33 99' "$work/out")" = 2
     check "a shell: exit status 5" grep -q '^status=5' "$work/out"
 }
 

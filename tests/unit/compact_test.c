@@ -10,6 +10,7 @@
 #include "base/fault_inject.h"
 #include "base/mark.h"
 #include "compact/compact.h"
+#include "migrate/pause.h"
 #include "phys/buddy.h"
 #include "thp/thp.h"
 
@@ -403,6 +404,81 @@ static void the_daemon(void **state)
 	assert_false(kcompactd_run_proactive(&compaction, 0, &progress)); // switched off
 }
 
+// How many pages are stopped together, when each takes the host some time.
+struct stops {
+	unsigned long maps;
+	unsigned now, most;
+};
+
+static struct stops stops;
+
+static void page_stops(void *arg maybe_unused)
+{
+	if (stops.maps != fx.model->nr_map) {
+		stops.maps = fx.model->nr_map;
+		stops.now = 0;
+	}
+	stops.most = max(stops.most, ++stops.now);
+	clock_advance(&fx.clock, 100000);
+}
+
+static unsigned most_stopped_by(bool (*daemon)(void))
+{
+	stops = (struct stops){.maps = fx.model->nr_map};
+	fx.model->on_block = page_stops;
+	assert_true(daemon());
+	fx.model->on_block = NULL;
+	assert_true(fx_since(&fx, VM_PGMIGRATE_SUCCESS) > 100);
+	verify();
+	return stops.most;
+}
+
+static bool woken_daemon(void)
+{
+	assert_null(want(GFP_TRANSHUGE_LIGHT | GFP_KSWAPD_RECLAIM));
+	return kcompactd_run(&compaction, 0);
+}
+
+static bool daemon_that_looks_ahead(void)
+{
+	bool progress;
+
+	compaction_set_proactiveness(&compaction, 100);
+	return kcompactd_run_proactive(&compaction, 0, &progress);
+}
+
+static void measure_one_page(void)
+{
+	clock_init_manual(&fx.clock, 1);
+	pause_learn(&fx.mm.migrate_pauses, 1, 100000);
+}
+
+static void the_daemon_without_a_budget(void **state)
+{
+	(void)state;
+	measure_one_page();
+	assert_true(most_stopped_by(woken_daemon) >= 32); // what is isolated together
+	assert_int_equal(fx.mm.migrate_overruns, 0);
+}
+
+static void the_daemon_keeps_the_budget(void **state)
+{
+	(void)state;
+	measure_one_page();
+	fx.mm.tunables.pause_budget_us = 350;
+	assert_in_range(most_stopped_by(woken_daemon), 1, 3);
+	assert_int_equal(fx.mm.migrate_overruns, 0);
+}
+
+static void the_daemon_keeps_the_budget_ahead(void **state)
+{
+	(void)state;
+	measure_one_page();
+	fx.mm.tunables.pause_budget_us = 350;
+	assert_in_range(most_stopped_by(daemon_that_looks_ahead), 1, 3);
+	assert_int_equal(fx.mm.migrate_overruns, 0);
+}
+
 static void the_daemon_looks_ahead(void **state)
 {
 	bool progress;
@@ -692,6 +768,9 @@ int main(int argc, char **argv)
 		T(a_whole_node),
 		T(the_daemon),
 		T(the_daemon_looks_ahead),
+		T(the_daemon_without_a_budget),
+		T(the_daemon_keeps_the_budget),
+		T(the_daemon_keeps_the_budget_ahead),
 		T(shared_pages_move),
 		T(failures),
 		T(both_ways_fail),

@@ -3,6 +3,8 @@
 // moves that keep them huge or split them and say so, and who does not want any.
 #include "unit.h"
 
+#include "base/fault_inject.h"
+
 #include <godwit/huge.h>
 #include <godwit/migrate.h>
 #include <godwit/policy.h>
@@ -10,6 +12,8 @@
 #include <godwit/stats.h>
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -26,6 +30,16 @@ static uint64_t buf; // 4 MiB, aligned
 static void set(const char *path, const char *value)
 {
 	assert_int_equal(gw_tunable_set(m, path, value), 0);
+}
+
+// Between free pages, where compaction shall not make room.
+static struct gw_pin *pin[2048];
+static unsigned nr_pins;
+
+static void unpin_all(void)
+{
+	while (nr_pins)
+		gw_unpin(pin[--nr_pins]);
 }
 
 static int setup(void **state)
@@ -49,6 +63,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
+	unpin_all(); // of a test that failed
 	assert_int_equal(gw_task_attach(NULL), 0);
 	gw_machine_check(m);
 	gw_task_exit(t);
@@ -255,18 +270,9 @@ static long move(uint64_t first, uint64_t second, int node, int keep_huge)
 	return gw_move_pages_explained(t, 0, 2, pages, nodes, status, GW_MPOL_MF_MOVE, &options);
 }
 
-// Between the free pages; compaction shall not make room.
-static struct gw_pin *pin[1024];
-static unsigned nr_pins;
-
-static void unpin_all(void)
-{
-	while (nr_pins)
-		gw_unpin(pin[--nr_pins]);
-}
-
-// So many single pages of the node are free, and no two in a row.
-static uint64_t leave_single_pages(int node, unsigned pages)
+// So many single pages of the node are free, and no two in a row; what lies between them is pinned,
+// or can be moved.
+static uint64_t leave_single_pages(int node, unsigned pages, bool pinned)
 {
 	const struct gw_mapping mapping = {.size = sizeof mapping, .length = 2 * pages * 4096ul,
 		.prot = GW_PROT_READ | GW_PROT_WRITE};
@@ -279,7 +285,9 @@ static uint64_t leave_single_pages(int node, unsigned pages)
 	touch(at, mapping.length, 7);
 	assert_true(gw_node_fill(m, (unsigned)node, 0) >= 0);
 	for (uint64_t i = 0; i < 2 * pages; i += 2) {
-		assert_int_equal(gw_pin(t, at + (i + 1) * 4096, 4096, "test", &pin[nr_pins++]), 0);
+		if (pinned)
+			assert_int_equal(
+				gw_pin(t, at + (i + 1) * 4096, 4096, "test", &pin[nr_pins++]), 0);
 		assert_int_equal(gw_advise(t, at + i * 4096, 4096, MADV_DONTNEED), 0);
 	}
 	set(THP "enabled", "always");
@@ -309,7 +317,7 @@ static void split_to_be_moved(void **state)
 {
 	(void)state;
 	touch(buf, HUGE, 1);
-	uint64_t hole = leave_single_pages(1, 1024);
+	uint64_t hole = leave_single_pages(1, 1024, true);
 	assert_int_equal(move(buf, buf + 0x1000, 1, 0), 0); // the second is on its way: -EBUSY
 	assert_int_equal(explain[0].huge, GW_HUGE_FATE_SPLIT);
 	assert_int_equal(explain[0].page_size, GW_PAGE_SIZE);
@@ -329,7 +337,7 @@ static void kept_huge_or_not_at_all(void **state)
 
 	(void)state;
 	touch(buf, 2 * HUGE, 1);
-	uint64_t hole = leave_single_pages(1, 1024);
+	uint64_t hole = leave_single_pages(1, 1024, true);
 	int64_t splits = counter("thp_split_page");
 	assert_int_equal(move(buf, buf + HUGE, 1, 1), -ENOMEM);
 	assert_int_equal(explain[0].why, GW_WHY_NO_TARGET);
@@ -365,6 +373,115 @@ static void kept_huge_or_not_at_all(void **state)
 	assert_int_equal(report.huge_moved, 2);
 	assert_true(is_huge(t, buf));
 	check(buf, 2 * HUGE, 1);
+}
+
+// What proc/buddyinfo says of node 1, and the rest; NULL: how much is in a row.
+static const char *reason_now(const char *rest)
+{
+	static char reason[80];
+	unsigned long kb = 0, row = 0, blocks;
+	char *text, *at, *end;
+
+	assert_int_equal(gw_text(m, "proc/buddyinfo", &text), 0);
+	at = strstr(text, "Node 1, zone   Normal");
+	assert_non_null(at);
+	at += strlen("Node 1, zone   Normal");
+	for (unsigned long kbytes = 4; blocks = strtoul(at, &end, 10), end > at && kbytes <= 4096;
+		kbytes *= 2, at = end) {
+		kb += blocks * kbytes;
+		row = blocks ? kbytes : row;
+	}
+	free(text);
+	if (rest)
+		snprintf(reason, sizeof reason, "node 1: %lu kB free, %s", kb, rest);
+	else
+		snprintf(reason, sizeof reason, "node 1: %lu kB free, at most %lu kB in a row", kb,
+			row);
+	return reason;
+}
+
+// By each of the three calls; buf is on node 0 afterwards, too.
+static void expect_no_room(const char *rest)
+{
+	const unsigned long from = 1, to = 2;
+	const struct gw_move_options options = {.size = sizeof options, .keep_huge = 1,
+		.report = &report};
+	int64_t splits = counter("thp_split_page");
+
+	assert_int_equal(move(buf, buf, 1, 1), -ENOMEM);
+	assert_int_equal(explain[0].why, GW_WHY_NO_TARGET);
+	assert_string_equal(explain[0].detail, reason_now(rest));
+	assert_string_equal(report.detail, reason_now(rest));
+	assert_int_equal(gw_migrate_pages_explained(t, 0, 65, &from, &to, &options), -ENOMEM);
+	assert_int_equal(report.why, GW_WHY_NO_TARGET);
+	assert_string_equal(report.detail, reason_now(rest));
+	assert_int_equal(gw_mbind_explained(t, buf, HUGE, GW_MPOL_BIND, &to, 65, GW_MPOL_MF_MOVE,
+				 &options),
+		-ENOMEM);
+	assert_int_equal(report.why, GW_WHY_NO_TARGET);
+	assert_string_equal(report.detail, reason_now(rest));
+	assert_int_equal(gw_mbind(t, buf, HUGE, GW_MPOL_DEFAULT, NULL, 0, 0), 0);
+	assert_true(is_huge(t, buf));
+	assert_int_equal(counter("thp_split_page"), splits);
+	check(buf, HUGE, 1);
+}
+
+// 8 MiB are free on the target, in single pages. Compaction puts a huge page together out of them
+// when what is between them can move, and says what it found when it cannot.
+static void room_is_made_by_compaction(void **state)
+{
+	uint64_t hole;
+
+	(void)state;
+	touch(buf, HUGE, 1);
+	hole = leave_single_pages(1, 2048, true);
+	expect_no_room(NULL);
+	assert_in_range(atoi(report.detail + strlen("node 1: ")), 8192, 8400);
+	assert_true(counter("compact_stall") >= 1);
+	assert_int_equal(counter("compact_success"), 0);
+	expect_text("godwit/compaction", "2048 stayed, pinned or in use elsewhere");
+	unpin_all();
+	assert_int_equal(move(buf, buf, 1, 1), 0);
+	assert_int_equal(explain[0].why, GW_WHY_MOVED);
+	assert_int_equal(report.huge_moved, 1);
+	assert_true(is_huge(t, buf));
+	assert_int_equal(counter("compact_success"), 1);
+	assert_int_equal(counter("thp_split_page"), 0);
+	check(buf, HUGE, 1);
+	for (uint64_t i = 1; i < 4096; i += 2)
+		check(hole + i * 4096, 4096, 7);
+	assert_int_equal(gw_unmap(t, hole, 16 << 20), 0);
+	assert_true(gw_node_unfill(m, 1) >= 0);
+}
+
+// There is a huge page's room in a row on the target, but it is kept for those who cannot wait.
+static void room_that_must_stay(void **state)
+{
+	(void)state;
+	touch(buf, HUGE, 1);
+	assert_true(gw_node_fill(m, 1, 6 << 20) >= 0);
+	set("proc/sys/vm/min_free_kbytes", "16384");
+	expect_no_room("8192 kB must stay (watermark)");
+	set("proc/sys/vm/min_free_kbytes", "1024");
+	assert_int_equal(move(buf, buf, 1, 1), 0);
+	assert_true(is_huge(t, buf));
+	assert_true(gw_node_unfill(m, 1) >= 0);
+}
+
+// It was not there when it was asked for, and is now.
+static void room_that_came_too_late(void **state)
+{
+	(void)state;
+	if (!FAULTS_BUILT_IN)
+		skip();
+	touch(buf, HUGE, 1);
+	assert_true(gw_node_fill(m, 1, 6 << 20) >= 0);
+	fault_arm(FI_ALLOC, FI_THREAD, 0, FI_ALWAYS);
+	expect_no_room("room for it came too late");
+	assert_true(fault_disarm(FI_ALLOC));
+	assert_int_equal(move(buf, buf, 1, 1), 0);
+	assert_true(is_huge(t, buf));
+	assert_true(gw_node_unfill(m, 1) >= 0);
 }
 
 static void a_pin_is_named(void **state)
@@ -410,6 +527,9 @@ int main(void)
 		CASE(moved_as_one),
 		CASE(split_to_be_moved),
 		CASE(kept_huge_or_not_at_all),
+		CASE(room_is_made_by_compaction),
+		CASE(room_that_must_stay),
+		CASE(room_that_came_too_late),
 		CASE(a_pin_is_named),
 		CASE(options_that_are_none),
 	};

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+// What the userfaultfd blocker puts at a place of a window (the table in block_uffd.c), and how a
+// place that a failed call left empty is mended.
+//
+// What is not plainly writable is built at the stage, a stretch of addresses that only the holder
+// of rw->lock uses, and moved over the place by mremap() when it is complete: so at no time is
+// there something at the place that lets through what it should not.
+//
+// Locks: rw->lock. What can fail: each mapping call, -ENOMEM; hugetlb mappings cannot be moved
+// from the stage, -EOPNOTSUPP.
+#include "machine/block_uffd.h"
+
+#include "base/mark.h"
+#include "machine/host_calls.h"
+#include "machine/rewire.h"
+#include "machine/uffd.h"
+
+#include <errno.h>
+
+// What is at the stage goes to the place, watched as `modes` say.
+static int stage_move(struct rewire_call *c, uint64_t modes, bool write_protect)
+{
+	struct rewire *rw = c->rw;
+	int err = host_uffd_register(rw->uffd, rw->stage, c->size, modes);
+
+	if (!err && write_protect)
+		err = host_uffd_protect(rw->uffd, rw->stage, c->size, true);
+	if (!err)
+		err = host_move_tables(rw->stage, c->at, c->size);
+	return err == -EAGAIN ? -ENOMEM : err;
+}
+
+static int stage_map(struct rewire_call *c, int fd, uint64_t offset)
+{
+	return host_map_file(c->rw->stage, c->size, HOST_RW, fd, offset);
+}
+
+static int place_readonly(struct rewire_call *c, struct pfn first)
+{
+	struct arena *arena = arena_of(first);
+	bool filled = false;
+	int err = 0;
+
+	if (arena->kind == ARENA_HUGETLB)
+		return -EOPNOTSUPP; // mremap() cannot leave their mapping at the stage
+	if (rewire_is_parked(c, first)) {
+		filled = !host_move_tables(arena_tables_at(arena, first), c->rw->stage, c->size);
+		arena_tables_mark(arena, first, c->nr, false);
+	}
+	if (!filled)
+		err = stage_map(c, arena->fd, arena_offset(arena, first));
+	if (!err && !filled)
+		host_populate(c->rw->stage, c->size);
+	if (!err)
+		err = stage_move(c, UFFDIO_REGISTER_MODE_WP, true);
+	if (!err)
+		window_state_set(
+			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_UFFD_WP, first));
+	return err;
+}
+
+static int place_refused(struct rewire_call *c, struct pfn first)
+{
+	const struct arena *arena = arena_of(first);
+	int err = host_map_file(c->at, c->size, PROT_NONE, arena->fd, arena_offset(arena, first));
+
+	if (!err)
+		window_state_set(
+			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_PROT_NONE, first));
+	return err;
+}
+
+int uffd_place_void(struct rewire_call *c)
+{
+	int err = stage_map(c, c->rw->void_fd, c->at);
+
+	if (!err)
+		err = stage_move(c, UFFD_TRAP, false);
+	if (!err)
+		window_state_set(c->window, c->page, c->nr, PAGE_VOID);
+	return err;
+}
+
+static int place_absent(struct rewire_call *c, struct pfn first, uint64_t cleared)
+{
+	const struct arena *arena = arena_of(first);
+	int err = stage_map(c, arena->fd, arena_offset(arena, first));
+
+	if (!err)
+		err = stage_move(c, UFFD_TRAP, false);
+	if (!err)
+		window_state_set(c->window, c->page, c->nr,
+			page_state(PAGE_FRAME | PAGE_UFFD_TRAP | PAGE_OFF | cleared, first));
+	return err;
+}
+
+struct rewire_call uffd_part(const struct rewire_call *c, size_t page, size_t n)
+{
+	return (struct rewire_call){
+		.rw = c->rw,
+		.window = c->window,
+		.at = window_page_at(c->window, page),
+		.page = page,
+		.nr = (unsigned)n,
+		.size = n << PAGE_SHIFT,
+	};
+}
+
+void uffd_mend(struct rewire_call *c)
+{
+	const struct window *w = c->window;
+
+	if (likely(!rewire_has_hole(c)))
+		return;
+	MARK(uffd_mended);
+	atomic_fetch_add(&c->rw->counters.mended, 1);
+	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
+		uint64_t state = w->state[page];
+		struct rewire_call p;
+		bool filled;
+		int err;
+
+		n = window_state_mapping(w, page, end - page);
+		p = uffd_part(c, page, n);
+		if ((state & PAGE_KIND) != PAGE_FRAME)
+			err = uffd_place_void(&p);
+		else if (state & PAGE_OFF)
+			err = place_absent(&p, page_state_pfn(state), state & PAGE_CLEARED);
+		else if (state & PAGE_UFFD_WP)
+			err = place_readonly(&p, page_state_pfn(state));
+		else if (state & PAGE_PROT_NONE)
+			err = place_refused(&p, page_state_pfn(state));
+		else
+			err = rewire_place(&p, page_state_pfn(state), &filled);
+		if (err)
+			MARK(uffd_mend_refused);
+	}
+}
+
+int uffd_place(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
+{
+	const struct arena *arena = arena_of(first);
+	int err;
+
+	if (!arena || !arena_has(arena, first, c->nr))
+		return -EINVAL;
+	if (!arena->uffd_able)
+		return -EOPNOTSUPP;
+	*ret_filled = true;
+	if (prot == MMU_WRITE)
+		err = rewire_place(c, first, ret_filled);
+	else if (prot == MMU_READ)
+		err = place_readonly(c, first);
+	else
+		err = place_refused(c, first);
+	if (err)
+		uffd_mend(c);
+	return err;
+}
