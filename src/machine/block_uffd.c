@@ -409,19 +409,6 @@ static int open_void(struct rewire *rw)
 	return ftruncate(rw->void_fd, (off_t)size) ? -errno : 0;
 }
 
-static int open_stage(struct rewire *rw)
-{
-	int err = host_reserve(PMD_SIZE, PMD_SIZE, NULL, &rw->stage);
-
-	if (err)
-		return err;
-	write_lock(&host_fork_lock);
-	rw->guard.start = rw->stage;
-	rw->guard.size = PMD_SIZE;
-	write_unlock(&host_fork_lock);
-	return 0;
-}
-
 int rewire_uffd_open(
 	unsigned threads, bool user_mode_only, mmu_fault_fn *fault, struct mmu **ret_mmu)
 {
@@ -440,7 +427,7 @@ int rewire_uffd_open(
 	if (!err)
 		err = open_void(rw);
 	if (!err)
-		err = open_stage(rw);
+		err = rewire_open_stage(rw);
 	if (!err)
 		err = uffd_pool_start(rw->uffd, threads, uffd_serve, rw, &rw->pool);
 	if (err) {

@@ -63,6 +63,19 @@ int rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *faul
 	return 0;
 }
 
+int rewire_open_stage(struct rewire *rw)
+{
+	int err = host_reserve(PMD_SIZE, PMD_SIZE, NULL, &rw->stage);
+
+	if (err)
+		return err;
+	write_lock(&host_fork_lock);
+	rw->guard.start = rw->stage;
+	rw->guard.size = PMD_SIZE;
+	write_unlock(&host_fork_lock);
+	return 0;
+}
+
 void rewire_destroy(struct rewire *rw)
 {
 	if (!fork_guard_is_dead(&rw->guard)) {

@@ -42,6 +42,7 @@ static inline struct rewire *rewire_of(struct mmu *mmu)
 }
 
 must_check int rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *fault);
+must_check int rewire_open_stage(struct rewire *rw); // which fork() keeps from the child
 void rewire_destroy(struct rewire *rw);
 
 // 0 with fork() held and the lock taken; -EOWNERDEAD, or -EFAULT outside of a window.

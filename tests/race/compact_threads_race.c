@@ -5,92 +5,29 @@
 // again, with the daemons awake. At the end every word is what was written last.
 //
 //   GODWIT_ROUNDS=N   times that the whole node is compacted (12)
-#include "../unit/unit.h"
+#include "words.h"
 
 #include <godwit/machine.h>
 #include <godwit/space.h>
 #include <godwit/stats.h>
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define PAGES 4096ul // of which every KEEP-th is used
 #define KEEP 8ul
 #define USED (PAGES / KEEP)
-#define WRITERS 2u
 #define HUGE (2ul << 20)
 #define RANGES 3u // that want a huge page at once; with SCATTER they fit into what is free
-#define ROLES 4u
+#define ROLES (WORD_WRITERS + 2)
 #define SCATTER 2048ul
 
 struct stress {
+	struct words words;
 	struct gw_machine *machine;
 	struct gw_task *task;
-	char *buf;
 	uint64_t at;
-	atomic_bool stop;
-	uint64_t written[WRITERS][USED];
 };
-
-static void hold(bool cond, const char *what)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "compact_threads: %s\n", what);
-	abort();
-}
-
-// Relaxed atomics: the words are shared on purpose.
-static _Atomic uint64_t *word(struct stress *s, unsigned writer, unsigned long page)
-{
-	return (_Atomic uint64_t *)(s->buf + page * KEEP * GW_PAGE_SIZE + 128 + writer * 2048);
-}
-
-struct actor {
-	struct stress *s;
-	unsigned index;
-	pthread_t thread;
-};
-
-static void *write_words(void *arg)
-{
-	struct actor *a = arg;
-	struct stress *s = a->s;
-
-	hold(!gw_task_attach(s->task), "attach");
-	for (uint64_t n = 0; !atomic_load(&s->stop); n++) {
-		unsigned long page = n * 7919 % USED;
-		uint64_t next = s->written[a->index][page] + 1;
-
-		hold(atomic_load_explicit(word(s, a->index, page), memory_order_relaxed) == next - 1,
-			"a store was lost");
-		atomic_store_explicit(word(s, a->index, page), next, memory_order_relaxed);
-		s->written[a->index][page] = next;
-	}
-	hold(!gw_task_attach(NULL), "detach");
-	return NULL;
-}
-
-static void *read_words(void *arg)
-{
-	struct actor *a = arg;
-	struct stress *s = a->s;
-	uint64_t *seen = calloc(USED, sizeof(*seen));
-
-	hold(!gw_task_attach(s->task), "attach");
-	for (uint64_t n = 0; !atomic_load(&s->stop); n++) {
-		unsigned long page = n * 6007 % USED;
-		uint64_t now = atomic_load_explicit(word(s, 0, page), memory_order_relaxed);
-
-		hold(now >= seen[page], "a word went back");
-		seen[page] = now;
-	}
-	hold(!gw_task_attach(NULL), "detach");
-	free(seen);
-	return NULL;
-}
 
 static const struct gw_mapping huge_mapping = {.size = sizeof huge_mapping, .length = RANGES * HUGE,
 	.align = HUGE, .prot = GW_PROT_READ | GW_PROT_WRITE};
@@ -99,20 +36,20 @@ static const struct gw_mapping huge_mapping = {.size = sizeof huge_mapping, .len
 static void *touch_huge(void *arg)
 {
 	struct actor *a = arg;
-	struct stress *s = a->s;
+	struct gw_task *task = a->words->task;
 
-	hold(!gw_task_attach(s->task), "attach");
-	for (unsigned n = 1; !atomic_load(&s->stop); n++) {
+	hold(!gw_task_attach(task), "attach");
+	for (unsigned n = 1; !atomic_load(&a->words->stop); n++) {
 		uint64_t at;
 
-		hold(!gw_map(s->task, &huge_mapping, &at), "map");
-		char *p = gw_pointer(s->task, at);
+		hold(!gw_map(task, &huge_mapping, &at), "map");
+		char *p = gw_pointer(task, at);
 		for (unsigned i = 0; i < RANGES; i++)
 			memset(p + i * HUGE + 5000, (int)n, 9000);
 		for (unsigned i = 0; i < RANGES; i++)
 			hold(p[i * HUGE + 5000] == (char)n && p[i * HUGE + 13999] == (char)n,
 				"what was written is gone");
-		hold(!gw_unmap(s->task, at, RANGES * HUGE), "unmap");
+		hold(!gw_unmap(task, at, RANGES * HUGE), "unmap");
 	}
 	hold(!gw_task_attach(NULL), "detach");
 	return NULL;
@@ -143,9 +80,9 @@ static void set_up(struct stress *s, int blocker)
 	assert_int_equal(gw_task_create(s->machine, NULL, &s->task), 0);
 	assert_int_equal(gw_task_attach(s->task), 0);
 	assert_int_equal(gw_map(s->task, &mapping, &s->at), 0);
-	s->buf = gw_pointer(s->task, s->at);
-	assert_non_null(s->buf);
-	memset(s->buf, 0, PAGES * GW_PAGE_SIZE);
+	words_init(&s->words, s->task, gw_pointer(s->task, s->at), USED, KEEP);
+	assert_non_null(s->words.buf);
+	memset(s->words.buf, 0, PAGES * GW_PAGE_SIZE);
 	assert_true(gw_node_fill(s->machine, 0, 1 << 20) > 0);
 	assert_true(gw_node_fill(s->machine, 1, 1 << 20) > 0);
 	for (unsigned long i = 0; i < PAGES; i++)
@@ -177,16 +114,10 @@ static void scatter(struct stress *s, uint64_t *at)
 			0);
 }
 
-static void verify(struct stress *s)
+static void report(struct stress *s, unsigned long writes)
 {
-	unsigned long writes = 0;
 	int64_t moved, stalls;
 
-	for (unsigned w = 0; w < WRITERS; w++)
-		for (unsigned long p = 0; p < USED; p++) {
-			assert_int_equal(atomic_load(word(s, w, p)), s->written[w][p]);
-			writes += s->written[w][p];
-		}
 	assert_int_equal(gw_vmstat(s->machine, "pgmigrate_success", &moved), 0);
 	assert_int_equal(gw_vmstat(s->machine, "compact_stall", &stalls), 0);
 	printf("%ld pages moved under %lu writes; %ld allocations compacted\n", (long)moved, writes,
@@ -202,12 +133,10 @@ static void stress(int blocker)
 	struct actor actor[ROLES];
 	uint64_t scattered = 0;
 	static struct stress s;
+	unsigned long writes;
 
 	set_up(&s, blocker);
-	for (unsigned i = 0; i < ROLES; i++) {
-		actor[i] = (struct actor){.s = &s, .index = i};
-		assert_int_equal(pthread_create(&actor[i].thread, NULL, role[i], &actor[i]), 0);
-	}
+	start_actors(actor, ROLES, role, &s.words);
 	for (unsigned r = 0; r < rounds; r++) {
 		scatter(&s, &scattered);
 		usleep(20000);
@@ -215,11 +144,9 @@ static void stress(int blocker)
 			set(&s, "sys/devices/system/node/node0/compact", "1");
 		set(&s, "proc/sys/vm/compaction_proactiveness", r % 3 == 2 ? "100" : "0");
 	}
-	atomic_store(&s.stop, true);
-	for (unsigned i = 0; i < ROLES; i++)
-		pthread_join(actor[i].thread, NULL);
 	set(&s, "sys/kernel/mm/transparent_hugepage/enabled", "never");
-	verify(&s);
+	writes = stop_and_verify(actor, ROLES, &s.words);
+	report(&s, writes);
 	gw_machine_check(s.machine);
 	assert_int_equal(gw_task_attach(NULL), 0);
 	gw_task_exit(s.task);

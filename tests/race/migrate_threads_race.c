@@ -10,7 +10,7 @@
 // stay where they are, and forks the task, whose child must see no page change.
 //
 //   GODWIT_ROUNDS=N   moves of the whole buffer (60)
-#include "../unit/unit.h"
+#include "words.h"
 
 #include <godwit/machine.h>
 #include <godwit/migrate.h>
@@ -18,82 +18,17 @@
 
 #include "base/fault_inject.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #define PAGES 700ul // more than a batch, and more than one table
-#define WRITERS 2
+#define ROLES (WORD_WRITERS + 2)
 
 struct stress {
+	struct words words; // first: an actor has a pointer to it
 	struct gw_machine *machine;
 	struct gw_task *task;
-	char *buf;
 	uint64_t at;
-	atomic_bool stop;
 	bool disturbed;
 	unsigned long failures, pins, forks;
-	uint64_t written[WRITERS][PAGES];
-	unsigned long writes;
 };
-
-static void hold(bool cond, const char *what)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "migrate_threads: %s\n", what);
-	abort();
-}
-
-// Relaxed atomics: the words are shared on purpose.
-static _Atomic uint64_t *word(struct stress *s, unsigned writer, unsigned long page)
-{
-	return (_Atomic uint64_t *)(s->buf + page * GW_PAGE_SIZE + 128 + writer * 2048);
-}
-
-struct actor {
-	struct stress *s;
-	unsigned index;
-	pthread_t thread;
-};
-
-static void *write_words(void *arg)
-{
-	struct actor *a = arg;
-	struct stress *s = a->s;
-	uint64_t n = 0;
-
-	hold(!gw_task_attach(s->task), "attach");
-	for (; !atomic_load(&s->stop); n++) {
-		unsigned long page = n * 7919 % PAGES;
-		uint64_t next = s->written[a->index][page] + 1;
-
-		hold(atomic_load_explicit(word(s, a->index, page), memory_order_relaxed) == next - 1,
-			"a store was lost");
-		atomic_store_explicit(word(s, a->index, page), next, memory_order_relaxed);
-		s->written[a->index][page] = next;
-	}
-	hold(!gw_task_attach(NULL), "detach");
-	return NULL;
-}
-
-static void *read_words(void *arg)
-{
-	struct actor *a = arg;
-	struct stress *s = a->s;
-	uint64_t *seen = calloc(PAGES, sizeof(*seen));
-
-	hold(!gw_task_attach(s->task), "attach");
-	for (uint64_t n = 0; !atomic_load(&s->stop); n++) {
-		unsigned long page = n * 6007 % PAGES;
-		uint64_t now = atomic_load_explicit(word(s, 0, page), memory_order_relaxed);
-
-		hold(now >= seen[page], "a word went back");
-		seen[page] = now;
-	}
-	hold(!gw_task_attach(NULL), "detach");
-	free(seen);
-	return NULL;
-}
 
 static int node_of(struct stress *s, uint64_t at)
 {
@@ -136,9 +71,9 @@ static void fork_one(struct stress *s, unsigned long page)
 static void *disturb(void *arg)
 {
 	struct actor *a = arg;
-	struct stress *s = a->s;
+	struct stress *s = (struct stress *)a->words;
 
-	for (uint64_t n = 0; s->disturbed && !atomic_load(&s->stop); n++) {
+	for (uint64_t n = 0; s->disturbed && !atomic_load(&a->words->stop); n++) {
 		if (n % 4)
 			pin_one(s, n * 4001 % PAGES);
 		else
@@ -200,42 +135,32 @@ static void set_up(struct stress *s, int blocker)
 	assert_int_equal(gw_task_create(s->machine, NULL, &s->task), 0);
 	assert_int_equal(gw_task_attach(s->task), 0);
 	assert_int_equal(gw_map(s->task, &mapping, &s->at), 0);
-	s->buf = gw_pointer(s->task, s->at);
-	assert_non_null(s->buf);
-	memset(s->buf, 0, PAGES * GW_PAGE_SIZE);
+	words_init(&s->words, s->task, gw_pointer(s->task, s->at), PAGES, 1);
+	assert_non_null(s->words.buf);
+	memset(s->words.buf, 0, PAGES * GW_PAGE_SIZE);
 }
 
 static void stress(int blocker, bool disturbed)
 {
 	const char *text = getenv("GODWIT_ROUNDS");
 	unsigned rounds = text ? (unsigned)atoi(text) : 60;
+	void *(*const role[ROLES])(void *) = {write_words, write_words, read_words, disturb};
+	struct actor actor[ROLES];
 	static struct stress s;
-	struct actor actor[WRITERS + 2];
+	unsigned long writes;
 
 	set_up(&s, blocker);
 	moved = 0;
 	s.disturbed = disturbed;
-	for (unsigned i = 0; i < WRITERS + 2; i++) {
-		actor[i] = (struct actor){.s = &s, .index = i};
-		assert_int_equal(pthread_create(&actor[i].thread, NULL,
-			i < WRITERS ? write_words : i == WRITERS ? read_words : disturb,
-			&actor[i]), 0);
-	}
+	start_actors(actor, ROLES, role, &s.words);
 	for (unsigned r = 0; r < rounds; r++) {
 		if (disturbed)
 			arm_failure(r);
 		move_all(&s, (int)(r + 1) % 3);
 	}
-	atomic_store(&s.stop, true);
-	for (unsigned i = 0; i < WRITERS + 2; i++)
-		pthread_join(actor[i].thread, NULL);
-	for (unsigned w = 0; w < WRITERS; w++)
-		for (unsigned long p = 0; p < PAGES; p++) {
-			assert_int_equal(atomic_load(word(&s, w, p)), s.written[w][p]);
-			s.writes += s.written[w][p];
-		}
+	writes = stop_and_verify(actor, ROLES, &s.words);
 	printf("%lu pages moved under %lu writes; %lu failures, %lu pins, %lu forks\n", moved,
-		s.writes, s.failures, s.pins, s.forks);
+		writes, s.failures, s.pins, s.forks);
 	assert_true(moved > (disturbed ? PAGES * rounds / 20 : PAGES * rounds / 2));
 	gw_machine_check(s.machine);
 	assert_int_equal(gw_task_attach(NULL), 0);

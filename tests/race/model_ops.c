@@ -115,7 +115,8 @@ static void move_slot(struct slot *to, struct slot *from)
 	*from = (struct slot){0};
 }
 
-// Whether a range is one mapping depends on what was merged: -EFAULT is always a good answer.
+// Nothing at the old place is found before the new place overlaps it, and that before the old place
+// is not one mapping. Whether it is depends on what was merged: then -EFAULT is always a good answer.
 static void do_remap(void)
 {
 	struct task_model *t = some_task();
@@ -131,7 +132,7 @@ static void do_remap(void)
 		new_n, to);
 	if (to < first + n && first < to + new_n) {
 		must_be("gw_remap", gw_remap(t->gw, slot_address(first), n * PAGE, new_n * PAGE,
-			slot_address(to), &at), -EINVAL);
+			slot_address(to), &at), range_is(t, first, 1, true) ? -EINVAL : -EFAULT);
 		return;
 	}
 	err = gw_remap(t->gw, slot_address(first), n * PAGE, new_n * PAGE, slot_address(to), &at);

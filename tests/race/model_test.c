@@ -8,6 +8,8 @@
 // may become a test of its own in found_test.c. Exit: 0, 1, 77 when the backend is not to be had.
 #include "model.h"
 
+#include "../support/backend_option.h"
+
 #include "base/meta.h"
 
 #include <errno.h>
@@ -24,8 +26,6 @@
 void model_signals(void);
 
 static unsigned operations = 250, seconds = 10;
-static enum gw_backend backend = GW_BACKEND_SOFT;
-static enum gw_blocker blocker;
 static bool left_out[MAX_OPERATIONS];
 
 // ---- One sequence
@@ -171,19 +171,9 @@ static void report(uint64_t seed)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: model_test [--backend soft|signal|userfaultfd] [--seconds N]\n"
+	fprintf(stderr, "usage: model_test " BACKEND_USAGE " [--seconds N]\n"
 			"                  [--operations N] [--seed N]\n");
 	exit(2);
-}
-
-static void set_backend(const char *name)
-{
-	if (!strcmp(name, "signal") || !strcmp(name, "userfaultfd")) {
-		backend = GW_BACKEND_REWIRE;
-		blocker = *name == 's' ? GW_BLOCKER_SIGNAL : GW_BLOCKER_USERFAULTFD;
-	} else if (strcmp(name, "soft") != 0) {
-		usage();
-	}
 }
 
 int main(int argc, char **argv)
@@ -195,9 +185,9 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i += 2) {
 		if (i + 1 == argc)
 			usage();
-		if (!strcmp(argv[i], "--backend"))
-			set_backend(argv[i + 1]);
-		else if (!strcmp(argv[i], "--seconds"))
+		if (!strcmp(argv[i], "--backend") && backend_option(argv[i + 1]))
+			continue;
+		if (!strcmp(argv[i], "--seconds"))
 			seconds = (unsigned)atoi(argv[i + 1]);
 		else if (!strcmp(argv[i], "--operations"))
 			operations = (unsigned)atoi(argv[i + 1]);

@@ -12,6 +12,8 @@
 // backend is not to be had, abort otherwise.
 #include "sweep.h"
 
+#include "../support/backend_option.h"
+
 #include "base/fault_inject.h"
 #include "base/meta.h"
 
@@ -35,8 +37,6 @@ static struct {
 	bool verbose;
 } now;
 
-static enum gw_backend backend = GW_BACKEND_SOFT;
-static enum gw_blocker blocker;
 
 void wrong(const char *format, ...)
 {
@@ -231,19 +231,9 @@ static void sweep_create(enum fault_kind kind)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: sweep_test [--backend soft|signal|userfaultfd] [--only SCENARIO] "
+	fprintf(stderr, "usage: sweep_test " BACKEND_USAGE " [--only SCENARIO] "
 			"[--verbose]\n");
 	exit(2);
-}
-
-static void set_backend(const char *name)
-{
-	if (!strcmp(name, "signal") || !strcmp(name, "userfaultfd")) {
-		backend = GW_BACKEND_REWIRE;
-		blocker = *name == 's' ? GW_BLOCKER_SIGNAL : GW_BLOCKER_USERFAULTFD;
-	} else if (strcmp(name, "soft") != 0) {
-		usage();
-	}
 }
 
 int main(int argc, char **argv)
@@ -256,11 +246,9 @@ int main(int argc, char **argv)
 			now.verbose = true;
 		else if (i + 1 == argc)
 			usage();
-		else if (!strcmp(argv[i], "--backend"))
-			set_backend(argv[++i]);
 		else if (!strcmp(argv[i], "--only"))
 			only = argv[++i];
-		else
+		else if (strcmp(argv[i], "--backend") != 0 || !backend_option(argv[++i]))
 			usage();
 	}
 	signal(SIGSEGV, on_signal);

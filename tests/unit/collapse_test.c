@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Collapse: what a scan refuses and why, khugepaged's cursor, MADV_COLLAPSE's errnos, and that a
 // collapse that turns back leaves everything as it was.
-#include "../support/machine_fixture.h"
+#include "thp_fixture.h"
 
 #include "base/fault_inject.h"
 #include "base/mark.h"
@@ -11,44 +11,13 @@
 #include <errno.h>
 #include <fcntl.h>
 
-static struct fx fx;
-static struct thp thp;
-static struct task *a;
-static uint64_t buf; // 4 MiB, aligned
-
-#define HPAGES 512u
 #define COLLAPSE 25
 
 static int setup(void **state)
 {
 	(void)state;
-	fx_open(&fx, 3, 64);
-	memset(&thp, 0, sizeof thp);
-	thp_init(&thp, &fx.mm);
-	a = fx_task(&fx, 0);
-	buf = fx_map(a, 2 * HPAGES);
-	fx_mark(&fx);
+	thp_open(3);
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_check(&fx);
-	task_exit(a);
-	thp_destroy(&thp);
-	fx_close(&fx);
-	return 0;
-}
-
-static bool is_leaf(struct task *task, uint64_t addr)
-{
-	struct page_table *pmd = pmd_table_lock(task->space, vaddr_of(addr));
-	bool leaf = pmd && pte_huge(table_entry(pmd, pmd_index(vaddr_of(addr))));
-
-	if (pmd)
-		page_table_unlock(pmd);
-	return leaf;
 }
 
 static int advise(uint64_t addr, uint64_t len)

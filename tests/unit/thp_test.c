@@ -1,63 +1,23 @@
 // SPDX-License-Identifier: MIT
 // Transparent huge pages: first touches, writes, what splits a leaf and what splits a folio, and
 // that a huge page moves as one.
-#include "../support/machine_fixture.h"
+#include "thp_fixture.h"
 
 #include "base/fault_inject.h"
 #include "base/mark.h"
 #include "phys/lru.h"
-#include "thp/thp.h"
 #include "virt/vma.h"
 
 #include <errno.h>
 
-static struct fx fx;
-static struct thp thp;
-static struct task *a;
-static uint64_t buf; // 4 MiB, aligned
-
-#define HPAGES 512u
 #define RW (VM_READ | VM_WRITE | VM_MAYWRITE)
 
 static int setup(void **state)
 {
 	(void)state;
-	fx_open(&fx, 2, 64);
-	memset(&thp, 0, sizeof thp);
-	thp_init(&thp, &fx.mm);
+	thp_open(2);
 	thp.setting[SET_ENABLED] = THP_ALWAYS;
-	a = fx_task(&fx, 0);
-	buf = fx_map(a, 2 * HPAGES);
-	assert_int_equal(buf & ~PMD_MASK, 0);
-	fx_mark(&fx);
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fx_check(&fx);
-	task_exit(a);
-	thp_destroy(&thp);
-	fx_close(&fx);
-	return 0;
-}
-
-static struct pte pmd_at(struct task *task, uint64_t addr)
-{
-	struct page_table *pmd = pmd_table_lock(task->space, vaddr_of(addr));
-	struct pte e = {0};
-
-	if (pmd) {
-		e = table_entry(pmd, pmd_index(vaddr_of(addr)));
-		page_table_unlock(pmd);
-	}
-	return e;
-}
-
-static bool is_leaf(struct task *task, uint64_t addr)
-{
-	return pte_huge(pmd_at(task, addr)) && pte_present(pmd_at(task, addr));
 }
 
 static void store(struct task *task, uint64_t addr, uint64_t value)
