@@ -17,10 +17,10 @@ RELEASES = {"6.12": "Linux 6.12 (6.12.117+deb12-amd64)", "6.1": "Linux 6.1 (6.1.
 ORDER = ["tests/real-kernel/a.gw", "examples/b.gw"]
 
 
-def run(lines=10, differs=None, once=(), example="1"):
+def run(lines=10, differs=None, once=(), example="1", twice=False):
     """A kernel that played both stories; in the first one a line may differ."""
     found = [{"line": 3, "command": "A move", "engine": "0", "host": example,
-              "differs": differs}] if differs else []
+              "differs": differs}] * (1 + twice) if differs else []
     kernel = {name: ([], {"story": name, "result": "held"}) for name in ORDER}
     return fidelity.Run(kernel, {ORDER[0]: (found, lines), ORDER[1]: ([], 5)}, list(once))
 
@@ -38,7 +38,7 @@ def main():
     there = page(differs="reason")
     newer = {"6.12": "Linux 6.12 (6.12.118+deb12-amd64)", "6.1": "Linux 6.1 (6.1.0-57-amd64)"}
     for noise in (there, page(releases=newer, differs="reason"), page(differs="reason", once=ORDER),
-                  page(differs="reason", example="2")):
+                  page(differs="reason", example="2"), page(differs="reason", twice=True)):
         assert judge(there, noise).kind == "passed", judge(there, noise)
     for change in (page(differs="reason", lines=11), page(), page(differs="another"),
                    page(differs="reason", order=ORDER + ["examples/c.gw"]),
