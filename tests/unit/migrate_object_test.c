@@ -392,32 +392,36 @@ static void ksm_follow(struct folio *dst, struct folio *src)
 	ksm.nr_migrated++;
 }
 
-// All pages of buf map one KSM page.
+static void merge_one(struct vma *vma, uint64_t addr, struct folio *folio)
+{
+	struct page_table *table = pte_table_lock(a->space, vaddr_of(addr));
+
+	if (addr != buf) {
+		folio_get(folio);
+		folio_add_anon_rmap(folio, 0, 1, false);
+		atomic_fetch_add(&a->space->rss_anon, 1);
+	}
+	table_set_entry(table, pte_index(vaddr_of(addr)),
+		pte_make(folio_pfn(folio), PTE_PRESENT | PTE_DIRTY));
+	fx_ok(fx.mm.mmu->ops->map(
+		fx.mm.mmu, vma_host(vma, addr), folio_pfn(folio), 1, MMU_READ));
+	page_table_unlock(table);
+}
+
+// All pages of buf map one KSM page. They may lie in two tables: their place is the host's choice.
 static void merge_all(void)
 {
 	struct vma *vma = vma_lookup(a->space, buf);
 	struct folio *folio = fx_folio(a, buf);
-	struct page_table *table;
 
 	ksm.folio = folio;
 	ksm.node = meta_alloc(64);
-	zap_range(vma, buf + PAGE_SIZE, buf + PAGES * PAGE_SIZE);
-	table = pte_table_lock(a->space, vaddr_of(buf));
 	folio_set_mapping(folio, ksm.node, MAPPING_KSM);
 	folio_clear_anon_exclusive(folio);
-	for (unsigned i = 0; i < PAGES; i++) {
-		unsigned index = pte_index(vaddr_of(buf)) + i;
-		uintptr_t at = vma_host(vma, buf) + i * PAGE_SIZE;
-
-		if (i) {
-			folio_get(folio);
-			folio_add_anon_rmap(folio, 0, 1, false);
-			atomic_fetch_add(&a->space->rss_anon, 1);
-		}
-		table_set_entry(table, index, pte_make(folio_pfn(folio), PTE_PRESENT | PTE_DIRTY));
-		fx_ok(fx.mm.mmu->ops->map(fx.mm.mmu, at, folio_pfn(folio), 1, MMU_READ));
-	}
-	page_table_unlock(table);
+	merge_one(vma, buf, folio);
+	zap_range(vma, buf + PAGE_SIZE, buf + PAGES * PAGE_SIZE);
+	for (unsigned i = 1; i < PAGES; i++)
+		merge_one(vma, buf + i * PAGE_SIZE, folio);
 }
 
 static void a_ksm_page_moves_with_its_node(void **state)
