@@ -110,10 +110,11 @@ static inline struct page_table *mapper_table(struct mapper *, struct space *, u
 struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
 // Issue what is queued and give up the tables, but keep the rmap lock.
 void mapper_release_tables(struct mapper *);
-// For the table held now: queue translations to new frames; translations to the old frames again.
+// For the table held now: queue translations to new frames; to the old frames again; none.
 static inline void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr,
 	enum mmu_prot);
 void mapper_unblock(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
+void mapper_clear(struct mapper *, uintptr_t at, unsigned nr);
 
 struct page_table *mapper_change_table(struct mapper *, struct space *, uint64_t addr);
 

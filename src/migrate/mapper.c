@@ -205,6 +205,13 @@ struct page_table *mapper_pmd_table(struct mapper *m, struct space *space, uint6
 
 // ---- Queueing
 
+void mapper_clear(struct mapper *m, uintptr_t at, unsigned nr)
+{
+	if (m->now->op == GATHER_MAP)
+		mapper_flush(m, m->now);
+	gather_clear(m->now, at, nr);
+}
+
 void mapper_unblock(struct mapper *m, uintptr_t at, struct pfn pfn, unsigned nr,
 	enum mmu_prot prot)
 {

@@ -31,9 +31,11 @@ static void tell_host(struct remap *w, struct vma *vma, uint64_t addr, struct pt
 	unsigned nr = pte_huge(entry) ? PTRS_PER_TABLE : 1;
 	enum mmu_prot prot = vma_pte_prot(vma, entry);
 
+	// Cleared when it was unmapped, unless mprotect() has changed the vma since, and is on its
+	// way to this table.
 	if (prot == MMU_NONE)
-		return; // cleared when it was unmapped
-	if (w->dst == w->src)
+		mapper_clear(w->m, at, nr);
+	else if (w->dst == w->src && !w->zero)
 		mapper_unblock(w->m, at, pte_pfn(entry), nr, prot);
 	else
 		mapper_map(w->m, at, pte_pfn(entry), nr, prot);
@@ -87,12 +89,10 @@ static void remap_zero(struct remap *w, struct vma *vma, uint64_t addr, struct p
 {
 	struct mm_core *mm = w->m->batch->mc->mm;
 	struct pte new = pte_make(zero_pfn(mm, addr), PTE_PRESENT | PTE_ZERO | PTE_YOUNG);
-	enum mmu_prot prot = vma_pte_prot(vma, new);
 
 	table_set_entry(table, index, new);
 	space_rss_add(vma->space, w->src, -1);
-	if (prot != MMU_NONE) // cleared when it was unmapped
-		mapper_map(w->m, vma_host(vma, addr), pte_pfn(new), 1, prot);
+	tell_host(w, vma, addr, new);
 }
 
 static void remap_entries(struct remap *w, struct vma *vma, uint64_t addr, unsigned page,

@@ -201,8 +201,10 @@ static void remap_one(struct mapper *m, struct vma *vma, uint64_t addr, struct p
 	add_mapping(s, migration_entry_exclusive(old));
 	table_set_entry(table, index, new);
 	prot = vma_pte_prot(vma, new);
-	if (prot != MMU_NONE) // else cleared when it was unmapped
+	if (prot != MMU_NONE)
 		mapper_map(m, vma_host(vma, addr), pte_pfn(new), 1, prot);
+	else // as remap.c does
+		mapper_clear(m, vma_host(vma, addr), 1);
 	trace_event(m->batch->mc->mm->trace, remove_migration_pte, .addr = addr, .pte = new.v,
 		.order = 0);
 }

@@ -11,7 +11,10 @@
 //								do no harm, else at the first write
 //	zero page		as it is		host NONE		as it is
 //	made to hint		read-only, still hints	the same		as it is
-//	migration entry, write	read, exclusive if anon	the same, host cleared	as it is
+//	migration entry, write	read, exclusive if anon	the same		as it is
+//
+// The host forgets what it shows where a migration entry is: what it refused before the page was
+// stopped it would go on to refuse.
 //
 // Pages of PROT_NONE areas stay resident and keep their contents. A write is harmless at once when
 // the page is anonymous and exclusive, or shared and dirty already; otherwise the fault decides.
@@ -85,7 +88,7 @@ static void change(struct vma_walk *w, struct page_table *table, unsigned index,
 	if (pte_present(new))
 		gather_protect(&w->g, vma_host(vma, addr), pte_pfn(new), nr,
 			vma_pte_prot(vma, new));
-	else if (pte_migration(new) && !vma_accessible(vma))
+	else if (pte_migration(new))
 		gather_clear(&w->g, vma_host(vma, addr), nr);
 }
 

@@ -124,6 +124,26 @@ static void protector(struct race *r, unsigned thread)
 	ok(space_protect(r->task->space, r->buf, PAGES * PAGE_SIZE, VM_READ | VM_WRITE));
 }
 
+// Alone with the movers: takes all access away, and meets nothing of that when it is given back.
+static void shutter(struct race *r, unsigned thread)
+{
+	uint64_t seed = r->seed * 73 + thread;
+
+	for (unsigned step = 0; step < 2 * STEPS; step++) {
+		uint64_t i = pick(&seed, PAGES), at = r->buf + i * PAGE_SIZE, x;
+		uint64_t rwx = pick(&seed, 2) ? VM_READ | VM_WRITE : VM_READ;
+
+		ok(space_protect(r->task->space, at, PAGE_SIZE, 0));
+		hold(touch(r, r->task, at, &x, false) == -EFAULT);
+		ok(space_protect(r->task->space, at, PAGE_SIZE, rwx));
+		ok(touch(r, r->task, at, &x, false));
+		hold(x == r->written[i]);
+		hold((touch(r, r->task, at, &x, true) == 0) == (rwx != VM_READ));
+		ok(space_protect(r->task->space, at, PAGE_SIZE, VM_READ | VM_WRITE));
+		ok(touch(r, r->task, at, &x, true));
+	}
+}
+
 static void forker(struct race *r, unsigned thread)
 {
 	(void)thread;
@@ -248,8 +268,8 @@ static void view_forker(struct race *r, unsigned thread)
 struct listener {
 	struct mm_notifier notifier; // first
 	struct race *r;
-	unsigned under_way, happened;
-	struct folio *cached[PAGES];
+	atomic_uint under_way, happened; // by whoever moves, forks, ...
+	struct folio *_Atomic cached[PAGES];
 };
 
 static void heard_start(struct mm_notifier *n, uint64_t start, uint64_t end,
@@ -336,6 +356,8 @@ static const struct race_spec races[] = {
 	{"fork", {mover, writer, forker}, 0, 0, 0, 0},
 	{"fork_shared", {mover, forker, mover}, 1, 0, 0, 0},
 	{"protect", {mover, protector, writer}, 0, 1, 0, 0},
+	{"shut", {mover, shutter, mover}, 0, 0, 0, 0},
+	{"shut_shared", {mover, shutter, mover}, 1, 0, 0, 0},
 	{"unmap", {mover, unmapper, writer}, 0, 0, 1, 0},
 	{"dontneed", {mover, zapper, writer, mover}, 0, 0, 1, 0},
 	{"pin", {mover, pinner, writer}, 0, 0, 0, 0},

@@ -2,7 +2,8 @@
 // An mmu for tests: the soft backend's windows, and a model of what a host would show at each page
 // of them. Loads and stores of the test go through the model and fault to the engine as those of a
 // real host would; calls that break the seam's rules abort; map() and block() can be made to fail
-// (refuse_*, FI_SYSCALL); calls are counted.
+// (refuse_*, FI_SYSCALL); calls are counted. As with userfaultfd, what was refused stays refused,
+// and nobody is asked: also where a page is blocked that was not accessible.
 #ifndef GODWIT_TESTS_MODEL_MMU_H
 #define GODWIT_TESTS_MODEL_MMU_H
 
@@ -21,6 +22,7 @@ struct model_page {
 	struct pfn pfn; // 0: no translation
 	enum mmu_prot prot;
 	bool blocked, readers;
+	bool no_store, no_access; // the host raises SIGSEGV by itself
 };
 
 struct model_window {
@@ -110,7 +112,8 @@ static void model_set(struct model_mmu *m, uintptr_t at, struct pfn first, unsig
 {
 	for (unsigned i = 0; i < nr; i++)
 		*model_page(m, at + i * PAGE_SIZE) =
-			(struct model_page){pfn_add(first, i), prot, false, false};
+			(struct model_page){.pfn = pfn_add(first, i), .prot = prot,
+				.no_access = prot == MMU_NONE};
 }
 
 static int model_map(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
@@ -157,7 +160,7 @@ static void model_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 	model_check_range(at, nr);
 	pthread_mutex_lock(&m->lock);
 	for (unsigned i = 0; i < nr; i++)
-		*model_page(m, at + i * PAGE_SIZE) = (struct model_page){{0}, MMU_NONE, 0, 0};
+		*model_page(m, at + i * PAGE_SIZE) = (struct model_page){.prot = MMU_NONE};
 	m->nr_clear++;
 	pthread_mutex_unlock(&m->lock);
 }
@@ -205,6 +208,21 @@ static void model_wake(struct mmu *mmu, uintptr_t at, unsigned nr)
 	model_of(mmu)->nr_wake++;
 }
 
+static void model_refuse(struct mmu *mmu, const struct mmu_fault *fault)
+{
+	struct model_mmu *m = model_of(mmu);
+	struct model_page *p;
+	bool write = fault->access == MMU_ACCESS_WRITE;
+
+	pthread_mutex_lock(&m->lock);
+	p = model_page(m, ALIGN_DOWN(fault->at, PAGE_SIZE));
+	if (!p->pfn.n || p->blocked || p->prot < (write ? MMU_WRITE : MMU_READ)) {
+		p->no_store = true;
+		p->no_access |= !write;
+	}
+	pthread_mutex_unlock(&m->lock);
+}
+
 static void *model_peek(struct mmu *mmu, struct pfn pfn)
 {
 	struct mmu *soft = model_of(mmu)->soft;
@@ -235,6 +253,7 @@ static struct model_mmu *model_open(mmu_fault_fn *fault)
 		.block = model_block,
 		.unblock = model_unblock,
 		.wake = model_wake,
+		.refuse = model_refuse,
 		.peek = model_peek,
 		.close = model_close,
 	};
@@ -256,7 +275,7 @@ static int model_access(struct model_mmu *m, uintptr_t at, void *buf, size_t len
 		struct model_window *w;
 		struct model_page *p;
 		void *owner;
-		bool may;
+		bool may, refused;
 
 		pthread_mutex_lock(&m->lock);
 		w = model_window_of(m, at);
@@ -271,10 +290,13 @@ static int model_access(struct model_mmu *m, uintptr_t at, void *buf, size_t len
 			char *bytes = (char *)model_peek(&m->mmu, p->pfn) + (at & (PAGE_SIZE - 1));
 			memcpy(write ? (void *)bytes : buf, write ? buf : (void *)bytes, len);
 		}
+		refused = p->no_access || (write && p->no_store);
 		owner = w->window->owner;
 		pthread_mutex_unlock(&m->lock);
 		if (may)
 			return 0;
+		if (refused)
+			return -EFAULT;
 		switch (m->mmu.fault(owner, &f)) {
 		case MMU_FAULT_DONE:
 		case MMU_FAULT_WAIT:
