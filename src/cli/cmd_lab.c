@@ -121,28 +121,37 @@ int gravest(int before, int now)
 	return CLI_FAILED;
 }
 
+// After a signal: what has not been played is told, and fails.
+static int tell_unplayed(const struct stories *s, size_t from)
+{
+	for (size_t i = from; i < s->count; i++)
+		fprintf(stderr, "godwit: interrupted: %s was not played\n", s->files[i]);
+	return from < s->count ? CLI_FAILED : CLI_SKIPPED;
+}
+
 int play_all(const struct stories *s, const char *machine, struct reporter *reporter,
-	const struct run_options *o)
+	struct run_options *o)
 {
 	int status = CLI_SKIPPED;
-	bool interrupted = false;
-	for (size_t i = 0; i < s->count && !interrupted; i++) {
+	for (size_t i = 0; i < s->count; i++) {
 		struct lab_machine *m = open_machine(machine, &o->lab);
 		struct play_totals totals;
 		if (!m)
 			return CLI_USAGE;
 		int played = play_story(s->v[i], m, reporter, &o->play, &totals);
-		interrupted = totals.interrupted;
+		o->interrupted |= totals.interrupted;
 		if (played == PLAY_FAILED && !strcmp(machine, "engine"))
 			fprintf(stderr, "godwit: %s failed with --seed %llu\n", s->files[i],
 				(unsigned long long)o->lab.seed);
 		play_totals_release(&totals);
 		status = gravest(status, played);
+		if (o->interrupted)
+			return gravest(status, tell_unplayed(s, i + 1));
 	}
 	return status;
 }
 
-static int run_stories(const struct stories *s, const struct run_options *o)
+static int run_stories(const struct stories *s, struct run_options *o)
 {
 	struct text_report text;
 	struct json_report json;

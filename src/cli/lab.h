@@ -19,6 +19,7 @@ struct run_options {
 	bool json;
 	bool results; // compare: the files are reports
 	const char *kernel; // compare: auto, here or vm
+	bool interrupted;   // by a signal: nothing more is to be played
 	const char *input;  // compare: a file with what standard input held, or NULL
 };
 
@@ -34,7 +35,7 @@ bool is_supported(const struct story *story, const char *file, struct lab_machin
 
 // Each on a machine of its own. The exit status.
 int play_all(const struct stories *stories, const char *machine, struct reporter *reporter,
-	const struct run_options *options);
+	struct run_options *options);
 
 // Of two exit statuses the one that counts for both.
 int gravest(int before, int now);

@@ -33,8 +33,8 @@ static bool read_report(const char *file, struct results *ret_results)
 	return !err;
 }
 
-static bool results_here(const struct stories *s, const char *machine,
-	const struct run_options *o, struct results *ret_results)
+static bool results_here(const struct stories *s, const char *machine, struct run_options *o,
+	struct results *ret_results)
 {
 	struct json_report json;
 	FILE *f = tmpfile();
@@ -74,8 +74,8 @@ static int boot_once(const struct stories *s, size_t first, const struct run_opt
 	for (size_t i = first; !err && i < s->count; i++)
 		files[i] = strcmp(s->files[i], "-") || !o->input ? s->files[i] : o->input;
 	if (!err)
-		err = play_on_real_kernel(series ? o->kernel : NULL, topology, files + first,
-			s->count - first, results, failure, sizeof(failure));
+		err = play_on_real_kernel(series ? o->kernel : NULL, topology, o->play.limit_s,
+			files + first, s->count - first, results, failure, sizeof(failure));
 	free(files);
 	if (err)
 		fprintf(stderr, "godwit: %s\n", failure);
@@ -109,7 +109,7 @@ static int play_in_vm(const struct stories *s, const struct run_options *o, cons
 }
 
 // CLI_OK, CLI_FAILED: not all, or the exit status after a message.
-static int results_of_host(const struct stories *s, const struct run_options *o,
+static int results_of_host(const struct stories *s, struct run_options *o,
 	struct results *ret_results)
 {
 	bool here = !strcmp(o->kernel, "here") || (!strcmp(o->kernel, "auto") && all_fit_here(s));
@@ -125,7 +125,7 @@ static int print_comparisons(const struct results *left, const struct results *r
 {
 	struct comparison *v;
 	size_t count;
-	if (compare_results(left, right, &v, &count)) {
+	if (compare_results(left, right, !s, &v, &count)) {
 		fprintf(stderr, "godwit: no memory to compare\n");
 		return CLI_FAILED;
 	}
@@ -160,12 +160,12 @@ int compare_reports(int argc, char **argv, bool json)
 }
 
 // All of one shape of machine: one boot.
-static int compare_group(const struct stories *s, const struct run_options *o)
+static int compare_group(const struct stories *s, struct run_options *o)
 {
 	struct results left = {0}, right = {0};
 	if (!results_here(s, "engine", o, &left))
 		return CLI_USAGE;
-	int status = results_of_host(s, o, &right);
+	int status = o->interrupted ? CLI_FAILED : results_of_host(s, o, &right);
 	if (status == CLI_OK || right.count)
 		status = gravest(status, print_comparisons(&left, &right, s, o->json));
 	results_release(&left);
@@ -214,14 +214,14 @@ static int leave_out_unsupported(struct stories *s, const struct lab_options *op
 }
 
 // One bad story does not keep the others from being compared.
-static int compare_stories(struct stories *s, const struct run_options *o)
+static int compare_stories(struct stories *s, struct run_options *o)
 {
 	int status = leave_out_unsupported(s, &o->lab);
 	if (status)
 		return status;
 	status = s->refused ? CLI_USAGE : CLI_SKIPPED;
 	watch_block_signals();
-	for (size_t at = 0, n; at < s->count; at += n) {
+	for (size_t at = 0, n; at < s->count && !o->interrupted; at += n) {
 		n = gather_group(s->v + at, s->files + at, s->count - at);
 		const struct stories group = {.v = s->v + at, .files = s->files + at, .count = n};
 		status = gravest(status, compare_group(&group, o));

@@ -5,7 +5,8 @@
 // number; a line that only one machine came to is a difference too. What is compared has already
 // been cleaned of noise (results.c). A difference that the story marks with "# differs: reason" is
 // shown, but does not count. A story that one machine skipped cannot be compared, which is neither
-// agreement nor difference.
+// agreement nor difference; one that a machine has no result of, or did not play to its end (a
+// command took too long), is a failure.
 
 #include "lab/compare.h"
 
@@ -63,6 +64,12 @@ static const char *skip_reason(const struct story_results *s)
 	return s->reason[0] ? s->reason : "skipped";
 }
 
+// Only a machine that cannot go on gives a reason for a failure.
+static const char *stop_reason(const struct story_results *s)
+{
+	return !strcmp(s->result, "failed") && s->reason[0] ? s->reason : NULL;
+}
+
 static int compare_story(struct comparison *c, const struct story_results *left,
 	const struct story_results *right)
 {
@@ -70,26 +77,84 @@ static int compare_story(struct comparison *c, const struct story_results *left,
 	*c = (struct comparison){.story = any->story,
 		.left_machine = left ? left->machine : "?",
 		.right_machine = right ? right->machine : "?"};
+	c->missing = !left || !right || left->missing || right->missing;
 	c->skipped = skip_reason(left);
 	if (!c->skipped)
 		c->skipped = skip_reason(right);
-	return c->skipped ? 0 : compare_answers(c, left, right);
+	if (c->skipped)
+		return 0;
+	c->stopped = stop_reason(left);
+	if (!c->stopped)
+		c->stopped = stop_reason(right);
+	return compare_answers(c, left, right);
 }
 
-int compare_results(const struct results *left, const struct results *right,
+static const char *file_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+// The same story may have been found in another folder there, or in none: on standard input.
+static bool is_same_story(const struct story_results *a, const struct story_results *b, bool there)
+{
+	if (there && (!strcmp(a->story, "-") || !strcmp(b->story, "-")))
+		return true;
+	return !strcmp(file_name(a->story), file_name(b->story));
+}
+
+// The story among those not taken yet that is the i-th of the left report; NULL: there is none.
+static const struct story_results *find_story(const struct results *left, size_t i,
+	const struct results *right, bool *taken)
+{
+	const struct story_results *story = &left->stories[i];
+	size_t found = right->count;
+	for (size_t k = right->count; k-- > 0;) // the first one, best of the very same name
+		if (!taken[k] && !strcmp(story->story, right->stories[k].story))
+			found = k;
+	for (size_t k = 0; found == right->count && k < right->count; k++)
+		if (!taken[k] && is_same_story(story, &right->stories[k], k == i))
+			found = k;
+	if (found == right->count)
+		return NULL;
+	taken[found] = true;
+	return &right->stories[found];
+}
+
+// Fills v, which has room for the stories of both; *ret_count is right in any case.
+static int compare_pairs(const struct results *left, const struct results *right, bool by_name,
+	bool *taken, struct comparison *v, size_t *ret_count)
+{
+	size_t n = 0;
+	int err = 0;
+	for (size_t i = 0; !err && i < left->count; i++) {
+		const struct story_results *other = NULL;
+		if (by_name)
+			other = find_story(left, i, right, taken);
+		else if (i < right->count)
+			other = &right->stories[i];
+		if (!by_name && other)
+			taken[i] = true;
+		err = compare_story(&v[n++], &left->stories[i], other);
+	}
+	for (size_t k = 0; !err && k < right->count; k++)
+		if (!taken[k])
+			err = compare_story(&v[n++], NULL, &right->stories[k]);
+	*ret_count = n;
+	return err;
+}
+
+int compare_results(const struct results *left, const struct results *right, bool by_name,
 	struct comparison **ret_comparisons, size_t *ret_count)
 {
-	size_t count = left->count > right->count ? left->count : right->count;
-	struct comparison *v = calloc(count + 1, sizeof(*v));
-	if (!v)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
-		int err = compare_story(&v[i], i < left->count ? &left->stories[i] : NULL,
-			i < right->count ? &right->stories[i] : NULL);
-		if (err) {
-			comparisons_release(v, i + 1);
-			return err;
-		}
+	struct comparison *v = calloc(left->count + right->count + 1, sizeof(*v));
+	bool *taken = calloc(right->count + 1, sizeof(*taken));
+	size_t count = 0;
+	int err = v && taken ? compare_pairs(left, right, by_name, taken, v, &count) : -ENOMEM;
+	free(taken);
+	if (err) {
+		comparisons_release(v, count);
+		return err;
 	}
 	*ret_comparisons = v;
 	*ret_count = count;
@@ -109,6 +174,7 @@ int comparisons_exit(const struct comparison *comparisons, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		compared += !comparisons[i].skipped;
 		differ += comparisons[i].count - comparisons[i].marked;
+		differ += comparisons[i].missing || comparisons[i].stopped;
 	}
 	return differ ? 1 : compared ? 0 : 77;
 }
@@ -184,8 +250,9 @@ void print_comparison(FILE *out, const struct comparison *c, const struct story 
 	}
 	if (c->count)
 		print_differences(out, c, story, colour);
-	fprintf(out, "compare %s: %zu lines, %zu differ, %zu differ as marked\n", c->story,
-		c->lines, c->count - c->marked, c->marked);
+	fprintf(out, "compare %s: %zu lines, %zu differ, %zu differ as marked%s%s\n", c->story,
+		c->lines, c->count - c->marked, c->marked, c->stopped ? "; stopped: " : "",
+		c->stopped ? c->stopped : "");
 }
 
 static void print_json(FILE *out, struct json_object *o)
@@ -218,6 +285,7 @@ void print_comparison_json(FILE *out, const struct comparison *c)
 	json_object_object_add(o, "schema", json_object_new_int(1));
 	add_text(o, "story", c->story);
 	add_text(o, "skipped", c->skipped);
+	add_text(o, "stopped", c->stopped);
 	json_object_object_add(o, "lines", json_object_new_uint64(c->lines));
 	json_object_object_add(o, "differ", json_object_new_uint64(c->count - c->marked));
 	json_object_object_add(o, "marked", json_object_new_uint64(c->marked));

@@ -112,8 +112,10 @@ static void stop(struct play *play, int err)
 {
 	struct play_totals *t = play->totals;
 	const char *why = play->machine->failure[0] ? play->machine->failure : strerror(-err);
-	if (t->interrupted)
-		why = "interrupted";
+	char limit[48];
+	snprintf(limit, sizeof(limit), "did not end within %u s", play->options->limit_s);
+	if (watch_interrupted(play->watch))
+		why = t->interrupted ? "interrupted" : limit;
 	if (!t->reason[0])
 		snprintf(t->reason, sizeof(t->reason), "line %u: %s",
 			play->story->commands[play->at]->line, why);
@@ -371,8 +373,8 @@ static int play_watched(struct play *play, const struct command *c)
 	watch_begin(play->watch, c);
 	int err = watch_interrupted(play->watch) ? 0 : play_command(play, c);
 	watch_end(play->watch);
-	play->totals->interrupted = watch_interrupted(play->watch);
-	return !err && play->totals->interrupted ? -EINTR : err;
+	play->totals->interrupted = watch_signalled(play->watch);
+	return !err && watch_interrupted(play->watch) ? -EINTR : err;
 }
 
 static void play_commands(struct play *play)
@@ -474,7 +476,7 @@ static void tear_down(struct play *play)
 	watch_phase(play->watch, "checking and taking down the machine");
 	int err = play->machine->ops->teardown(play->machine);
 	watch_end(play->watch);
-	t->interrupted |= watch_interrupted(play->watch);
+	t->interrupted |= watch_signalled(play->watch);
 	watch_stop(play->watch);
 	if (!err)
 		return;

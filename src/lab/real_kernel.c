@@ -126,15 +126,23 @@ static const char *find_script(char *path, size_t size)
 #define QUIET                                                                                      \
 	"numa_balancing=disable transparent_hugepage=never sysctl.vm.compaction_proactiveness=0"
 
+#define MACHINE_LIMIT_S 600
+
 static int start_script(const char *script, const char *kernel, const char *topology,
-	const char *const *files, size_t count, int out, pid_t *ret_pid)
+	unsigned limit_s, const char *const *files, size_t count, int out, pid_t *ret_pid)
 {
-	static const char *const fixed[] = {
-		"--", "godwit", "lab", "run", "--on", "host", "--json", "--keep-going"};
+	char limit[16], machine_limit[16];
+	const char *const fixed[] = {"--timeout", machine_limit, "--", "godwit", "lab", "run",
+		"--on", "host", "--json", "--keep-going", "--timeout", limit};
 	const size_t n = sizeof(fixed) / sizeof(fixed[0]);
 	char **argv = calloc(3 * count + n + 8, sizeof(*argv));
 	char **paths = calloc(count + 1, sizeof(*paths));
 	size_t argc = 0;
+	snprintf(limit, sizeof(limit), "%u", limit_s);
+	snprintf(machine_limit, sizeof(machine_limit), "%u",
+		!limit_s			? 0
+		: limit_s < MACHINE_LIMIT_S - 60 ? MACHINE_LIMIT_S
+						 : limit_s + 60);
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	sigset_t none;
@@ -193,8 +201,9 @@ static int read_script(int fd, pid_t pid, struct results *results, int *ret_stat
 	return err;
 }
 
-int play_on_real_kernel(const char *kernel, const char *topology, const char *const *files,
-	size_t count, struct results *results, char *failure, size_t failure_size)
+int play_on_real_kernel(const char *kernel, const char *topology, unsigned limit_s,
+	const char *const *files, size_t count, struct results *results, char *failure,
+	size_t failure_size)
 {
 	char path[4096];
 	const char *script = find_script(path, sizeof(path));
@@ -203,7 +212,7 @@ int play_on_real_kernel(const char *kernel, const char *topology, const char *co
 	pid_t pid;
 	if (pipe2(fds, O_CLOEXEC))
 		return -errno;
-	int err = start_script(script, kernel, topology, files, count, fds[1], &pid);
+	int err = start_script(script, kernel, topology, limit_s, files, count, fds[1], &pid);
 	close(fds[1]);
 	if (err) {
 		close(fds[0]);

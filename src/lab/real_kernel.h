@@ -14,14 +14,16 @@ bool host_has_nodes(const struct story *story);
 // buf.
 const char *real_kernel_topology(const struct story *story, char *buf, size_t size);
 
-// kernel: a series such as "6.1", NULL: the script's default. topology: see above.
+// kernel: a series such as "6.1", NULL: the script's default. topology: see above. limit_s: for
+// one command, 0: none; the machine as a whole gets ten minutes, or a minute more than that.
 // One boot for all files, through the script real-kernel: the one that GODWIT_REAL_KERNEL names,
 // or scripts/real-kernel above the program, or real-kernel in PATH. 0, and the results of the first
 // files are added, of fewer than count when the machine ended early; 1 when the script was skipped
 // (exit status 77: no emulator, no kernel to be had); -EPROTO when it gave no result; other
 // negative errno. But for 0 the reason is in failure.
-int play_on_real_kernel(const char *kernel, const char *topology, const char *const *files,
-	size_t count, struct results *results, char *failure, size_t failure_size)
+int play_on_real_kernel(const char *kernel, const char *topology, unsigned limit_s,
+	const char *const *files, size_t count, struct results *results, char *failure,
+	size_t failure_size)
 	__attribute__((warn_unused_result));
 
 #endif

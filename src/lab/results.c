@@ -339,7 +339,8 @@ int results_add_missing(struct results *results, const char *story, const char *
 	struct story_results s = {.story = strdup(story),
 		.machine = strdup("host"),
 		.result = strdup("skipped"),
-		.reason = strdup(reason)};
+		.reason = strdup(reason),
+		.missing = true};
 	struct story_results *v =
 		grown(results->stories, results->count, &results->capacity, sizeof(*v));
 	if (v)

@@ -17,6 +17,7 @@ struct answer {
 
 struct story_results {
 	char *story, *machine, *result, *reason; // empty where there is none
+	bool missing; // it could not be played
 	struct answer *answers;
 	size_t count, capacity;
 };

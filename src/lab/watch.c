@@ -6,7 +6,8 @@
 //
 //   1 s   the command and its time appear on stderr, if that is a terminal; so does what is no
 //         command (building a large machine, closing its books), which has no limit
-//   limit the machine is asked to cancel; the callback returns -EINTR and the story ends
+//   limit the machine is asked to cancel; the callback returns -EINTR and the story ends; those
+//         behind it are played all the same, unlike after a signal
 //   limit + 10 s, or a second Ctrl-C five seconds after the first: the process ends with status 1,
 //         since nothing else can be done about a machine that does not return (a host machine
 //         has a guard of its own that restores the host's settings then)
@@ -39,7 +40,8 @@ struct watch {
 	long long since_ms;	       // M
 	long long cancelled_ms;	       // M: when it was asked to cancel, 0: not
 	bool shown;		       // M: something is on the terminal's line
-	bool interrupted;	       // M
+	bool interrupted;	       // M: the story should end
+	bool signalled;		       // M: and so should the run
 	bool stop;		       // M
 };
 
@@ -66,8 +68,9 @@ void watch_block_signals(void)
 
 static void give_up(struct watch *w)
 {
-	fprintf(stderr, "\ngodwit: line %u, '%s', does not end; giving up\n", w->command->line,
-		w->command->source);
+	fprintf(stderr,
+		"\ngodwit: line %u, '%s', does not end; giving up, no other story is played\n",
+		w->command->line, w->command->source);
 	_exit(1);
 }
 
@@ -89,6 +92,7 @@ static void cancel(struct watch *w, long long now)
 static void look(struct watch *w, bool signalled)
 {
 	long long now = now_ms(), took = now - w->since_ms;
+	w->signalled |= signalled;
 	if (signalled)
 		cancel(w, now);
 	if (w->phase && w->progress && took >= PROGRESS_MS) {
@@ -180,14 +184,22 @@ void watch_end(struct watch *w)
 	pthread_mutex_unlock(&w->mutex);
 }
 
+static bool look_at(struct watch *w, const bool *what)
+{
+	pthread_mutex_lock(&w->mutex);
+	bool is = *what;
+	pthread_mutex_unlock(&w->mutex);
+	return is;
+}
+
 bool watch_interrupted(struct watch *w)
 {
-	if (!w)
-		return false;
-	pthread_mutex_lock(&w->mutex);
-	bool interrupted = w->interrupted;
-	pthread_mutex_unlock(&w->mutex);
-	return interrupted;
+	return w && look_at(w, &w->interrupted);
+}
+
+bool watch_signalled(struct watch *w)
+{
+	return w && look_at(w, &w->signalled);
 }
 
 void watch_stop(struct watch *w)

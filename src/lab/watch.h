@@ -19,6 +19,8 @@ void watch_phase(struct watch *watch, const char *phase);
 void watch_end(struct watch *watch);
 // A signal came, or a command was cancelled at its limit; the story should end.
 bool watch_interrupted(struct watch *watch);
+// A signal came: no other story should be played either.
+bool watch_signalled(struct watch *watch);
 void watch_stop(struct watch *watch);
 
 void watch_block_signals(void);

@@ -8,6 +8,7 @@ Usage: cli_test.py GODWIT HOSTS REAL_KERNEL: the command, a folder with recorded
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -93,13 +94,16 @@ while [ "$1" != -- ]; do
     shift
 done
 shift 8
+[ "$1" = --timeout ] || exit 125
+limit=$2
+shift 2
 case $quiet in *numa_balancing=disable*) ;; *) exit 125 ;; esac
 for story; do
     if grep -q "# panic" "$story"; then
         echo '{"schema":1,"line":1,"task":"A","command":"map","return":0,"errno":null}'
         exit 125
     fi
-    "$GODWIT" lab run --backend soft --json "$story"
+    "$GODWIT" lab run --backend soft --json --timeout "$limit" "$story"
 done
 """
 
@@ -107,7 +111,7 @@ STORY = "machine nodes=2 memory=8M\ntask A\nA map b 16K\nA write b 1\nA where b\
 SAME = ": 4 lines, 0 differ, 0 differ as marked"
 
 
-def compare(stories, text=None):
+def compare(stories, text=None, options=()):
     """Compares stories, by name, with what the script makes of them; the run, and what is left."""
     with tempfile.TemporaryDirectory() as folder:
         script = os.path.join(folder, "real-kernel")
@@ -117,7 +121,7 @@ def compare(stories, text=None):
         os.chmod(script, 0o755)
         env = dict(os.environ, GODWIT_REAL_KERNEL=script, GODWIT=GODWIT, TMPDIR=folder)
         run = subprocess.run([GODWIT, "lab", "compare", "--kernel", "vm", "--backend", "soft",
-                              *(stories or ["-"])], input=text, capture_output=True, env=env,
+                              *options, *(stories or ["-"])], input=text, capture_output=True, env=env,
                              timeout=60, cwd=folder, text=True)
         assert set(os.listdir(folder)) == {"real-kernel", *stories}, os.listdir(folder)
         return run
@@ -152,6 +156,89 @@ def test_compare_panic():
         "4 stories", "3 stories", "2 stories"], run
     run = compare({name: STORY + "# panic\n" for name in ("a.gw", "b.gw", "c.gw", "d.gw")})
     assert run.returncode == 1 and run.stderr.count("booting") == 2, run
+
+
+LONG = "machine nodes=1 memory=256M\ntask A\nA map b 4K\nsleep 60s\nA write b 1\n"
+SHORT = "machine nodes=1 memory=256M\ntask A\nA map b 4K\nA write b 1\nA where b\n"
+LATE = "line 4: did not end within 1 s"
+
+
+def test_timeout():
+    """A story that takes too long ends there, which is told; those behind it are played."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in ("a.gw", LONG), ("b.gw", SHORT):
+            with open(os.path.join(folder, name), "w") as f:
+                f.write(text)
+        run = godwit("lab", "run", "--backend", "soft", "--timeout", "1", "--json", "a.gw", "b.gw",
+                     cwd=folder)
+        assert run.returncode == 1, run
+        ends = [end for end in map(json.loads, run.stdout.splitlines()) if "story" in end]
+        assert [(end["story"], end["result"], end["reason"]) for end in ends] == [
+            ("a.gw", "failed", LATE), ("b.gw", "held", None)], ends
+        run = godwit("lab", "compare", "--kernel", "here", "--backend", "soft", "--timeout", "1",
+                     "a.gw", "b.gw", cwd=folder)
+        lines = run.stdout.decode().splitlines()
+        assert run.returncode == 1 and len(lines) == 2, run
+        # Where no story can be played on the host both are skipped.
+        if b"skipped" not in run.stdout:
+            assert lines == ["compare a.gw: 2 lines, 0 differ, 0 differ as marked; stopped: "
+                             + LATE, f"compare b.gw{SAME}"], run
+
+
+def test_interrupted():
+    """After Ctrl-C nothing more is played, and what was not is told."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in ("a.gw", LONG), ("b.gw", SHORT):
+            with open(os.path.join(folder, name), "w") as f:
+                f.write(text)
+        for words in ["run"], ["compare", "--kernel", "here"]:
+            with subprocess.Popen([GODWIT, "lab", *words, "--backend", "soft", "a.gw", "b.gw"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
+                                  stdin=subprocess.DEVNULL) as run:
+                time.sleep(2)
+                run.send_signal(signal.SIGINT)
+                out, err = run.communicate(timeout=60)
+            assert run.returncode == 1, (words, out, err)
+            assert b"interrupted: b.gw was not played" in err, (words, out, err)
+            assert b"b.gw" not in out, (words, out, err)
+
+
+def test_timeout_vm():
+    """The limit of a command is the virtual machine's, too."""
+    run = compare({"a.gw": LONG, "b.gw": SHORT}, options=("--timeout", "1"))
+    assert run.returncode == 1, run
+    assert run.stdout.splitlines() == [
+        f"compare a.gw: 2 lines, 0 differ, 0 differ as marked; stopped: {LATE}",
+        f"compare b.gw{SAME}"], run
+
+
+def test_results_missing():
+    """A story that one report does not have is a failure; one that is skipped there is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in {"a.gw": SHORT, "b.gw": STORY, "c.gw": SHORT,
+                           "host.gw": "only host\n" + SHORT}.items():
+            with open(os.path.join(folder, name), "w") as f:
+                f.write(text)
+
+        def report(name, *stories):
+            run = godwit("lab", "run", "--backend", "soft", "--json", *stories, cwd=folder)
+            assert run.returncode == 0, run
+            with open(os.path.join(folder, name), "wb") as f:
+                f.write(run.stdout)
+
+        def results(left, right):
+            run = godwit("lab", "compare", "--results", left, right, cwd=folder)
+            return run.returncode, run.stdout.decode().splitlines()
+
+        report("all", "a.gw", "b.gw", "c.gw", "host.gw")
+        report("some", "a.gw", os.path.join(folder, "c.gw"), "host.gw")
+        good = [f"compare a.gw{SAME}", f"compare c.gw{SAME}"]
+        skipped = "compare host.gw: skipped: only host"
+        missing = "compare b.gw: skipped: no result from the other machine"
+        assert results("all", "all") == (0, [good[0], f"compare b.gw{SAME}", good[1], skipped])
+        assert results("all", "some") == (1, [good[0], missing, good[1], skipped])
+        code, lines = results("some", "all")
+        assert code == 1 and len(lines) == 4 and lines[3] == missing, lines
 
 
 def test_licence():
