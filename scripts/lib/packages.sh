@@ -8,16 +8,18 @@
 #                            apt knows, fetched when it is not in the cache; sets kernel_release.
 #
 # Package lists may be stale or absent: apt-get update runs once when something cannot be found or
-# fetched. When that does not help either, a kernel that is in the cache already is good enough.
+# fetched, if we may. When that does not help either, a kernel that is in the cache already is good
+# enough, for an ordinary user as for root.
 # Kernels are unpacked aside and renamed, under a lock: a directory that exists is complete.
 
+have_root() { ((EUID == 0)) || command -v sudo >/dev/null; }
+
+# Whoever calls it has asked have_root, and says so himself: here all output may go to a file.
 as_root() {
     if ((EUID == 0)); then
         "$@"
-    elif command -v sudo >/dev/null; then
-        sudo "$@"
     else
-        die "root is needed for: $*"
+        sudo "$@"
     fi
 }
 
@@ -25,6 +27,10 @@ packages_updated=0
 packages_update() {
     ((packages_updated == 0)) || return 1
     packages_updated=1
+    if ! have_root; then
+        say "root is needed for: apt-get update; going on with the package lists that are there"
+        return 1
+    fi
     say "updating the package lists (apt-get update)"
     as_root apt-get -q update >"$cache/apt.log" 2>&1
 }
@@ -60,6 +66,7 @@ packages_missing() {
 
 packages_install() {
     command -v apt-get >/dev/null || die "$* missing, and there is no apt-get to install them"
+    have_root || die "root is needed for: apt-get install $*"
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get -q -y --no-install-recommends install "$@" >"$cache/apt.log" 2>&1
 }

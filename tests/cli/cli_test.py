@@ -259,6 +259,74 @@ def test_no_build():
     assert run.returncode == 125 and b"--build /nonexistent: no such" in run.stderr, run
 
 
+def test_option_values():
+    """The end of the options is no value of one."""
+    run = subprocess.run([REAL_KERNEL, "--nodes", "--", "true"],
+                         capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    assert run.returncode == 125 and b"--nodes needs a value" in run.stderr, run
+
+
+TOOLS = """bash env sed sort tail cut find flock mkdir cat rm dirname uname true false grep ldd
+mktemp touch""".split()
+KERNELS = "linux-image-6.12.{}-amd64-unsigned"
+
+
+def ordinary_user():
+    """Nobody, when root plays the tests."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+def real_kernel_as_user(folder, *words):
+    """Runs the script as a user who has no sudo, and an apt-get that fails."""
+    env = {"PATH": os.path.join(folder, "bin"), "XDG_CACHE_HOME": os.path.join(folder, "cache"),
+           "HOME": folder}
+    script = os.path.join(folder, "scripts/real-kernel")
+    run = subprocess.run([script, "--fetch", *words], capture_output=True, text=True,
+                         stdin=subprocess.DEVNULL, timeout=60, env=env, cwd="/",
+                         preexec_fn=ordinary_user)
+    return run.returncode, run.stderr
+
+
+def test_no_root():
+    """Without root real-kernel says what it is needed for, or does with the kernel it has."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        shutil.copytree(os.path.dirname(REAL_KERNEL), os.path.join(folder, "scripts"))
+        tools, old = os.path.join(folder, "bin"), KERNELS.format(1)
+        os.mkdir(tools)
+        for name in TOOLS:
+            os.symlink(shutil.which(name), os.path.join(tools, name))
+
+        def stub(name, text):
+            with open(os.path.join(tools, name), "w") as f:
+                f.write("#!/bin/sh\n" + text)
+            os.chmod(os.path.join(tools, name), 0o755)
+
+        stub("apt-get", "echo no network >&2; exit 100\n")
+        stub("apt-cache", f"case $* in *6*12*) echo {KERNELS.format(2)} - a kernel;; esac\n")
+        for name in "busybox", "cpio", "mkfs.ext4", "xz", "zstd", "python3", "setpriv":
+            stub(name, "")
+        cache = os.path.join(folder, "cache/godwit/kernel")
+        os.makedirs(cache)
+        for path in os.path.dirname(cache), cache:
+            os.chmod(path, 0o777)
+        code, err = real_kernel_as_user(folder)
+        assert code == 125 and "root is needed for: apt-get install qemu-system-x86" in err, err
+        stub("qemu-system-x86_64", "")
+        code, err = real_kernel_as_user(folder, "--kernel", "9.99")
+        assert code == 125 and "no kernel 9.99: apt has no linux-image-9.99" in err, err
+        assert "root is needed for: apt-get update" in err, err
+        os.mkdir(os.path.join(cache, old))
+        with open(os.path.join(cache, old, "release"), "w") as f:
+            f.write("6.12.1-amd64\n")
+        code, err = real_kernel_as_user(folder, "--verbose")
+        assert code == 0 and f"cannot fetch {KERNELS.format(2)}: using {old}" in err, err
+        assert "kernel 6.12.1-amd64" in err, err
+
+
 def test_image_cache():
     """Of the machines' images those used last are kept, as many as fit; none that may be in use."""
     library = os.path.join(os.path.dirname(REAL_KERNEL), "lib/guest-image.sh")
