@@ -94,7 +94,7 @@ static int run(struct bench_options *options, bool json, bool allow_changes)
 	clock_gettime(CLOCK_MONOTONIC, &progress.start);
 	options->progress = isatty(STDERR_FILENO) ? show_progress : NULL;
 	options->progress_arg = &progress;
-	if (allow_changes && options->against_host && !host_two_nodes(node))
+	if (options->against_host && bench_pool_may_change(allow_changes) && !host_two_nodes(node))
 		bench_pool_reserve(&pool, node, bench_pool_pages(options));
 	err = bench_migrate(options, &report);
 	clear_progress(&progress);
