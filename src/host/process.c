@@ -125,6 +125,20 @@ static void read_field(const char *line, struct host_mapping *m)
 	m->huge += bytes << 10;
 }
 
+// The kernel writes a newline as four characters, and nothing else so: not even a backslash.
+static void unescape_name(char *name)
+{
+	char *from = name;
+
+	while (*from) {
+		bool newline = !strncmp(from, "\\012", 4);
+
+		*name++ = newline ? '\n' : *from;
+		from += newline ? 4 : 1;
+	}
+	*name = '\0';
+}
+
 int host_smaps_parse(char *text, struct host_mappings *mappings)
 {
 	struct host_mapping *m = NULL;
@@ -138,6 +152,7 @@ int host_smaps_parse(char *text, struct host_mappings *mappings)
 			m = add_mapping(mappings);
 			if (!m || !(m->name = strdup(name)))
 				return -ENOMEM;
+			unescape_name(m->name);
 			m->start = start;
 			m->end = end;
 		} else if (m) {
