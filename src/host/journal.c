@@ -384,6 +384,22 @@ int host_journal_recover(struct host *host, host_complaint_fn *complain, void *a
 	return err;
 }
 
+bool host_journal_left(struct host *host)
+{
+	struct host_journal j = {.host = host, .guard = -1};
+	bool left = false;
+
+	if (journal_path(host, j.path, sizeof j.path))
+		return false;
+	j.fd = open(j.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (j.fd < 0)
+		return false;
+	if (!flock(j.fd, LOCK_SH | LOCK_NB)) // else its process lives
+		left = has_line(&j, "set ") || has_line(&j, "rmdir ");
+	close(j.fd);
+	return left;
+}
+
 // ---- The guardian -------------------------------------------------------------------------------
 
 static void complain_to_stderr(void *arg, const char *text)

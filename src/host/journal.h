@@ -47,6 +47,10 @@ must_check int host_journal_restore(
 must_check int host_journal_close(
 	struct host_journal *journal, host_complaint_fn *complain, void *arg);
 
+// Whether a dead process has left entries, for who may not put them back himself. False, too, when
+// the file cannot be read.
+bool host_journal_left(struct host *host);
+
 // For `godwit lab restore`: the number of entries that a dead process left and that have been put
 // back, -EAGAIN as above, or what host_journal_open says.
 must_check int host_journal_recover(struct host *host, host_complaint_fn *complain, void *arg);

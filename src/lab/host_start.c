@@ -143,6 +143,9 @@ int host_start_state(struct host_machine *m)
 
 	if (err)
 		return err;
+	if (!m->may_change && host_journal_left(&m->host))
+		lab_machine_warn(&m->base, "a run that was killed has left changes on this "
+					   "machine; `godwit lab restore` puts them back");
 	set_all(&s);
 	if (*s.different)
 		lab_machine_warn(&m->base, "not as a story starts: %s", s.different);

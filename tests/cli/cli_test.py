@@ -57,6 +57,16 @@ def test_names():
         assert view["mappings"][0]["name"] == "/x\x1b]0;y\x07\\xc0\\x80z", view["mappings"][0]
 
 
+def test_newline():
+    """A newline, which the kernel writes as four characters, is one again; not on a terminal."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, b"a", rb"/x\012y\040\z")
+        view = json.loads(godwit("where", "--json", "--root", folder, "42").stdout)
+        assert view["mappings"][0]["name"] == "/x\ny\\040\\z", view["mappings"][0]
+        table = godwit("where", "--root", folder, "42").stdout
+        assert rb"/x\x0ay\040\z" in table, table
+
+
 def test_full_disk():
     """Output that cannot be written is a failure, whatever the command."""
     with tempfile.TemporaryDirectory() as folder:
@@ -325,6 +335,32 @@ def test_no_root():
         code, err = real_kernel_as_user(folder, "--verbose")
         assert code == 0 and f"cannot fetch {KERNELS.format(2)}: using {old}" in err, err
         assert "kernel 6.12.1-amd64" in err, err
+
+
+def test_left_changes():
+    """A run that may change nothing says that a killed one has left changes."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        story, left = os.path.join(folder, "a.gw"), os.path.join(folder, "godwit.restore")
+        program = shutil.copy(GODWIT, os.path.join(folder, "godwit"))
+        with open(story, "w") as f:
+            f.write(SHORT)
+
+        def advised(entries):
+            with open(left, "w") as f:
+                f.write("# pid 1\n" + entries)
+            run = subprocess.run([program, "lab", "run", "--on", "host", story], timeout=60,
+                                 capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd="/",
+                                 env=dict(os.environ, XDG_RUNTIME_DIR=folder),
+                                 preexec_fn=ordinary_user)
+            if run.returncode == 77:
+                print(run.stdout)
+                return None
+            assert run.returncode == 0, run
+            return "`godwit lab restore` puts them back" in run.stderr
+
+        assert advised("set proc/sys/kernel/numa_balancing 1\n") in (True, None)
+        assert advised("") in (False, None)
 
 
 def test_image_cache():
