@@ -153,6 +153,9 @@ void mempolicy_rebind(struct mempolicy *policy, const struct nodemask *new_mems)
 		return;
 	if (policy->mode == POLICY_PREFERRED || policy->mode == POLICY_PREFERRED_MANY) {
 		policy->mems = *new_mems;
+		// Linux has one place for both masks, and forgets what the user said.
+		if (keeps_user_mask(policy->flags))
+			policy->user = *new_mems;
 		return;
 	}
 	if (keeps_user_mask(policy->flags))
