@@ -149,7 +149,6 @@ int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page)
 	record->movable.ops = record_ops;
 	record->movable.arg = record;
 	record->driver = driver;
-	folio_set_uptodate(folio);
 	folio_lock(folio);
 	folio_set_movable(folio, &record->movable);
 	folio_unlock(folio);
@@ -219,6 +218,21 @@ void gw_page_unlock(struct gw_page *page)
 	folio_unlock(folio_of(page));
 }
 
+// Whether the folio, to which a reference is held, is the driver's.
+static bool is_page_of(struct folio *folio, const struct gw_driver *driver)
+{
+	struct page_record *record;
+	bool is;
+
+	if (!folio_test_movable_type(folio)) // a hint: most locks are not touched
+		return false;
+	folio_lock(folio); // the record is freed under it
+	record = record_of(folio);
+	is = record && record->movable.ops.isolate == isolate && record->driver == driver;
+	folio_unlock(folio);
+	return is;
+}
+
 // The driver's pages on a node, isolated, at most one batch at a time.
 static unsigned isolate_pages(struct gw_driver *driver, struct node *node, uint64_t *at,
 	struct folio_list *list)
@@ -228,20 +242,14 @@ static unsigned isolate_pages(struct gw_driver *driver, struct node *node, uint6
 
 	for (; *at < end && nr < PTRS_PER_TABLE; ++*at) {
 		struct frame *frame = pfn_frame(pfn_of(*at));
-		struct page_record *record;
 		struct folio *folio;
 
-		if (frame_test(frame, PG_BUDDY) || !frame_test(frame, PG_UPTODATE))
+		if (!folio_test_movable_type(frame_folio(frame)))
 			continue;
 		folio = folio_try_get_frame(frame);
 		if (!folio)
 			continue;
-		folio_lock(folio); // the record is freed under it
-		record = record_of(folio);
-		if (record && (record->movable.ops.isolate != isolate || record->driver != driver))
-			record = NULL;
-		folio_unlock(folio);
-		if (record && !movable_isolate(folio, MIGRATE_SYNC)) {
+		if (is_page_of(folio, driver) && !movable_isolate(folio, MIGRATE_SYNC)) {
 			folio_list_add_tail(list, folio);
 			nr++;
 		}
