@@ -52,8 +52,9 @@ GW_EXPORT uint64_t gw_page_private(const struct gw_page *page);
 GW_EXPORT void gw_page_lock(struct gw_page *page);
 GW_EXPORT void gw_page_unlock(struct gw_page *page);
 
-// Move the driver's pages on node `from` to node `to`. Returns pages that stayed, or -EINVAL no
-// such node; -ENODEV `to` has no memory; -ENOMEM no room there.
+// Move the driver's pages on node `from` to node `to`. Returns pages that stayed, those that could
+// not be isolated among them, or -EINVAL no such node; -ENODEV `to` has no memory; -ENOMEM no room
+// there (some may have moved).
 GW_EXPORT long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to) GW_CHECK;
 
 #ifdef __cplusplus

@@ -233,9 +233,9 @@ static bool is_page_of(struct folio *folio, const struct gw_driver *driver)
 	return is;
 }
 
-// The driver's pages on a node, isolated, at most one batch at a time.
+// The driver's pages on a node, isolated, at most one batch at a time; and how many could not be.
 static unsigned isolate_pages(struct gw_driver *driver, struct node *node, uint64_t *at,
-	struct folio_list *list)
+	struct folio_list *list, long *refused)
 {
 	uint64_t end = node->start_pfn + node->nr_present;
 	unsigned nr = 0;
@@ -252,6 +252,8 @@ static unsigned isolate_pages(struct gw_driver *driver, struct node *node, uint6
 		if (is_page_of(folio, driver) && !movable_isolate(folio, MIGRATE_SYNC)) {
 			folio_list_add_tail(list, folio);
 			nr++;
+		} else if (is_page_of(folio, driver)) { // still: neither freed nor moved meanwhile
+			++*refused;
 		}
 		folio_put(folio);
 	}
@@ -273,7 +275,7 @@ long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to)
 		.reason = MR_SYSCALL,
 	};
 	struct folio_list list = {0};
-	long stayed = 0;
+	long left = 0, stayed = 0;
 	uint64_t at;
 
 	if (machine_is_dead(driver->machine))
@@ -286,12 +288,11 @@ long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to)
 		return 0;
 	migrate_target_on_node(&mc.target, &target);
 	at = phys_node(&machine->phys, from)->start_pfn;
-	while (stayed >= 0 &&
-		isolate_pages(driver, phys_node(&machine->phys, from), &at, &list)) {
-		long left = migrate_pages(&list, &mc);
-
+	while (left >= 0 &&
+		isolate_pages(driver, phys_node(&machine->phys, from), &at, &list, &stayed)) {
+		left = migrate_pages(&list, &mc);
 		putback_movable_pages(&machine->mm, &list);
-		stayed = left < 0 ? left : stayed + left;
+		stayed += left;
 	}
-	return stayed;
+	return left < 0 ? left : stayed;
 }

@@ -17,6 +17,8 @@ struct driver {
 	struct gw_machine *machine;
 	struct gw_driver *driver;
 	struct gw_page *page[PAGES];
+	unsigned refuse_one_of; // pages: isolate_page says no to each n-th; 0: to none
+	int migrate_result;	// 0: moves
 	unsigned nr_isolated, nr_migrated, nr_putback;
 };
 
@@ -27,6 +29,8 @@ static bool isolate_page(struct gw_page *page, enum gw_migrate_mode mode, void *
 	(void)mode;
 	assert_ptr_equal(owner, &d);
 	assert_ptr_equal(d.page[gw_page_private(page)], page);
+	if (d.refuse_one_of && !(gw_page_private(page) % d.refuse_one_of))
+		return false;
 	d.nr_isolated++;
 	return true;
 }
@@ -36,6 +40,8 @@ static int migrate_page(struct gw_page *dst, struct gw_page *src, enum gw_migrat
 {
 	(void)mode;
 	(void)owner;
+	if (d.migrate_result)
+		return d.migrate_result;
 	memcpy(gw_page_bytes(dst), gw_page_bytes(src), GW_PAGE_SIZE);
 	d.page[gw_page_private(src)] = dst;
 	d.nr_migrated++;
@@ -112,11 +118,32 @@ static void they_move_again_and_again(void **state)
 	assert_int_equal(moved, 7 * PAGES);
 }
 
+static void they_stay_and_are_counted(void **state)
+{
+	(void)state;
+	d.refuse_one_of = 1;
+	assert_int_equal(gw_driver_migrate(d.driver, 0, 1), PAGES);
+	assert_int_equal(d.nr_isolated, 0);
+	d.refuse_one_of = 3;
+	assert_int_equal(gw_driver_migrate(d.driver, 0, 1), PAGES / 3);
+	expect_on(0, PAGES / 3);
+	expect_on(1, PAGES - PAGES / 3);
+	assert_int_equal(d.nr_putback, 0);
+	d.migrate_result = -EIO; // these are isolated, and put back
+	assert_int_equal(gw_driver_migrate(d.driver, 1, 2), PAGES - PAGES / 3);
+	assert_int_equal(d.nr_putback, PAGES - PAGES / 3);
+	d.refuse_one_of = 6; // both: half of those on node 0 are refused, the others fail
+	assert_int_equal(gw_driver_migrate(d.driver, 0, 2), PAGES / 3);
+	assert_int_equal(d.nr_putback, PAGES - PAGES / 3 + PAGES / 6);
+	expect_on(2, 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(they_move_again_and_again),
+		T(they_stay_and_are_counted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
