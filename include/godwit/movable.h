@@ -41,7 +41,7 @@ GW_EXPORT int gw_driver_register(struct gw_machine *machine, const char *name,
 GW_EXPORT void gw_driver_unregister(struct gw_driver *driver);
 
 // A page of zeros on a node (-1: the first with room), movable from the start; the driver's until
-// gw_page_free(). -EINVAL: no such node; -ENOMEM.
+// gw_page_free(). -EINVAL: no such node, nor -1; -ENOMEM.
 GW_EXPORT int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page) GW_CHECK;
 GW_EXPORT void gw_page_free(struct gw_page *page);
 GW_EXPORT void *gw_page_bytes(struct gw_page *page); // 4096 of them, until the page moves

@@ -136,7 +136,7 @@ int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page)
 
 	if (machine_is_dead(driver->machine))
 		return -EOWNERDEAD;
-	if (node >= (int)driver->machine->phys.nr_nodes)
+	if (node < -1 || node >= (int)driver->machine->phys.nr_nodes)
 		return -EINVAL;
 	record = meta_new(struct page_record);
 	if (!record)

@@ -8,6 +8,7 @@
 #include <godwit/stats.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #define PAGES 600 // more than one batch
@@ -138,12 +139,27 @@ static void they_stay_and_are_counted(void **state)
 	expect_on(2, 0);
 }
 
+static void they_are_allocated_on_nodes_that_exist(void **state)
+{
+	static const int none[] = {4, 64, INT_MAX, -2, -100, INT_MIN};
+	struct gw_page *page;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof none / sizeof none[0]; i++)
+		assert_int_equal(gw_page_alloc(d.driver, none[i], &page), -EINVAL);
+	assert_int_equal(gw_page_alloc(d.driver, 3, &page), -ENOMEM); // it has no memory
+	assert_int_equal(gw_page_alloc(d.driver, -1, &page), 0);
+	assert_int_equal(gw_page_node(page), 0);
+	gw_page_free(page);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(they_move_again_and_again),
 		T(they_stay_and_are_counted),
+		T(they_are_allocated_on_nodes_that_exist),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
