@@ -3,7 +3,9 @@
 //
 // Each page has a small record (struct page_record) that its folio's mapping leads to: the methods,
 // the driver, the driver's word. The record goes along when the page moves; the folio that is left
-// behind is cleared, which tells migration that its owner has let go of it.
+// behind is cleared, which tells migration that its owner has let go of it. While migrate_page()
+// runs, both folios lead to the record, and each has a word of its own there: what the driver does
+// to the target's does not matter if it then gives up.
 //
 // gw_driver_migrate() finds the driver's pages by looking at every frame of the node, as compaction
 // does: there is no list, since the links of an isolated page are migration's.
@@ -31,7 +33,9 @@ struct gw_driver {
 struct page_record {
 	struct movable_driver movable; // first: what the folio's mapping leads to
 	struct gw_driver *driver;
-	uint64_t private;
+	// The page and, while it moves, its target; in either order. The other place is stale.
+	_Atomic(struct folio *) folio[2];
+	_Atomic uint64_t private[2]; // of the folio at that place
 };
 
 static struct folio *folio_of(const struct gw_page *page)
@@ -56,6 +60,19 @@ static struct page_record *record_of(const struct folio *folio)
 	return movable ? container_of(movable, struct page_record, movable) : NULL;
 }
 
+static unsigned place_of(const struct page_record *record, const struct folio *folio)
+{
+	return atomic_load(&record->folio[1]) == folio;
+}
+
+static _Atomic uint64_t *word_of(const struct gw_page *page)
+{
+	struct folio *folio = folio_of(page);
+	struct page_record *record = record_of(folio);
+
+	return &record->private[place_of(record, folio)];
+}
+
 // ---- The engine's methods: the user's, and the record's move ------------------------------------
 
 static bool isolate(struct folio *folio, enum migrate_mode mode, void *arg)
@@ -70,13 +87,19 @@ static int migrate(struct folio *dst, struct folio *src, enum migrate_mode mode,
 {
 	struct page_record *record = arg;
 	struct gw_driver *driver = record->driver;
-	int err = driver->ops->migrate_page(page_of(dst), page_of(src), (enum gw_migrate_mode)mode,
-		driver->owner);
+	unsigned from = place_of(record, src);
+	int err;
 
-	if (err)
-		return err;
-	folio_get(dst);
+	atomic_store(&record->private[!from], atomic_load(&record->private[from]));
+	atomic_store(&record->folio[!from], dst);
 	folio_set_movable(dst, &record->movable);
+	err = driver->ops->migrate_page(page_of(dst), page_of(src), (enum gw_migrate_mode)mode,
+		driver->owner);
+	if (err) {
+		folio_clear_mapping(dst); // no page of a driver, not even a former one
+		return err;
+	}
+	folio_get(dst);
 	folio_clear_movable(src);
 	folio_put(src); // the owner's; migration still has its own
 	return 0;
@@ -149,6 +172,7 @@ int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page)
 	record->movable.ops = record_ops;
 	record->movable.arg = record;
 	record->driver = driver;
+	atomic_store(&record->folio[0], folio);
 	folio_lock(folio);
 	folio_set_movable(folio, &record->movable);
 	folio_unlock(folio);
@@ -194,14 +218,14 @@ void gw_page_set_private(struct gw_page *page, uint64_t word)
 {
 	if (page_is_dead(page))
 		return;
-	record_of(folio_of(page))->private = word;
+	atomic_store(word_of(page), word);
 }
 
 uint64_t gw_page_private(const struct gw_page *page)
 {
 	if (page_is_dead(page))
 		return 0;
-	return record_of(folio_of(page))->private;
+	return atomic_load(word_of(page));
 }
 
 void gw_page_lock(struct gw_page *page)

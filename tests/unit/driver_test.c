@@ -20,6 +20,9 @@ struct driver {
 	struct gw_page *page[PAGES];
 	unsigned refuse_one_of; // pages: isolate_page says no to each n-th; 0: to none
 	int migrate_result;	// 0: moves
+	bool own_words;		// migrate_page sets them, as drivers of the kernel do
+	bool once;		// migrate_result is of each page's first try only
+	bool tried[PAGES];
 	unsigned nr_isolated, nr_migrated, nr_putback;
 };
 
@@ -39,12 +42,28 @@ static bool isolate_page(struct gw_page *page, enum gw_migrate_mode mode, void *
 static int migrate_page(struct gw_page *dst, struct gw_page *src, enum gw_migrate_mode mode,
 	void *owner)
 {
+	uint64_t i = gw_page_private(src);
+	bool again = d.once && d.tried[i];
+
 	(void)mode;
 	(void)owner;
-	if (d.migrate_result)
+	assert_int_equal(gw_page_private(dst), i);
+	assert_int_not_equal(gw_page_node(dst), gw_page_node(src));
+	d.tried[i] = true;
+	if (d.migrate_result && !again) {
+		if (d.own_words)
+			gw_page_set_private(dst, ~i);
 		return d.migrate_result;
+	}
 	memcpy(gw_page_bytes(dst), gw_page_bytes(src), GW_PAGE_SIZE);
-	d.page[gw_page_private(src)] = dst;
+	if (d.own_words) {
+		gw_page_set_private(src, 0);
+		assert_int_equal(gw_page_private(dst), i);
+		gw_page_set_private(dst, i + 1);
+		assert_int_equal(gw_page_private(src), 0);
+		gw_page_set_private(dst, i);
+	}
+	d.page[i] = dst;
 	d.nr_migrated++;
 	return 0;
 }
@@ -153,12 +172,31 @@ static void they_are_allocated_on_nodes_that_exist(void **state)
 	gw_page_free(page);
 }
 
+static void migrate_page_sets_the_word(void **state)
+{
+	(void)state;
+	d.own_words = true;
+	for (unsigned round = 0; round < 4; round++) {
+		assert_int_equal(gw_driver_migrate(d.driver, round % 3, (round + 1) % 3), 0);
+		expect_on((round + 1) % 3, PAGES);
+	}
+	d.once = true; // the target's word is lost each time that the driver gives up
+	d.migrate_result = -EAGAIN;
+	memset(d.tried, 0, sizeof d.tried);
+	assert_int_equal(gw_driver_migrate(d.driver, 1, 0), 0);
+	expect_on(0, PAGES);
+	d.once = false;
+	assert_int_equal(gw_driver_migrate(d.driver, 0, 2), PAGES);
+	expect_on(0, PAGES);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(they_move_again_and_again),
 		T(they_stay_and_are_counted),
+		T(migrate_page_sets_the_word),
 		T(they_are_allocated_on_nodes_that_exist),
 	};
 
