@@ -57,7 +57,8 @@ int main(int argc, char **argv)
 	unsigned char bytes[BYTES];
 	unsigned long moved = 0;
 	pthread_t thread[2];
-	long stayed = 0;
+	long stayed = 0, all_stayed = 0;
+	unsigned long pages;
 
 	if (argc > 1)
 		objects = atol(argv[1]);
@@ -75,8 +76,8 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	printf("%ld objects of %d bytes on %lu pages of node 0\n", objects, BYTES,
-		store_pages_on(store, 0));
+	pages = store_pages_on(store, 0);
+	printf("%ld objects of %d bytes on %lu pages of node 0\n", objects, BYTES, pages);
 	for (long t = 0; t < 2; t++)
 		if (pthread_create(&thread[t], NULL, user, (void *)(intptr_t)t))
 			return 2;
@@ -84,6 +85,7 @@ int main(int argc, char **argv)
 		unsigned from = round % NODES, to = (round + 1) % NODES;
 
 		stayed = store_move(store, from, to);
+		all_stayed += stayed;
 		moved += store_pages_on(store, to);
 	}
 	atomic_store(&done, true);
@@ -93,6 +95,10 @@ int main(int argc, char **argv)
 		ROUNDS, atomic_load(&checked), atomic_load(&lost));
 	for (unsigned node = 0; node < NODES; node++)
 		printf("  node %u: %lu pages\n", node, store_pages_on(store, node));
+	if (!all_stayed && store_pages_on(store, ROUNDS % NODES) != pages) {
+		fprintf(stderr, "driver: pages were left behind\n");
+		return 1;
+	}
 	store_destroy(store);
 	gw_machine_check(machine);
 	gw_machine_destroy(machine);

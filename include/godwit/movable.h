@@ -17,14 +17,16 @@ struct gw_page;
 enum gw_migrate_mode { GW_MIGRATE_ASYNC, GW_MIGRATE_SYNC_LIGHT, GW_MIGRATE_SYNC };
 
 // Called by the engine, in the thread that migrates, with the page locked and no other lock of the
-// engine held. They may call gw_page_*() but nothing that migrates.
+// engine held. They may call gw_page_bytes(), gw_page_node(), gw_page_private() and
+// gw_page_set_private(), but none of the other doors of this header, and nothing that migrates.
 struct gw_movable_operations {
 	// May this page be moved now? From true until putback or migrate the owner must not free or
 	// hand out what is on it.
 	bool (*isolate_page)(struct gw_page *page, enum gw_migrate_mode mode, void *owner);
-	// Move the contents and everything that refers to src over to dst (same size, not yet
-	// movable: call nothing on it but gw_page_bytes()). 0: moved, src is the engine's to free;
-	// -EAGAIN: try again; other: give up for now.
+	// Move the contents and everything that refers to src over to dst, which is locked as well,
+	// and has src's word from the start. 0: moved, src is the engine's to free; -EAGAIN: try
+	// again; other: give up for now. If it is not 0, dst is not the driver's, and its word is
+	// forgotten.
 	int (*migrate_page)(struct gw_page *dst, struct gw_page *src, enum gw_migrate_mode mode,
 		void *owner);
 	// Not moved after all.
@@ -41,19 +43,21 @@ GW_EXPORT int gw_driver_register(struct gw_machine *machine, const char *name,
 GW_EXPORT void gw_driver_unregister(struct gw_driver *driver);
 
 // A page of zeros on a node (-1: the first with room), movable from the start; the driver's until
-// gw_page_free(). -EINVAL: no such node; -ENOMEM.
+// gw_page_free(). -EINVAL: no such node, nor -1; -ENOMEM.
 GW_EXPORT int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page) GW_CHECK;
 GW_EXPORT void gw_page_free(struct gw_page *page);
 GW_EXPORT void *gw_page_bytes(struct gw_page *page); // 4096 of them, until the page moves
 GW_EXPORT int gw_page_node(const struct gw_page *page);
-// The driver's own word about the page (an index, a pointer); moves along by the driver's hand.
+// The driver's own word about the page (an index, a pointer), 0 at first. It goes along when the
+// page moves, unless migrate_page() gave dst another.
 GW_EXPORT void gw_page_set_private(struct gw_page *page, uint64_t word);
 GW_EXPORT uint64_t gw_page_private(const struct gw_page *page);
 GW_EXPORT void gw_page_lock(struct gw_page *page);
 GW_EXPORT void gw_page_unlock(struct gw_page *page);
 
-// Move the driver's pages on node `from` to node `to`. Returns pages that stayed, or -EINVAL no
-// such node; -ENODEV `to` has no memory; -ENOMEM no room there.
+// Move the driver's pages on node `from` to node `to`. Returns pages that stayed, those that could
+// not be isolated among them, or -EINVAL no such node; -ENODEV `to` has no memory; -ENOMEM no room
+// there (some may have moved).
 GW_EXPORT long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to) GW_CHECK;
 
 #ifdef __cplusplus

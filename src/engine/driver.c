@@ -3,7 +3,9 @@
 //
 // Each page has a small record (struct page_record) that its folio's mapping leads to: the methods,
 // the driver, the driver's word. The record goes along when the page moves; the folio that is left
-// behind is cleared, which tells migration that its owner has let go of it.
+// behind is cleared, which tells migration that its owner has let go of it. While migrate_page()
+// runs, both folios lead to the record, and each has a word of its own there: what the driver does
+// to the target's does not matter if it then gives up.
 //
 // gw_driver_migrate() finds the driver's pages by looking at every frame of the node, as compaction
 // does: there is no list, since the links of an isolated page are migration's.
@@ -31,7 +33,9 @@ struct gw_driver {
 struct page_record {
 	struct movable_driver movable; // first: what the folio's mapping leads to
 	struct gw_driver *driver;
-	uint64_t private;
+	// The page and, while it moves, its target; in either order. The other place is stale.
+	_Atomic(struct folio *) folio[2];
+	_Atomic uint64_t private[2]; // of the folio at that place
 };
 
 static struct folio *folio_of(const struct gw_page *page)
@@ -56,6 +60,19 @@ static struct page_record *record_of(const struct folio *folio)
 	return movable ? container_of(movable, struct page_record, movable) : NULL;
 }
 
+static unsigned place_of(const struct page_record *record, const struct folio *folio)
+{
+	return atomic_load(&record->folio[1]) == folio;
+}
+
+static _Atomic uint64_t *word_of(const struct gw_page *page)
+{
+	struct folio *folio = folio_of(page);
+	struct page_record *record = record_of(folio);
+
+	return &record->private[place_of(record, folio)];
+}
+
 // ---- The engine's methods: the user's, and the record's move ------------------------------------
 
 static bool isolate(struct folio *folio, enum migrate_mode mode, void *arg)
@@ -70,13 +87,19 @@ static int migrate(struct folio *dst, struct folio *src, enum migrate_mode mode,
 {
 	struct page_record *record = arg;
 	struct gw_driver *driver = record->driver;
-	int err = driver->ops->migrate_page(page_of(dst), page_of(src), (enum gw_migrate_mode)mode,
-		driver->owner);
+	unsigned from = place_of(record, src);
+	int err;
 
-	if (err)
-		return err;
-	folio_get(dst);
+	atomic_store(&record->private[!from], atomic_load(&record->private[from]));
+	atomic_store(&record->folio[!from], dst);
 	folio_set_movable(dst, &record->movable);
+	err = driver->ops->migrate_page(page_of(dst), page_of(src), (enum gw_migrate_mode)mode,
+		driver->owner);
+	if (err) {
+		folio_clear_mapping(dst); // no page of a driver, not even a former one
+		return err;
+	}
+	folio_get(dst);
 	folio_clear_movable(src);
 	folio_put(src); // the owner's; migration still has its own
 	return 0;
@@ -136,7 +159,7 @@ int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page)
 
 	if (machine_is_dead(driver->machine))
 		return -EOWNERDEAD;
-	if (node >= (int)driver->machine->phys.nr_nodes)
+	if (node < -1 || node >= (int)driver->machine->phys.nr_nodes)
 		return -EINVAL;
 	record = meta_new(struct page_record);
 	if (!record)
@@ -149,7 +172,7 @@ int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page)
 	record->movable.ops = record_ops;
 	record->movable.arg = record;
 	record->driver = driver;
-	folio_set_uptodate(folio);
+	atomic_store(&record->folio[0], folio);
 	folio_lock(folio);
 	folio_set_movable(folio, &record->movable);
 	folio_unlock(folio);
@@ -195,14 +218,14 @@ void gw_page_set_private(struct gw_page *page, uint64_t word)
 {
 	if (page_is_dead(page))
 		return;
-	record_of(folio_of(page))->private = word;
+	atomic_store(word_of(page), word);
 }
 
 uint64_t gw_page_private(const struct gw_page *page)
 {
 	if (page_is_dead(page))
 		return 0;
-	return record_of(folio_of(page))->private;
+	return atomic_load(word_of(page));
 }
 
 void gw_page_lock(struct gw_page *page)
@@ -219,31 +242,42 @@ void gw_page_unlock(struct gw_page *page)
 	folio_unlock(folio_of(page));
 }
 
-// The driver's pages on a node, isolated, at most one batch at a time.
+// Whether the folio, to which a reference is held, is the driver's.
+static bool is_page_of(struct folio *folio, const struct gw_driver *driver)
+{
+	struct page_record *record;
+	bool is;
+
+	if (!folio_test_movable_type(folio)) // a hint: most locks are not touched
+		return false;
+	folio_lock(folio); // the record is freed under it
+	record = record_of(folio);
+	is = record && record->movable.ops.isolate == isolate && record->driver == driver;
+	folio_unlock(folio);
+	return is;
+}
+
+// The driver's pages on a node, isolated, at most one batch at a time; and how many could not be.
 static unsigned isolate_pages(struct gw_driver *driver, struct node *node, uint64_t *at,
-	struct folio_list *list)
+	struct folio_list *list, long *refused)
 {
 	uint64_t end = node->start_pfn + node->nr_present;
 	unsigned nr = 0;
 
 	for (; *at < end && nr < PTRS_PER_TABLE; ++*at) {
 		struct frame *frame = pfn_frame(pfn_of(*at));
-		struct page_record *record;
 		struct folio *folio;
 
-		if (frame_test(frame, PG_BUDDY) || !frame_test(frame, PG_UPTODATE))
+		if (!folio_test_movable_type(frame_folio(frame)))
 			continue;
 		folio = folio_try_get_frame(frame);
 		if (!folio)
 			continue;
-		folio_lock(folio); // the record is freed under it
-		record = record_of(folio);
-		if (record && (record->movable.ops.isolate != isolate || record->driver != driver))
-			record = NULL;
-		folio_unlock(folio);
-		if (record && !movable_isolate(folio, MIGRATE_SYNC)) {
+		if (is_page_of(folio, driver) && !movable_isolate(folio, MIGRATE_SYNC)) {
 			folio_list_add_tail(list, folio);
 			nr++;
+		} else if (is_page_of(folio, driver)) { // still: neither freed nor moved meanwhile
+			++*refused;
 		}
 		folio_put(folio);
 	}
@@ -265,7 +299,7 @@ long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to)
 		.reason = MR_SYSCALL,
 	};
 	struct folio_list list = {0};
-	long stayed = 0;
+	long left = 0, stayed = 0;
 	uint64_t at;
 
 	if (machine_is_dead(driver->machine))
@@ -278,12 +312,11 @@ long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to)
 		return 0;
 	migrate_target_on_node(&mc.target, &target);
 	at = phys_node(&machine->phys, from)->start_pfn;
-	while (stayed >= 0 &&
-		isolate_pages(driver, phys_node(&machine->phys, from), &at, &list)) {
-		long left = migrate_pages(&list, &mc);
-
+	while (left >= 0 &&
+		isolate_pages(driver, phys_node(&machine->phys, from), &at, &list, &stayed)) {
+		left = migrate_pages(&list, &mc);
 		putback_movable_pages(&machine->mm, &list);
-		stayed = left < 0 ? left : stayed + left;
+		stayed += left;
 	}
-	return stayed;
+	return left < 0 ? left : stayed;
 }
