@@ -302,6 +302,7 @@ const struct lab_machine_ops engine_machine_ops = {
 	.tunable = engine_tunable,
 	.verify = engine_verify,
 	.mark = engine_mark,
+	.finish = engine_load_finish,
 	.cancel = engine_cancel,
 	.teardown = engine_teardown,
 };

@@ -84,6 +84,39 @@ def test_refused():
         assert b"Permission denied" in run.stderr or b"not permitted" in run.stderr, run
 
 
+def play(text, *words):
+    """A story from standard input, on the engine."""
+    return subprocess.run([GODWIT, "lab", "run", *words, "-"], input=text.encode(),
+                          capture_output=True, timeout=60)
+
+
+BACKENDS = ["soft", "signal", "userfaultfd"]
+LOADED = "machine nodes=1\ntask A\nA map b 1M%s\nA load b writes threads=2\n%s\n"
+
+
+def test_load_dies():
+    """A load that meets memory it may not access ends; the stop, or the end, says of what."""
+    for backend in BACKENDS:
+        for how, then in (" ro", "sleep 5ms"), ("", "A protect b[0:64K] none\nsleep 20ms"), (
+                "", "A unmap b[64K:64K]\nsleep 20ms"), (
+                "", "A protect b[0:64K] none\nA protect b[64K:64K] none\nsleep 20ms"):
+            run = play(LOADED % (how, then + "\nA stop b"), "--backend", backend)
+            if run.returncode == 77:
+                continue
+            assert run.returncode == 1 and b"SIGSEGV at 0x" in run.stdout, (backend, then, run)
+            assert b", 1 failed" in run.stdout, run
+            run = play(LOADED % (how, then), "--backend", backend)
+            assert run.returncode == 1 and b"load ended with SIGSEGV at 0x" in run.stdout, run
+            run = play(LOADED % (how, then + "\nA stop b\nexpect signal SIGSEGV"),
+                       "--backend", backend)
+            assert run.returncode == 0, run
+            run = play(LOADED % (how, then + "\nA stop b\nexpect vmstat pgmigrate_fail 0"),
+                       "--backend", backend)
+            assert run.returncode == 1, run
+        run = play(LOADED % ("", "sleep 5ms\nA stop b"), "--backend", backend)
+        assert run.returncode in (0, 77), run
+
+
 # In place of real-kernel: plays what it is given on the engine. A story that says so ends the
 # machine.
 SCRIPT = """#!/bin/sh
