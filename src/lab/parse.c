@@ -264,12 +264,14 @@ static void parse_line(struct parser *p, const char *s, size_t length)
 
 // An expectation before the next action, whatever it is about, says that the author has thought
 // about how the action ends; a failure of it is then left to the expectation. Threads that die in
-// the background are another matter than what is looked at next: for stop it must be the outcome.
+// the background are another matter than what is looked at next: for stop and exit it must be the
+// outcome.
 static bool is_about(const struct command *expectation, const struct command *last)
 {
 	enum expect_what what = expectation->expect.what;
 
-	return last->kind != CMD_STOP || what == EXPECT_SIGNAL || what == EXPECT_RETURN;
+	return (last->kind != CMD_STOP && last->kind != CMD_EXIT) || what == EXPECT_SIGNAL ||
+	       what == EXPECT_RETURN;
 }
 
 static void mark_expected(struct command **v, size_t count)

@@ -117,6 +117,19 @@ def test_load_dies():
         assert run.returncode in (0, 77), run
 
 
+def test_load_exit():
+    """The threads of a load are gone before their task is."""
+    for backend in BACKENDS:
+        for wait in "", "sleep 5ms\n":
+            for _ in range(3):
+                run = play(LOADED % ("", wait + "exit A\nsleep 5ms\ntask B"),
+                           "--backend", backend)
+                assert run.returncode in (0, 77), (backend, wait, run)
+        run = play(LOADED % (" ro", "sleep 5ms\nexit A"), "--backend", backend)
+        assert run.returncode in (1, 77) and (
+            run.returncode == 77 or b"SIGSEGV at 0x" in run.stdout), run
+
+
 # In place of real-kernel: plays what it is given on the engine. A story that says so ends the
 # machine.
 SCRIPT = """#!/bin/sh
