@@ -40,6 +40,7 @@ struct engine_machine {
 	bool real; // application pointers exist
 	int host_node[GW_MAX_NODES]; // with --bind-nodes: what each node's bytes are bound to
 	atomic_bool cancelled;
+	char missing[200]; // what this build has not
 };
 
 static inline struct engine_machine *engine_of(struct lab_machine *machine)

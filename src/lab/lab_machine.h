@@ -164,7 +164,8 @@ struct lab_machine_ops {
 
 	// Whether this build can play the command at all; asked for every command before setup, so
 	// that a story is refused before anything runs (exit 2). Only for operands: a kind whose
-	// action is NULL is refused without asking. NULL: everything. *ret_reason is a constant.
+	// action is NULL is refused without asking. NULL: everything. *ret_reason is
+	// valid until the next call.
 	bool (*supports)(struct lab_machine *machine, const struct command *command,
 		const char **ret_reason);
 

@@ -130,6 +130,16 @@ def test_load_exit():
             run.returncode == 77 or b"SIGSEGV at 0x" in run.stdout), run
 
 
+def test_says():
+    """What is not in the build is named; a migrate says what it returned, 0 too."""
+    for line, word in (("A advise b mergeable", b"advice mergeable"),
+                       ("set sys/kernel/mm/ksm/run 1", b"the value 1 of sys/kernel/mm/ksm/run")):
+        run = play("machine nodes=1\ntask A\nA map b 64K\n" + line + "\n")
+        assert run.returncode == 2 and word in run.stdout + run.stderr, run
+    run = play("machine nodes=2 memory=8M\ntask A\nA migrate from=0 to=1\n", "--backend", "soft")
+    assert run.returncode == 0 and b"return 0" in run.stdout, run
+
+
 # In place of real-kernel: plays what it is given on the engine. A story that says so ends the
 # machine.
 SCRIPT = """#!/bin/sh
