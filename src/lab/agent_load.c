@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Background load of a task on the host: threads that keep accessing a range. What they do to the
 // memory, and what they make of what they find, is in load.h. Threads inherit the cpus of the task.
-// A thread whose access dies of a signal counts a loss and ends. STOP joins the threads of its
+// A thread whose access dies of a signal ends; STOP says so. It joins the threads of its
 // load. A forked child has none of them.
 
 #include "lab/host_wire.h"
@@ -19,6 +19,8 @@ struct load_thread {
 	struct agent_load *load;
 	unsigned lane;
 	pthread_t thread;
+	int signal; // that ended it
+	uint64_t died_at;
 	struct load_counts counts;
 };
 
@@ -39,8 +41,10 @@ static bool one_access(struct load_thread *t, uint64_t page, uint64_t round)
 	uintptr_t address = load->address + page * PAGE + t->lane * LOAD_LANE;
 	uint64_t since = load_now_ns(), old;
 
-	if (agent_touch_lane((uint64_t *)address, load->writes, load_stamp(page, round), &old)) {
-		t->counts.lost++;
+	t->signal = agent_touch_lane(
+		(uint64_t *)address, load->writes, load_stamp(page, round), &old);
+	if (t->signal) {
+		t->died_at = address;
 		return false;
 	}
 	load_judge(&t->counts, load->writes, page, round, since, old);
@@ -90,6 +94,10 @@ static void finish(struct agent_load *load, struct agent_reply *reply)
 		pthread_join(t->thread, NULL);
 		reply->accesses += t->counts.accesses;
 		reply->lost += t->counts.lost;
+		if (t->signal && !reply->signal) {
+			reply->signal = t->signal;
+			reply->address = t->died_at;
+		}
 		if (t->counts.stall_ns > reply->stall_ns)
 			reply->stall_ns = t->counts.stall_ns;
 		free(t->counts.seen);

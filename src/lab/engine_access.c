@@ -51,6 +51,16 @@ void engine_signals_restore(void)
 		sigaction(SIGBUS, &before_bus, NULL);
 }
 
+int engine_until_signal(void (*fn)(void *arg), void *arg)
+{
+	int signal = sigsetjmp(access_ended, 1);
+
+	if (!signal)
+		fn(arg);
+	accessing = 0;
+	return signal;
+}
+
 enum access { ACCESS_WRITE, ACCESS_READ, ACCESS_CHECK };
 
 // One page or less through the pointer. Returns the index of the first wrong byte, or n.
@@ -78,6 +88,37 @@ static uint64_t touch(enum access how, volatile unsigned char *p, uint64_t n, ui
 static int signal_of(int64_t err)
 {
 	return err == -EFAULT ? SIGSEGV : SIGBUS;
+}
+
+static uint64_t lane_soft(struct gw_task *task, uint64_t address, bool write, uint64_t value)
+{
+	uint64_t old = 0;
+	int64_t done = gw_read(task, address, &old, sizeof old);
+
+	if (done >= 0 && write)
+		done = gw_write(task, address, &value, sizeof value);
+	if (done < 0)
+		siglongjmp(access_ended, signal_of(done));
+	return old;
+}
+
+uint64_t engine_touch_lane(struct engine_machine *m, struct gw_task *task, uint64_t address,
+	bool write, uint64_t value)
+{
+	volatile uint64_t *p;
+	uint64_t old;
+
+	if (!m->real)
+		return lane_soft(task, address, write, value);
+	p = gw_pointer(task, address);
+	if (!p) // nothing mapped there, on the host side either
+		siglongjmp(access_ended, SIGSEGV);
+	accessing = 1;
+	old = *p;
+	if (write)
+		*p = value;
+	accessing = 0;
+	return old;
 }
 
 // The same on a backend without pointers. *ret_signal: how the access ended.

@@ -2,6 +2,8 @@
 // Background load: threads of a task that keep accessing a range, and check what they read (load.h
 // says how). With real pointers an access is one store and one load, whatever waits inside of them;
 // on soft it is a gw_read() and a gw_write().
+// An access that the task may not make ends the thread; the signal, and where, is what `stop` says.
+// Loads end with their task, too, or with the story: their threads must be gone before the memory.
 #include "lab/engine_machine.h"
 #include "lab/load.h"
 
@@ -14,7 +16,9 @@ struct load_thread {
 	struct engine_load *load;
 	unsigned lane;
 	pthread_t thread;
-	bool started;
+	bool started, warm;
+	int signal;	      // that ended it
+	volatile uint64_t at; // what it accesses
 	struct load_counts counts;
 };
 
@@ -29,26 +33,6 @@ struct engine_load {
 	struct load_thread threads[LOAD_LANES];
 };
 
-// What one round finds in the lane of a page, and leaves there.
-static uint64_t access_lane(struct load_thread *t, uint64_t page, uint64_t write)
-{
-	struct engine_load *load = t->load;
-	uint64_t address = load->address + page * STORY_PAGE_SIZE + t->lane * LOAD_LANE, old = 0;
-
-	if (load->m->real) {
-		volatile uint64_t *p = gw_pointer(load->task, address);
-
-		old = *p;
-		if (load->writes)
-			*p = write;
-		return old;
-	}
-	(void)!gw_read(load->task, address, &old, sizeof old);
-	if (load->writes)
-		(void)!gw_write(load->task, address, &write, sizeof write);
-	return old;
-}
-
 static void one_round(struct load_thread *t, uint64_t round)
 {
 	struct engine_load *load = t->load;
@@ -58,27 +42,36 @@ static void one_round(struct load_thread *t, uint64_t round)
 
 		if (atomic_load_explicit(&load->stop, memory_order_relaxed) && round > 1)
 			return;
-		old = access_lane(t, page, load_stamp(page, round));
+		t->at = load->address + page * STORY_PAGE_SIZE + t->lane * LOAD_LANE;
+		old = engine_touch_lane(load->m, load->task, t->at, load->writes,
+			load_stamp(page, round));
 		load_judge(&t->counts, load->writes, page, round, since, old);
+	}
+}
+
+static void all_rounds(void *arg)
+{
+	struct load_thread *t = arg;
+
+	for (uint64_t round = 1; round == 1 || !atomic_load(&t->load->stop); round++) {
+		one_round(t, round);
+		if (round == 1) {
+			t->warm = true;
+			atomic_fetch_add(&t->load->warm, 1);
+		}
 	}
 }
 
 static void *run_thread(void *arg)
 {
 	struct load_thread *t = arg;
-	int err = gw_task_attach(t->load->task);
 
-	for (uint64_t round = 1; !err; round++) {
-		one_round(t, round);
-		if (round == 1)
-			atomic_fetch_add(&t->load->warm, 1);
-		else if (atomic_load(&t->load->stop))
-			break;
-	}
-	if (err) {
+	if (gw_task_attach(t->load->task))
 		t->counts.lost++;
+	else
+		t->signal = engine_until_signal(all_rounds, t);
+	if (!t->warm)
 		atomic_fetch_add(&t->load->warm, 1);
-	}
 	(void)!gw_task_attach(NULL);
 	return NULL;
 }
@@ -154,11 +147,10 @@ int engine_load_start(struct lab_machine *machine, const struct command *c,
 	return 0;
 }
 
-int engine_load_stop(
-	struct lab_machine *machine, const struct command *c, struct lab_result *result)
+// Adds what the load found to the result.
+static void stop_load(struct engine_machine *m, size_t index, struct lab_result *result)
 {
-	struct engine_machine *m = engine_of(machine);
-	struct engine_load *load = m->loads[c->load.index];
+	struct engine_load *load = m->loads[index];
 
 	finish(load);
 	result->has_load = true;
@@ -169,8 +161,45 @@ int engine_load_stop(
 		result->lost += t->counts.lost;
 		if (t->counts.stall_ns > result->stall_ns)
 			result->stall_ns = t->counts.stall_ns;
+		if (t->signal && !result->signal) {
+			result->signal = t->signal;
+			result->address = t->at;
+		}
 	}
 	load_free(load);
-	m->loads[c->load.index] = NULL;
+	m->loads[index] = NULL;
+}
+
+int engine_load_stop(
+	struct lab_machine *machine, const struct command *c, struct lab_result *result)
+{
+	stop_load(engine_of(machine), c->load.index, result);
+	return 0;
+}
+
+void engine_load_end(
+	struct engine_machine *m, const struct gw_task *task, struct lab_result *result)
+{
+	for (size_t i = 0; i < m->story->load_count; i++)
+		if (m->loads[i] && m->loads[i]->task == task)
+			stop_load(m, i, result);
+	// Nobody asked how many accesses there were, only whether they went well.
+	result->has_load = result->signal || result->lost;
+}
+
+int engine_load_finish(struct lab_machine *machine)
+{
+	struct engine_machine *m = engine_of(machine);
+	struct lab_result result = {0};
+
+	for (size_t i = 0; i < m->story->load_count; i++)
+		if (m->loads[i])
+			stop_load(m, i, &result);
+	if (result.signal)
+		return lab_machine_fail(machine, LAB_DIFFERS, "a load ended with %s at 0x%llx",
+			signal_name(result.signal), (unsigned long long)result.address);
+	if (result.lost)
+		return lab_machine_fail(machine, LAB_DIFFERS, "a load lost %llu values",
+			(unsigned long long)result.lost);
 	return 0;
 }

@@ -81,18 +81,19 @@ static bool supports_tunable(const struct operand_set *set)
 static bool engine_supports(struct lab_machine *machine, const struct command *c,
 	const char **ret_reason)
 {
-	const char *missing = NULL;
+	char *missing = engine_of(machine)->missing;
+	const size_t size = sizeof engine_of(machine)->missing;
 
-	(void)machine;
 	if (c->kind == CMD_ADVISE && !supports_advice(c->range.advice))
-		missing = "this advice";
+		snprintf(missing, size, "the advice %s", c->range.advice_word);
 	else if (c->kind == CMD_SET && !supports_tunable(&c->set))
-		missing = "this value of the tunable";
+		snprintf(missing, size, "the value %s of %s", c->set.value, c->set.path);
 	else if (c->kind == CMD_EXPECT && c->expect.what == EXPECT_KSM)
-		missing = "KSM";
-	if (missing)
-		*ret_reason = missing;
-	return !missing;
+		snprintf(missing, size, "KSM");
+	else
+		return true;
+	*ret_reason = missing;
+	return false;
 }
 
 // ---- Setup --------------------------------------------------------------------------------------
@@ -302,6 +303,7 @@ const struct lab_machine_ops engine_machine_ops = {
 	.tunable = engine_tunable,
 	.verify = engine_verify,
 	.mark = engine_mark,
+	.finish = engine_load_finish,
 	.cancel = engine_cancel,
 	.teardown = engine_teardown,
 };

@@ -40,6 +40,7 @@ struct engine_machine {
 	bool real; // application pointers exist
 	int host_node[GW_MAX_NODES]; // with --bind-nodes: what each node's bytes are bound to
 	atomic_bool cancelled;
+	char missing[200]; // what this build has not
 };
 
 static inline struct engine_machine *engine_of(struct lab_machine *machine)
@@ -66,9 +67,17 @@ static inline int engine_result(struct lab_result *result, long ret)
 int engine_signals_catch(void);	   // before the first machine is built; the previous handlers wait
 void engine_signals_restore(void); // behind it
 lab_action_fn engine_write, engine_read, engine_check;
+// Calls fn. The signal that ended it in engine_touch_lane(), which tells what was there before; 0:
+// it returned.
+int engine_until_signal(void (*fn)(void *arg), void *arg);
+uint64_t engine_touch_lane(struct engine_machine *, struct gw_task *, uint64_t address, bool write,
+	uint64_t value);
 
 // engine_load.c
 lab_action_fn engine_load_start, engine_load_stop;
+// Stops the loads of a task that ends; what they found is added to the result.
+void engine_load_end(struct engine_machine *, const struct gw_task *, struct lab_result *);
+int engine_load_finish(struct lab_machine *);	    // what runs when the story ends
 void engine_load_abandon(struct engine_load *load); // at teardown; NULL is allowed
 
 // engine_store.c

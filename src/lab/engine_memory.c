@@ -56,7 +56,7 @@ int engine_exit(struct lab_machine *machine, const struct command *c, struct lab
 	const struct story_task *task = c->create.task;
 	int err = gw_task_attach(NULL);
 
-	(void)result;
+	engine_load_end(m, engine_task(m, task), result);
 	for (size_t i = 0; i < m->story->mapping_count; i++) {
 		if (m->story->mappings[i]->task == task && m->mappings[i].pin) {
 			gw_unpin(m->mappings[i].pin);

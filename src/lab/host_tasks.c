@@ -374,5 +374,7 @@ int host_act_stop(struct lab_machine *machine, const struct command *c, struct l
 	result->accesses = reply.accesses;
 	result->stall_ns = reply.stall_ns;
 	result->lost = reply.lost;
+	result->signal = reply.signal;
+	result->address = reply.address;
 	return 0;
 }

@@ -43,7 +43,7 @@ struct agent_request {
 struct agent_reply {
 	int64_t ret;		  // of the call; -1: failed
 	int32_t error;		  // positive errno
-	int32_t signal;		  // that ended the access
+	int32_t signal;		  // that ended the access, or a thread of a load
 	uint32_t mismatch, found; // check: at address
 	uint64_t address;
 	uint64_t accesses, stall_ns, lost; // stop

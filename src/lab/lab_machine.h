@@ -39,7 +39,8 @@
 //   where move                            status, one entry an address that the call was told of
 //                                         (raw count=N included), also when ret is -1
 //   get_policy                            text: the policy, the node, or the set of nodes
-//   stop                                  accesses, stall_ns, lost
+//   stop                                  accesses, stall_ns, lost; signal and address, when a
+//                                         thread died of one
 //   set                                   error, of the write to the file
 //   the others                            ret and error, when there is a call that can fail
 struct lab_result {
@@ -163,7 +164,8 @@ struct lab_machine_ops {
 
 	// Whether this build can play the command at all; asked for every command before setup, so
 	// that a story is refused before anything runs (exit 2). Only for operands: a kind whose
-	// action is NULL is refused without asking. NULL: everything. *ret_reason is a constant.
+	// action is NULL is refused without asking. NULL: everything. *ret_reason is
+	// valid until the next call.
 	bool (*supports)(struct lab_machine *machine, const struct command *command,
 		const char **ret_reason);
 
@@ -233,6 +235,10 @@ struct lab_machine_ops {
 	int (*verify)(struct lab_machine *machine);
 	// A mark was made; NULL is allowed. (The trace begins again.)
 	int (*mark)(struct lab_machine *machine);
+
+	// The last command was played: what still runs in the background ends. LAB_DIFFERS with
+	// failure set when it found something wrong. NULL: teardown does.
+	int (*finish)(struct lab_machine *machine);
 
 	// Give up the running callback soon; it then returns -EINTR. Any thread. NULL: it cannot.
 	void (*cancel)(struct lab_machine *machine);

@@ -77,6 +77,10 @@ void print_result(FILE *out, const struct lab_result *r)
 			fputs(name, out);
 		else
 			fprintf(out, "signal %d", r->signal);
+		if (r->has_load) {
+			fprintf(out, " at 0x%" PRIx64, r->address);
+			print_load(out, r);
+		}
 		return;
 	}
 	fprintf(out, "return %lld", r->ret);

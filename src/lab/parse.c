@@ -263,12 +263,22 @@ static void parse_line(struct parser *p, const char *s, size_t length)
 // ---- The whole ----------------------------------------------------------------------------------
 
 // An expectation before the next action, whatever it is about, says that the author has thought
-// about how the action ends; a failure of it is then left to the expectation.
+// about how the action ends; a failure of it is then left to the expectation. Threads that die in
+// the background are another matter than what is looked at next: for stop and exit it must be the
+// outcome.
+static bool is_about(const struct command *expectation, const struct command *last)
+{
+	enum expect_what what = expectation->expect.what;
+
+	return (last->kind != CMD_STOP && last->kind != CMD_EXIT) || what == EXPECT_SIGNAL ||
+	       what == EXPECT_RETURN;
+}
+
 static void mark_expected(struct command **v, size_t count)
 {
 	struct command *last = NULL;
 	for (size_t i = 0; i < count; i++) {
-		if (v[i]->kind == CMD_EXPECT && last)
+		if (v[i]->kind == CMD_EXPECT && last && is_about(v[i], last))
 			last->expected = true;
 		if (v[i]->kind != CMD_EXPECT && v[i]->kind != CMD_SHOW && v[i]->kind != CMD_MARK)
 			last = v[i];

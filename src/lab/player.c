@@ -377,6 +377,19 @@ static int play_watched(struct play *play, const struct command *c)
 	return !err && watch_interrupted(play->watch) ? -EINTR : err;
 }
 
+// What was still running may have found that the story fails.
+static void finish(struct play *play)
+{
+	struct play_totals *t = play->totals;
+	struct lab_machine *m = play->machine;
+
+	if (!m->ops->finish || !m->ops->finish(m))
+		return;
+	t->failed++;
+	if (!t->reason[0])
+		snprintf(t->reason, sizeof(t->reason), "the end: %s", m->failure);
+}
+
 static void play_commands(struct play *play)
 {
 	const struct story *s = play->story;
@@ -457,6 +470,7 @@ static void set_up_and_play(struct play *play)
 	}
 	start_watch(play);
 	play_commands(play);
+	finish(play);
 	total_counters(play);
 	t->truth = m->truth;
 	t->exit = t->failed ? PLAY_FAILED : PLAY_HELD;

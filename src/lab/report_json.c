@@ -2,10 +2,10 @@
 // The report for programs: one JSON object a line, schema 1.
 //
 // Every command begins with schema, line, task, command, return, errno; then come the members that
-// apply: status, signal, text, found_byte and address (check), accesses, stall_ns and lost (stop),
-// show, values (show vmstat), expect, wanted, found and held (expect), failure, differs. The last
-// object of a story has no "line": it has the story, the machine, the result, the totals and the
-// counters. godwit-lab(1) documents them; a member may be added to schema 1, never changed.
+// apply: status, signal, text, found_byte and address (check, stop), accesses, stall_ns and lost
+// (stop), show, values (show vmstat), expect, wanted, found and held (expect), failure, differs.
+// The last object of a story has no "line": it has the story, the machine, the result, the totals
+// and the counters. godwit-lab(1) documents them; a member may be added to schema 1, never changed.
 //
 // json-c keeps members in the order in which they are added. Without memory a line says so instead.
 
@@ -64,10 +64,10 @@ static void add_result(struct json_object *o, const struct lab_result *r)
 		add(o, "signal", text_or_null(signal_name(r->signal)));
 	if (r->text)
 		add(o, "text", json_object_new_string(r->text));
-	if (r->mismatch) {
+	if (r->mismatch)
 		add(o, "found_byte", json_object_new_int(r->found));
+	if (r->mismatch || (r->has_load && r->signal))
 		add(o, "address", json_object_new_uint64(r->address));
-	}
 	if (r->has_load) {
 		add(o, "accesses", json_object_new_uint64(r->accesses));
 		add(o, "stall_ns", json_object_new_uint64(r->stall_ns));

@@ -75,7 +75,8 @@ static void print_verdict(const struct text_report *t, const struct play_event *
 static bool worth_saying(const struct play_event *e)
 {
 	const struct lab_result *r = e->result;
-	return e->failure || r->ret || r->signal || r->status || r->text || r->has_load;
+	return e->failure || e->command->kind == CMD_MIGRATE || r->ret || r->signal || r->status ||
+	       r->text || r->has_load;
 }
 
 // What the author says before the command.

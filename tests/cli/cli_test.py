@@ -95,6 +95,70 @@ def test_refused():
         assert b"Permission denied" in run.stderr or b"not permitted" in run.stderr, run
 
 
+def play(text, *words):
+    """A story from standard input, on the engine."""
+    return subprocess.run([GODWIT, "lab", "run", *words, "-"], input=text.encode(),
+                          capture_output=True, timeout=60)
+
+
+BACKENDS = ["soft", "signal", "userfaultfd"]
+LOADED = "machine nodes=1\ntask A\nA map b 1M%s\nA load b writes threads=2\n%s\n"
+
+
+def test_load_dies():
+    """A load that meets memory it may not access ends; the stop, or the end, says of what."""
+    for backend in BACKENDS:
+        for how, then in (" ro", "sleep 5ms"), ("", "A protect b[0:64K] none\nsleep 20ms"), (
+                "", "A unmap b[64K:64K]\nsleep 20ms"), (
+                "", "A protect b[0:64K] none\nA protect b[64K:64K] none\nsleep 20ms"):
+            run = play(LOADED % (how, then + "\nA stop b"), "--backend", backend)
+            if run.returncode == 77:
+                continue
+            assert run.returncode == 1 and b"SIGSEGV at 0x" in run.stdout, (backend, then, run)
+            assert b", 1 failed" in run.stdout, run
+            run = play(LOADED % (how, then), "--backend", backend)
+            assert run.returncode == 1 and b"load ended with SIGSEGV at 0x" in run.stdout, run
+            run = play(LOADED % (how, then + "\nA stop b\nexpect signal SIGSEGV"),
+                       "--backend", backend)
+            assert run.returncode == 0, run
+            run = play(LOADED % (how, then + "\nA stop b\nexpect vmstat pgmigrate_fail 0"),
+                       "--backend", backend)
+            assert run.returncode == 1, run
+        run = play(LOADED % ("", "sleep 5ms\nA stop b"), "--backend", backend)
+        assert run.returncode in (0, 77), run
+
+
+def test_load_exit():
+    """The threads of a load are gone before their task is."""
+    for backend in BACKENDS:
+        for wait in "", "sleep 5ms\n":
+            for _ in range(3):
+                run = play(LOADED % ("", wait + "exit A\nsleep 5ms\ntask B"),
+                           "--backend", backend)
+                assert run.returncode in (0, 77), (backend, wait, run)
+        run = play(LOADED % (" ro", "sleep 5ms\nexit A"), "--backend", backend)
+        assert run.returncode in (1, 77) and (
+            run.returncode == 77 or b"SIGSEGV at 0x" in run.stdout), run
+
+
+def test_says():
+    """What is not in the build is named; a migrate says what it returned, 0 too."""
+    for line, word in (("A advise b mergeable", b"advice mergeable"),
+                       ("set sys/kernel/mm/ksm/run 1", b"the value 1 of sys/kernel/mm/ksm/run")):
+        run = play("machine nodes=1\ntask A\nA map b 64K\n" + line + "\n")
+        assert run.returncode == 2 and word in run.stdout + run.stderr, run
+    run = play("machine nodes=2 memory=8M\ntask A\nA migrate from=0 to=1\n", "--backend", "soft")
+    assert run.returncode == 0 and b"return 0" in run.stdout, run
+
+
+def test_same_run():
+    """On soft a story without a load runs the same each time, to the last counter."""
+    story = ("machine nodes=2 memory=8M\ntask A\nA map b 1M\nA write b 1\nfork B from A\n"
+             "B write b[0:64K] 2\nA move b to=1\nB migrate from=0 to=1\nA where b\n")
+    runs = {play(story, "--json", "--backend", "soft", "--seed", seed).stdout for seed in "112"}
+    assert len(runs) == 1, runs
+
+
 # In place of real-kernel: plays what it is given on the engine. A story that says so ends the
 # machine.
 SCRIPT = """#!/bin/sh
