@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB (1ull << 20)
@@ -140,6 +141,98 @@ static void nodes_in_files_of_a_disk(void **state)
 	nodes_in_files("/var/tmp");
 }
 
+#define EXPECT_BUSY(config)                                                                        \
+	do {                                                                                       \
+		struct gw_machine *none = NULL;                                                    \
+		assert_int_equal(gw_machine_create(config, &none), -EBUSY);                        \
+		assert_null(none);                                                                 \
+		if (!strstr(gw_machine_error(), ": is in use, by another node or another"))        \
+			fail_msg("'%s'", gw_machine_error());                                      \
+	} while (0)
+
+// Two nodes on the same bytes would each hand them out.
+static void one_file_is_one_node(void **state)
+{
+	char path[] = "/tmp/godwit-machine-XXXXXX", other[40], words[80];
+	const char *const twice[] = {path, other}, *const once[] = {path}, *const alias[] = {other};
+	const struct gw_machine_config two = {
+		.size = sizeof two, .nr_nodes = 2, .node_bytes = two_small, .path = twice};
+	const struct gw_machine_config one = {
+		.size = sizeof one, .node_bytes = two_small, .path = once};
+	const struct gw_machine_config same = {
+		.size = sizeof same, .node_bytes = two_small, .path = alias};
+	struct gw_machine *machine, *after;
+	int gate[2], status;
+	pid_t pid;
+
+	(void)state;
+	close(mkstemp(path));
+	snprintf(other, sizeof other, "%s-2", path);
+	assert_int_equal(link(path, other), 0); // by its inode, not by its name
+	EXPECT_BUSY(&two);
+	snprintf(words, sizeof words, "node 1: %s: is in use", other);
+	assert_non_null(strstr(gw_machine_error(), words));
+	assert_int_equal(gw_machine_create(&one, &machine), 0); // what failed holds nothing
+	EXPECT_BUSY(&one);
+	EXPECT_BUSY(&same);
+
+	pid = fork(); // another process; its end does not release what is ours
+	if (pid == 0)
+		_exit(gw_machine_create(&one, &after) == -EBUSY ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	EXPECT_BUSY(&same);
+
+	assert_int_equal(pipe(gate), 0);
+	pid = fork(); // a child that lives on holds nothing
+	if (pid == 0) {
+		close(gate[1]);
+		_exit(read(gate[0], words, 1) != 0);
+	}
+	gw_machine_destroy(machine);
+	assert_int_equal(gw_machine_create(&same, &after), 0);
+	close(gate[0]);
+	close(gate[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	EXPECT_BUSY(&one);
+	gw_machine_destroy(after);
+	unlink(path);
+	unlink(other);
+}
+
+// Nor does a parent that ends leave anything with its child.
+static void a_process_that_ends_releases_its_file(void **state)
+{
+	char path[] = "/tmp/godwit-machine-XXXXXX", byte;
+	const char *const paths[] = {path};
+	const struct gw_machine_config config = {
+		.size = sizeof config, .node_bytes = two_small, .path = paths};
+	struct gw_machine *machine;
+	int gate[2], status;
+	pid_t pid;
+
+	(void)state;
+	close(mkstemp(path));
+	assert_int_equal(pipe(gate), 0);
+	pid = fork();
+	if (pid == 0) {
+		int err = gw_machine_create(&config, &machine);
+
+		if (!err && fork() == 0) { // it outlives the machine's process
+			close(gate[1]);
+			_exit(read(gate[0], &byte, 1) != 0);
+		}
+		_exit(err != 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(gw_machine_create(&config, &machine), 0);
+	close(gate[0]);
+	close(gate[1]);
+	gw_machine_destroy(machine);
+	unlink(path);
+}
+
 // Pointers are what gw_alloc() is for.
 static void soft_gives_no_pointers(void **state)
 {
@@ -162,6 +255,8 @@ int main(void)
 		cmocka_unit_test(bad_configurations_are_refused_in_words),
 		cmocka_unit_test(nodes_in_shared_memory),
 		cmocka_unit_test(nodes_in_files_of_a_disk),
+		cmocka_unit_test(one_file_is_one_node),
+		cmocka_unit_test(a_process_that_ends_releases_its_file),
 		cmocka_unit_test(soft_gives_no_pointers),
 	};
 
