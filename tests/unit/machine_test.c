@@ -7,6 +7,8 @@
 #include <godwit/space.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,6 +235,67 @@ static void a_process_that_ends_releases_its_file(void **state)
 	unlink(path);
 }
 
+static bool segv_is_blocked(void)
+{
+	sigset_t now;
+
+	return !pthread_sigmask(SIG_SETMASK, NULL, &now) && sigismember(&now, SIGSEGV) == 1;
+}
+
+struct worker {
+	struct gw_task *task;
+	unsigned char *page; // never touched
+	bool blocks;	     // all signals, as workers do
+	bool when_attached, when_detached;
+};
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(w->blocks ? SIG_BLOCK : SIG_UNBLOCK, &all, NULL);
+	if (gw_task_attach(w->task) || gw_task_attach(w->task)) // from one to the other
+		abort();
+	w->when_attached = segv_is_blocked();
+	*w->page = 1;
+	if (gw_task_attach(NULL))
+		abort();
+	w->when_detached = segv_is_blocked();
+	return NULL;
+}
+
+// A fault of a thread that blocks SIGSEGV would be the end of the process.
+static void attached_threads_get_their_faults(void **state)
+{
+	struct gw_machine_config config = {.size = sizeof config};
+	struct gw_machine *machine;
+	struct worker w = {0};
+	pthread_t thread;
+	void *pointer;
+
+	(void)state;
+	for (unsigned n = 0; n < 4; n++) {
+		bool signals = n & 2;
+
+		config.blocker = signals ? GW_BLOCKER_SIGNAL : GW_BLOCKER_USERFAULTFD;
+		if (gw_machine_create(&config, &machine)) {
+			print_message("skipped: %s\n", gw_machine_error());
+			continue;
+		}
+		assert_int_equal(gw_task_create(machine, NULL, &w.task), 0);
+		assert_int_equal(gw_alloc(w.task, MIB, &pointer), 0);
+		w.page = pointer;
+		w.blocks = n & 1;
+		assert_int_equal(pthread_create(&thread, NULL, worker_main, &w), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(w.when_attached, w.blocks && !signals);
+		assert_int_equal(w.when_detached, w.blocks);
+		gw_machine_destroy(machine);
+	}
+}
+
 // Pointers are what gw_alloc() is for.
 static void soft_gives_no_pointers(void **state)
 {
@@ -257,6 +320,7 @@ int main(void)
 		cmocka_unit_test(nodes_in_files_of_a_disk),
 		cmocka_unit_test(one_file_is_one_node),
 		cmocka_unit_test(a_process_that_ends_releases_its_file),
+		cmocka_unit_test(attached_threads_get_their_faults),
 		cmocka_unit_test(soft_gives_no_pointers),
 	};
 
