@@ -211,12 +211,13 @@ static void model_wake(struct mmu *mmu, uintptr_t at, unsigned nr)
 static void model_refuse(struct mmu *mmu, const struct mmu_fault *fault)
 {
 	struct model_mmu *m = model_of(mmu);
-	struct model_page *p;
+	struct model_page *p = NULL;
 	bool write = fault->access == MMU_ACCESS_WRITE;
 
 	pthread_mutex_lock(&m->lock);
-	p = model_page(m, ALIGN_DOWN(fault->at, PAGE_SIZE));
-	if (!p->pfn.n || p->blocked || p->prot < (write ? MMU_WRITE : MMU_READ)) {
+	if (model_window_of(m, fault->at)) // it may be closed by now
+		p = model_page(m, ALIGN_DOWN(fault->at, PAGE_SIZE));
+	if (p && (!p->pfn.n || p->blocked || p->prot < (write ? MMU_WRITE : MMU_READ))) {
 		p->no_store = true;
 		p->no_access |= !write;
 	}
