@@ -60,7 +60,8 @@ struct gw_machine_config {
 	const int *host_node;	 // bind the bytes of node i to this node of the host; -1: do not
 	// Keep the bytes of node i in this file, which is made or grown as needed and stays; NULL:
 	// in memory. On a disk the blocker is signal: a userfaultfd watches memory only. Not on
-	// hugetlbfs, whose pages cannot be mapped in pieces of 4 KiB.
+	// hugetlbfs, whose pages cannot be mapped in pieces of 4 KiB. The machine holds flock(2) on
+	// it: a file is one node's of one machine.
 	const char *const *path;
 	unsigned copy_threads;	 // threads that copy large moves; default 1 (the mover itself)
 	unsigned flags;		 // GW_MACHINE_*
@@ -79,9 +80,9 @@ struct gw_task;
 // words. -EINVAL: the configuration. -ENOMEM. -ENOSYS, -EPERM, -EOPNOTSUPP: the backend or blocker
 // asked for by name is not to be had here (`godwit check` says why), or cannot watch the file of a
 // node, or that is on hugetlbfs. -EMFILE. -ENOSPC: the process has more memory in machines than
-// there are frame numbers for (1 TiB less what they waste). With a path: what open(2) and
-// ftruncate(2) say, as -ENOENT, -EACCES, -EISDIR, -ENOSPC, -EFBIG. With a host node: what mbind(2)
-// says.
+// there are frame numbers for (1 TiB less what they waste). With a path: -EBUSY when the file is
+// another node's or machine's, of any process; what open(2), flock(2) and ftruncate(2) say, as
+// -ENOENT, -EACCES, -EISDIR, -ENOSPC, -EFBIG. With a host node: what mbind(2) says.
 GW_EXPORT int gw_machine_create(const struct gw_machine_config *config,
 	struct gw_machine **ret_machine) GW_CHECK;
 // What was wrong with the last gw_machine_create() of this thread; never NULL.
@@ -141,7 +142,8 @@ GW_EXPORT struct gw_machine *gw_task_machine(const struct gw_task *task);
 
 // The calling thread runs as this task: its first touches count as the task's, on the task's cpu.
 // With the signal blocker every thread that touches the machine's memory must be attached to some
-// task (it gets an alternate signal stack). NULL: detach. -ENOMEM.
+// task: it gets an alternate signal stack, and SIGSEGV is unblocked, until it detaches; do not block
+// SIGSEGV meanwhile. NULL: detach. -ENOMEM.
 GW_EXPORT int gw_task_attach(struct gw_task *task) GW_CHECK;
 
 #ifdef __cplusplus

@@ -144,6 +144,9 @@ static int refuse_arena(const struct arena_config *ac, int err)
 		return refuse(err,
 			"node %u: %s: pages of hugetlbfs cannot be mapped in pieces of 4 KiB",
 			ac->node, ac->path);
+	if (ac->kind == ARENA_FILE && err == -EBUSY)
+		return refuse(err, "node %u: %s: is in use, by another node or another machine",
+			ac->node, ac->path);
 	if (ac->kind == ARENA_FILE)
 		return refuse(err, "node %u: %s: %s", ac->node, ac->path, why);
 	if (ac->host_node >= 0)

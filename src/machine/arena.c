@@ -157,7 +157,7 @@ static void arena_free(struct arena *a)
 {
 	unmap_all(a);
 	if (a->fd >= 0)
-		close(a->fd);
+		arena_file_close(a->fd);
 	if (a->backed)
 		meta_free(a->backed, BITMAP_BYTES(chunks_of(a)));
 	if (a->parked)
@@ -189,13 +189,15 @@ static int find_page_size(struct arena *a, const struct arena_config *c)
 	return 0;
 }
 
-// A child of fork() gets the mappings at no time.
+// A child of fork() gets the mappings at no time, nor keeps the file (and its lock) open.
 static int arena_register(struct arena *a, const struct arena_config *c)
 {
 	int err;
 
 	write_lock(&host_fork_lock);
-	err = map_direct(a, c);
+	err = arena_file_open(c, bytes_of(a), &a->fd, &a->uffd_able);
+	if (!err)
+		err = map_direct(a, c);
 	if (!err)
 		err = take_slots(a);
 	if (!err) {
@@ -203,6 +205,8 @@ static int arena_register(struct arena *a, const struct arena_config *c)
 		a->guard.size = a->tables ? bytes_of(a) : 0;
 		a->guard.in_child = arena_in_child;
 		fork_guard_add(&a->guard);
+	} else {
+		unmap_all(a);
 	}
 	write_unlock(&host_fork_lock);
 	return err;
@@ -227,8 +231,6 @@ int arena_open(const struct arena_config *c, struct arena **ret_arena)
 	a->fd = -1;
 	mutex_init(&a->lock, RANK_ARENA);
 	err = alloc_maps(a);
-	if (!err)
-		err = arena_file_open(c, bytes_of(a), &a->fd, &a->uffd_able);
 	if (!err)
 		err = arena_register(a, c);
 	if (err) {

@@ -18,7 +18,7 @@ struct arena_config {
 	unsigned node;
 	size_t bytes; // rounded up to pages
 	enum arena_kind kind;
-	const char *path; // ARENA_FILE: created or grown, never truncated
+	const char *path; // ARENA_FILE: created or grown, never truncated; one arena's
 	int host_node;	  // bind the bytes to this node of the host; -1: do not
 	bool huge;	  // ARENA_MEMFD: ask for transparent huge pages
 	bool keep_tables; // a parking area for the host's page tables (rewire backends want it)
@@ -55,7 +55,8 @@ struct arena_stats {
 extern struct arena *_Atomic arena_slots[ARENA_SLOTS];
 
 // -ENOMEM, -ENOSPC (frame numbers), -EINVAL, -EOPNOTSUPP (a file of hugetlbfs: its pages cannot be
-// mapped in pieces), or the host's error for the path or the binding.
+// mapped in pieces), -EBUSY (the file is another arena's, of this process or not: each holds flock()
+// on its own), or the host's error for the path or the binding.
 must_check int arena_open(const struct arena_config *config, struct arena **ret_arena);
 // No frame of it is in use, and no window maps one.
 void arena_close(struct arena *arena);

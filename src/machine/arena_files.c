@@ -5,8 +5,13 @@
 // A file of hugetlbfs is refused before it is grown: the host maps its pages whole or not at all,
 // and a mapping of the first 4 KiB of one quietly covers the rest, too (docs/decisions/0007).
 //
-// What can fail: -EOPNOTSUPP on hugetlbfs; -EFBIG beyond RLIMIT_FSIZE, which would otherwise be a
-// SIGXFSZ; for a path, whatever open() says.
+// Two arenas on one file would hand out the same bytes twice. So each holds flock() on its file: it
+// goes by the inode, whatever the name, and holds between arenas and between processes. A child of
+// fork() shares it and closes its descriptor (machine/fork_guard.c): closing neither releases what
+// the parent holds, nor keeps it after the parent. The end of the process releases it, too.
+//
+// What can fail: -EOPNOTSUPP on hugetlbfs; -EBUSY for a file that somebody has locked; -EFBIG beyond
+// RLIMIT_FSIZE, which would otherwise be a SIGXFSZ; for a path, whatever open() and flock() say.
 #include "machine/arena_files.h"
 
 #include "machine/host_calls.h"
@@ -17,6 +22,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -44,6 +50,14 @@ static int open_file(const struct arena_config *c, int *ret_fd)
 	return *ret_fd < 0 ? -errno : 0;
 }
 
+// Before it is grown: what belongs to another is left as it is.
+static int lock_file(const struct arena_config *c, int fd)
+{
+	if (c->kind != ARENA_FILE || !flock(fd, LOCK_EX | LOCK_NB))
+		return 0;
+	return errno == EWOULDBLOCK ? -EBUSY : -errno;
+}
+
 int arena_file_open(const struct arena_config *c, size_t bytes, int *ret_fd, bool *ret_uffd_able)
 {
 	int saved = errno;
@@ -55,15 +69,27 @@ int arena_file_open(const struct arena_config *c, size_t bytes, int *ret_fd, boo
 	if (!err && fs.f_type == HUGETLBFS_MAGIC)
 		err = -EOPNOTSUPP;
 	if (!err)
+		err = lock_file(c, fd);
+	if (!err)
 		err = grow(fd, bytes);
 	if (!err) {
 		*ret_fd = fd;
 		*ret_uffd_able = fs.f_type == TMPFS_MAGIC;
 	} else if (fd >= 0) {
-		close(fd);
+		arena_file_close(fd);
 	}
 	errno = saved;
 	return err;
+}
+
+// Unlocked first: a child made by raw clone() or vfork() may still have the descriptor.
+void arena_file_close(int fd)
+{
+	int saved = errno;
+
+	(void)flock(fd, LOCK_UN);
+	close(fd);
+	errno = saved;
 }
 
 bool arena_file_is_huge(uintptr_t start)

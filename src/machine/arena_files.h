@@ -5,9 +5,11 @@
 
 #include "machine/arena.h"
 
-// Of `bytes` at least. ret_uffd_able: whether userfaultfd may watch mappings of it.
+// Of `bytes` at least, locked. ret_uffd_able: whether userfaultfd may watch mappings of it. -EBUSY:
+// another arena has it.
 must_check int arena_file_open(
 	const struct arena_config *config, size_t bytes, int *ret_fd, bool *ret_uffd_able);
+void arena_file_close(int fd);
 // Whether the mapping that begins at this address has huge entries.
 bool arena_file_is_huge(uintptr_t start);
 

@@ -134,7 +134,7 @@ struct mmu_config {
 must_check int mmu_open(const struct mmu_config *config, mmu_fault_fn *fault, struct mmu **ret_mmu);
 
 // Around the life of each thread that touches managed memory; the signal blocker gives it an
-// alternate stack. They nest. -ENOMEM.
+// alternate stack and unblocks SIGSEGV. They nest. -ENOMEM.
 must_check int mmu_thread_enter(struct mmu *mmu);
 void mmu_thread_leave(struct mmu *mmu);
 

@@ -250,24 +250,22 @@ int rewire_window_open(struct mmu *mmu, size_t size, size_t align, void *hint, v
 {
 	struct rewire *rw = rewire_of(mmu);
 	struct window *w;
-	int err = fork_guard_enter(&rw->guard);
+	int err = fork_guard_is_dead(&rw->guard) ? -EOWNERDEAD : 0;
 
+	if (!err)
+		err = window_reserve(mmu, size, align, hint, owner, &w);
 	if (err)
 		return err;
-	err = window_reserve(mmu, size, align, hint, owner, &w);
-	if (!err) {
-		err = init(rw, w);
-		if (err)
-			window_free(w);
-	}
-	fork_guard_leave();
+	// No fork() between the first mapping and the guard: the child would have it.
+	write_lock(&host_fork_lock);
+	err = init(rw, w);
+	if (!err)
+		err = window_publish(w);
 	if (err)
-		return err;
-	err = window_publish(w);
-	if (err) {
 		window_free(w);
+	write_unlock(&host_fork_lock);
+	if (err)
 		return err;
-	}
 	vma_budget_add_window();
 	*ret_window = &w->pub;
 	return 0;

@@ -71,7 +71,7 @@ bool rewire_next_shown(const struct rewire_call *call, struct pfn first, unsigne
 // An access to the place is SIGBUS from now on.
 must_check int rewire_place_bus(struct rewire_call *call);
 
-// Opens a window; `init` makes all its pages absent on the host.
+// Opens a window; `init`, under host_fork_lock for writing, makes all its pages absent on the host.
 must_check int rewire_window_open(struct mmu *mmu, size_t size, size_t align, void *hint,
 	void *owner, int (*init)(struct rewire *, struct window *), struct mmu_window **ret_window);
 void rewire_window_close(struct mmu *mmu, struct mmu_window *window);

@@ -14,7 +14,10 @@
 // there before us, with the mask and the stack it asked for as far as that can be had; if there was
 // none, the default action: the instruction runs again and ends the program where it is.
 //
-// What can fail: a system call that touches such a page gets EFAULT from the kernel without any
+// A thread that blocks SIGSEGV is ended by the kernel at its first fault, without asking anybody: so
+// a thread that enters gets it unblocked until it leaves.
+//
+// What can fail: a thread that blocks SIGSEGV afterwards; a system call that touches such a page gets EFAULT from the kernel without any
 // signal; this blocker is not syscall-safe.
 #include "machine/sigsegv.h"
 
@@ -42,6 +45,7 @@ static struct sigaction before; // what was there
 static _Thread_local struct {
 	unsigned depth;
 	uintptr_t stack; // ours, with a guard page below it; 0 when the thread had its own
+	bool unblocked;	 // SIGSEGV was blocked before
 } thread;
 
 #if defined(__x86_64__)
@@ -205,14 +209,12 @@ void sigsegv_uninstall(void)
 	read_unlock(&host_fork_lock);
 }
 
-int sigsegv_thread_enter(void)
+static int set_stack(void)
 {
 	stack_t now, ours = {.ss_size = STACK_SIZE};
 	uintptr_t start;
 	int err;
 
-	if (thread.depth++)
-		return 0;
 	if (!sigaltstack(NULL, &now) && !(now.ss_flags & SS_DISABLE) && now.ss_size >= STACK_ENOUGH)
 		return 0;
 	err = host_reserve(STACK_SIZE + PAGE_SIZE, PAGE_SIZE, NULL, &start);
@@ -224,19 +226,39 @@ int sigsegv_thread_enter(void)
 		if (err)
 			host_unmap(start, STACK_SIZE + PAGE_SIZE);
 	}
-	if (err) {
-		thread.depth--;
-		return err;
-	}
-	thread.stack = start;
-	return 0;
+	if (!err)
+		thread.stack = start;
+	return err;
+}
+
+static bool change_mask(int how)
+{
+	sigset_t segv, old;
+
+	sigemptyset(&segv);
+	sigaddset(&segv, SIGSEGV);
+	return !pthread_sigmask(how, &segv, &old) && sigismember(&old, SIGSEGV) == 1;
+}
+
+int sigsegv_thread_enter(void)
+{
+	int err = thread.depth ? 0 : set_stack();
+
+	if (!err && !thread.depth++)
+		thread.unblocked = change_mask(SIG_UNBLOCK);
+	return err;
 }
 
 void sigsegv_thread_leave(void)
 {
 	stack_t off = {.ss_flags = SS_DISABLE}, now;
 
-	if (--thread.depth || !thread.stack)
+	if (--thread.depth)
+		return;
+	if (thread.unblocked)
+		(void)change_mask(SIG_BLOCK);
+	thread.unblocked = false;
+	if (!thread.stack)
 		return;
 	if (!sigaltstack(NULL, &now) && (uintptr_t)now.ss_sp == thread.stack + PAGE_SIZE &&
 		sigaltstack(&off, NULL))

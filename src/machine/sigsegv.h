@@ -10,8 +10,8 @@
 must_check int sigsegv_install(void);
 void sigsegv_uninstall(void);
 
-// The calling thread gets an alternate signal stack, unless it has one that is large enough.
-// Nests. -ENOMEM.
+// The calling thread gets an alternate signal stack, unless it has one that is large enough, and
+// SIGSEGV unblocked; the last to leave takes both back. Nests. -ENOMEM.
 must_check int sigsegv_thread_enter(void);
 void sigsegv_thread_leave(void);
 

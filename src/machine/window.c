@@ -210,17 +210,16 @@ int window_publish(struct window *w)
 {
 	int err;
 
-	w->guard.start = w->pub.start;
-	w->guard.size = w->pub.size;
-	w->guard.in_child = window_in_child;
-	write_lock(&host_fork_lock);
 	mutex_lock(&lock);
 	err = table_insert(w);
 	mutex_unlock(&lock);
-	if (!err)
-		fork_guard_add(&w->guard);
-	write_unlock(&host_fork_lock);
-	return err;
+	if (err)
+		return err;
+	w->guard.start = w->pub.start;
+	w->guard.size = w->pub.size;
+	w->guard.in_child = window_in_child;
+	fork_guard_add(&w->guard);
+	return 0;
 }
 
 void window_unpublish(struct window *w)

@@ -32,8 +32,9 @@ struct window_ref {
 // -ENOMEM.
 must_check int window_reserve(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,
 	struct window **ret_window);
-// From here on its faults are found, and fork() knows of it. -ENOMEM.
-must_check int window_publish(struct window *w);
+// From here on its faults are found, and fork() knows of it: whoever maps something there before
+// holds the lock all the while. -ENOMEM.
+must_check int window_publish(struct window *w) REQUIRES(host_fork_lock);
 // The reverse. No access is in flight; waits for faults that are still being served, perhaps for an
 // accessor that has long gone on: the caller holds no lock that mmu->fault() takes.
 void window_unpublish(struct window *w);

@@ -29,7 +29,7 @@ static bool is_mapped(uintptr_t at)
 	return mincore((void *)at, PAGE_SIZE, &resident) == 0;
 }
 
-// Of the bytes of nodes; wherever it is.
+// The bytes of nodes, or what stands for pages without bytes; wherever it is.
 static bool any_is_mapped(void)
 {
 	FILE *f = fopen("/proc/self/maps", "re");
@@ -37,7 +37,7 @@ static bool any_is_mapped(void)
 	bool any = false;
 
 	while (f && fgets(line, sizeof(line), f))
-		any |= strstr(line, "godwit-node") != NULL;
+		any |= strstr(line, "memfd:godwit-") != NULL;
 	if (f)
 		fclose(f);
 	return any;
@@ -220,6 +220,39 @@ static void forks_while_machines_come_and_go(void **state maybe_unused)
 	pthread_join(opener, NULL);
 }
 
+static void *window_main(void *arg maybe_unused)
+{
+	struct mmu_window *w;
+
+	while (!stop) {
+		if (mini.mmu->ops->window_open(mini.mmu, PMD_SIZE, 0, NULL, &mini, &w))
+			abort();
+		mini.mmu->ops->window_close(mini.mmu, w);
+	}
+	return NULL;
+}
+
+static void forks_while_windows_come_and_go(void **state maybe_unused)
+{
+	pthread_t opener;
+	int with_window = 0;
+
+	assert_int_equal(mini_open(&mini, &config, PMD_SIZE), 0);
+	stop = false;
+	pthread_create(&opener, NULL, window_main, NULL);
+	for (int round = 0; round < 1000; round++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(any_is_mapped());
+		with_window += wait_for_child(pid) != 0;
+	}
+	stop = true;
+	pthread_join(opener, NULL);
+	assert_int_equal(with_window, 0);
+	mini_close(&mini);
+}
+
 // MADV_DONTFORK may be refused: the child unmaps what it got.
 static void dontfork_refused(void **state maybe_unused)
 {
@@ -250,6 +283,7 @@ static int run_all(enum mmu_blocker blocker, const char *name)
 		cmocka_unit_test(child_gets_nothing),
 		cmocka_unit_test(forks_while_pages_move),
 		cmocka_unit_test(forks_while_machines_come_and_go),
+		cmocka_unit_test(forks_while_windows_come_and_go),
 		cmocka_unit_test(dontfork_refused),
 	};
 	struct mmu *mmu;

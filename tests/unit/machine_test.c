@@ -7,10 +7,13 @@
 #include <godwit/space.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB (1ull << 20)
@@ -140,6 +143,159 @@ static void nodes_in_files_of_a_disk(void **state)
 	nodes_in_files("/var/tmp");
 }
 
+#define EXPECT_BUSY(config)                                                                        \
+	do {                                                                                       \
+		struct gw_machine *none = NULL;                                                    \
+		assert_int_equal(gw_machine_create(config, &none), -EBUSY);                        \
+		assert_null(none);                                                                 \
+		if (!strstr(gw_machine_error(), ": is in use, by another node or another"))        \
+			fail_msg("'%s'", gw_machine_error());                                      \
+	} while (0)
+
+// Two nodes on the same bytes would each hand them out.
+static void one_file_is_one_node(void **state)
+{
+	char path[] = "/tmp/godwit-machine-XXXXXX", other[40], words[80];
+	const char *const twice[] = {path, other}, *const once[] = {path}, *const alias[] = {other};
+	const struct gw_machine_config two = {
+		.size = sizeof two, .nr_nodes = 2, .node_bytes = two_small, .path = twice};
+	const struct gw_machine_config one = {
+		.size = sizeof one, .node_bytes = two_small, .path = once};
+	const struct gw_machine_config same = {
+		.size = sizeof same, .node_bytes = two_small, .path = alias};
+	struct gw_machine *machine, *after;
+	int gate[2], status;
+	pid_t pid;
+
+	(void)state;
+	close(mkstemp(path));
+	snprintf(other, sizeof other, "%s-2", path);
+	assert_int_equal(link(path, other), 0); // by its inode, not by its name
+	EXPECT_BUSY(&two);
+	snprintf(words, sizeof words, "node 1: %s: is in use", other);
+	assert_non_null(strstr(gw_machine_error(), words));
+	assert_int_equal(gw_machine_create(&one, &machine), 0); // what failed holds nothing
+	EXPECT_BUSY(&one);
+	EXPECT_BUSY(&same);
+
+	pid = fork(); // another process; its end does not release what is ours
+	if (pid == 0)
+		_exit(gw_machine_create(&one, &after) == -EBUSY ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	EXPECT_BUSY(&same);
+
+	assert_int_equal(pipe(gate), 0);
+	pid = fork(); // a child that lives on holds nothing
+	if (pid == 0) {
+		close(gate[1]);
+		_exit(read(gate[0], words, 1) != 0);
+	}
+	gw_machine_destroy(machine);
+	assert_int_equal(gw_machine_create(&same, &after), 0);
+	close(gate[0]);
+	close(gate[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	EXPECT_BUSY(&one);
+	gw_machine_destroy(after);
+	unlink(path);
+	unlink(other);
+}
+
+// Nor does a parent that ends leave anything with its child.
+static void a_process_that_ends_releases_its_file(void **state)
+{
+	char path[] = "/tmp/godwit-machine-XXXXXX", byte;
+	const char *const paths[] = {path};
+	const struct gw_machine_config config = {
+		.size = sizeof config, .node_bytes = two_small, .path = paths};
+	struct gw_machine *machine;
+	int gate[2], status;
+	pid_t pid;
+
+	(void)state;
+	close(mkstemp(path));
+	assert_int_equal(pipe(gate), 0);
+	pid = fork();
+	if (pid == 0) {
+		int err = gw_machine_create(&config, &machine);
+
+		if (!err && fork() == 0) { // it outlives the machine's process
+			close(gate[1]);
+			_exit(read(gate[0], &byte, 1) != 0);
+		}
+		_exit(err != 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(gw_machine_create(&config, &machine), 0);
+	close(gate[0]);
+	close(gate[1]);
+	gw_machine_destroy(machine);
+	unlink(path);
+}
+
+static bool segv_is_blocked(void)
+{
+	sigset_t now;
+
+	return !pthread_sigmask(SIG_SETMASK, NULL, &now) && sigismember(&now, SIGSEGV) == 1;
+}
+
+struct worker {
+	struct gw_task *task;
+	unsigned char *page; // never touched
+	bool blocks;	     // all signals, as workers do
+	bool when_attached, when_detached;
+};
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(w->blocks ? SIG_BLOCK : SIG_UNBLOCK, &all, NULL);
+	if (gw_task_attach(w->task) || gw_task_attach(w->task)) // from one to the other
+		abort();
+	w->when_attached = segv_is_blocked();
+	*w->page = 1;
+	if (gw_task_attach(NULL))
+		abort();
+	w->when_detached = segv_is_blocked();
+	return NULL;
+}
+
+// A fault of a thread that blocks SIGSEGV would be the end of the process.
+static void attached_threads_get_their_faults(void **state)
+{
+	struct gw_machine_config config = {.size = sizeof config};
+	struct gw_machine *machine;
+	struct worker w = {0};
+	pthread_t thread;
+	void *pointer;
+
+	(void)state;
+	for (unsigned n = 0; n < 4; n++) {
+		bool signals = n & 2;
+
+		config.blocker = signals ? GW_BLOCKER_SIGNAL : GW_BLOCKER_USERFAULTFD;
+		if (gw_machine_create(&config, &machine)) {
+			print_message("skipped: %s\n", gw_machine_error());
+			continue;
+		}
+		assert_int_equal(gw_task_create(machine, NULL, &w.task), 0);
+		assert_int_equal(gw_alloc(w.task, MIB, &pointer), 0);
+		w.page = pointer;
+		w.blocks = n & 1;
+		assert_int_equal(pthread_create(&thread, NULL, worker_main, &w), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(w.when_attached, w.blocks && !signals);
+		assert_int_equal(w.when_detached, w.blocks);
+		gw_machine_destroy(machine);
+	}
+}
+
 // Pointers are what gw_alloc() is for.
 static void soft_gives_no_pointers(void **state)
 {
@@ -162,6 +318,9 @@ int main(void)
 		cmocka_unit_test(bad_configurations_are_refused_in_words),
 		cmocka_unit_test(nodes_in_shared_memory),
 		cmocka_unit_test(nodes_in_files_of_a_disk),
+		cmocka_unit_test(one_file_is_one_node),
+		cmocka_unit_test(a_process_that_ends_releases_its_file),
+		cmocka_unit_test(attached_threads_get_their_faults),
 		cmocka_unit_test(soft_gives_no_pointers),
 	};
 
