@@ -23,8 +23,8 @@
 // is left to the access.
 //
 // Locks: mmap_lock for write; one page-table lock at a time.
-// What can fail: -EINVAL and -ENOMEM (no memory for a split), with nothing changed; -ENOMEM (a
-// hole) and -EACCES after the vmas before it.
+// What can fail: -EINVAL, and -ENOMEM (no memory for a split, an end that wraps), with nothing
+// changed; -ENOMEM (a hole) and -EACCES after the vmas before it.
 #include "virt/vma.h"
 
 #include "virt/object.h"
@@ -165,10 +165,16 @@ static void protect_range(struct space *space, uint64_t start, uint64_t end, uns
 	space_merge_range(space, start, end);
 }
 
+// An end that no address is: nothing is mapped there.
+static int protected_end(uint64_t addr, uint64_t len, uint64_t *ret_end)
+{
+	return addr & ~PAGE_MASK ? -EINVAL : space_range(addr, len, ret_end) ? -ENOMEM : 0;
+}
+
 int space_protect(struct space *space, uint64_t addr, uint64_t len, unsigned vm_rwx)
 {
 	uint64_t end, from = 0, to = 0;
-	int err = vm_rwx & ~(unsigned)VM_RWX ? -EINVAL : space_range(addr, len, &end), split = 0;
+	int err = vm_rwx & ~(unsigned)VM_RWX ? -EINVAL : protected_end(addr, len, &end), split = 0;
 
 	if (err || !len)
 		return err;

@@ -261,6 +261,14 @@ static void sizes_do_not_wrap(void **state)
 	assert_int_equal(gw_map(soft.task, &mapping, &at), 0);
 	assert_int_equal(gw_read(soft.task, at, &at, 1), -EIO);
 	gw_object_put(mapping.object);
+	mapping = (struct gw_mapping){.size = sizeof mapping, .length = UINT64_MAX};
+	assert_int_equal(gw_map(soft.task, &mapping, &at), -ENOMEM);
+	mapping.length = GW_PAGE_SIZE;
+	assert_int_equal(gw_map(soft.task, &mapping, &at), 0);
+	assert_int_equal(gw_protect(soft.task, at, UINT64_MAX, 1), -ENOMEM);
+	assert_int_equal(gw_protect(soft.task, at + 1, UINT64_MAX, 1), -EINVAL);
+	assert_int_equal(gw_remap(soft.task, at, GW_PAGE_SIZE, 1ull << 60, 0, &at), -ENOMEM);
+	assert_int_equal(gw_remap(soft.task, at, GW_PAGE_SIZE, UINT64_MAX, 0, &at), -EINVAL);
 	close_machine(&soft);
 }
 
