@@ -67,7 +67,9 @@ struct gw_explanation {
 GW_EXPORT const char *gw_why_text(enum gw_why why);
 
 // A call as a whole. Pages that were not taken up at all (refused by their status, shared and
-// MOVE_ALL not given) are in none of the numbers.
+// MOVE_ALL not given) are in none of the numbers. When no other page stayed, mbind and
+// migrate_pages give them as the reason (GW_WHY_SHARED, GW_WHY_ISOLATION_REFUSED) and their number
+// as its detail.
 struct gw_move_report {
 	uint64_t moved, failed; // in 4 KiB
 	// Transparent huge pages of 2 MiB: moved as one; not moved, or only in pieces; split.

@@ -60,9 +60,9 @@ struct gw_mapping {
 	unsigned huge_shift;	  // with GW_MAP_HUGETLB: 21 (default) or 30
 };
 
-// mmap(2). -EINVAL: a field; -EOVERFLOW: offset and length together are no number; -EEXIST;
-// -EACCES: to write a file that is open for reading only; -ENOMEM: no memory, no room, no host
-// mapping left, or no huge pages to promise.
+// mmap(2). -EINVAL: a field; -EOVERFLOW: an object's offset and length together are no number;
+// -EEXIST; -EACCES: to write a file that is open for reading only; -ENOMEM: no memory, no room, no
+// host mapping left, or no huge pages to promise.
 GW_EXPORT int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret_address)
 	GW_CHECK;
 // The common case: private anonymous memory to read and write; the number is the pointer.

@@ -53,6 +53,18 @@ void move_report_totals(struct gw_move_report *report, const struct migrate_cont
 	report->huge_split = control->nr_thp_split;
 }
 
+// Nothing that was taken up stayed: then what was not is the reason, and how much of it there is.
+static void note_untaken(struct gw_move_report *report, const struct migrate_control *control)
+{
+	const uint64_t shared = control->nr_shared, refused = control->nr_refused;
+
+	if (report->why != GW_WHY_MOVED || !(shared || refused))
+		return;
+	report->why = shared ? GW_WHY_SHARED : GW_WHY_ISOLATION_REFUSED;
+	snprintf(report->detail, sizeof report->detail, "%llu pages passed over",
+		(unsigned long long)(shared ? shared : refused));
+}
+
 void move_options_end(const struct gw_move_options *options, const struct migrate_control *control,
 	const struct gw_move_report *report)
 {
@@ -60,4 +72,5 @@ void move_options_end(const struct gw_move_options *options, const struct migrat
 		return;
 	*options->report = *report;
 	move_report_totals(options->report, control);
+	note_untaken(options->report, control);
 }

@@ -110,7 +110,7 @@ int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret
 		return -EINVAL;
 	if (__builtin_add_overflow(mapping->offset, mapping->length, &end) ||
 		end > UINT64_MAX - PAGE_SIZE)
-		return -EOVERFLOW;
+		return mapping->object ? -EOVERFLOW : -ENOMEM;
 	request.addr = mapping->address;
 	request.fixed = mapping->address != 0;
 	request.own = mapping->address == 0;

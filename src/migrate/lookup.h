@@ -37,6 +37,8 @@ struct page_queue {
 	struct folio_list list;	 // isolated here
 	struct isolation isolation; // onto it, while queueing
 	unsigned nr_failed;	 // folios that should have been and could not
+	uint64_t nr_shared;	 // pages passed over: others map them
+	uint64_t nr_refused;	 // pages that could not be isolated
 	struct folio *large;	 // the last one seen
 	struct gather gather;
 };

@@ -110,6 +110,10 @@ long mbind_range(struct task *caller, uint64_t start, uint64_t len, int mode,
 	if (!space)
 		return -EINVAL;
 	err = mbind_policy(space, caller, &mb.rq);
+	if (control) {
+		control->nr_shared += mb.queue.nr_shared;
+		control->nr_refused += mb.queue.nr_refused;
+	}
 	if (!err)
 		stay = migrate_queued(&mb);
 	if (!err && stay == -ENOMEM && keeps_huge(&mb)) {

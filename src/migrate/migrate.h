@@ -83,6 +83,9 @@ struct migrate_control {
 	unsigned nr_split; // large folios of any order that were split
 	unsigned nr_blocks;    // times accessors were blocked
 	unsigned nr_overruns;  // blocks that took longer than the budget
+	// Of calls for ranges: pages that were not taken up.
+	uint64_t nr_shared;  // several spaces map them, and MOVE_ALL is not given
+	uint64_t nr_refused; // could not be isolated
 };
 
 // Move them. Folios that moved leave the list; what stays is still isolated and the caller puts it

@@ -51,6 +51,8 @@ static long migrate_to_node(struct space *space, int from, int to, const struct 
 	};
 	int err = collect(&q, space);
 
+	mc->nr_shared += q.nr_shared;
+	mc->nr_refused += q.nr_refused;
 	if (!err && !folio_list_empty(&q.list)) {
 		migrate_target_on_node(&mc->target, &target);
 		err = migrate_pages(&q.list, mc);

@@ -23,9 +23,14 @@ static bool asks_only(const struct page_queue *q)
 
 static bool isolate(struct page_queue *q, struct folio *folio)
 {
-	if (!(q->flags & MBIND_MOVE_ALL) && folio_likely_mapped_shared(folio))
+	if (!(q->flags & MBIND_MOVE_ALL) && folio_likely_mapped_shared(folio)) {
+		q->nr_shared += folio_nr(folio);
 		return true;
-	return !isolation_add(&q->isolation, folio);
+	}
+	if (!isolation_add(&q->isolation, folio))
+		return true;
+	q->nr_refused += folio_nr(folio);
+	return false;
 }
 
 static void queue_folio(struct page_queue *q, struct vma *vma, struct folio *folio)

@@ -89,6 +89,8 @@ int gw_vmstat(struct gw_machine *machine, const char *name, int64_t *ret_value)
 
 	if (machine_is_dead(machine))
 		return -EOWNERDEAD;
+	if (!machine || !name)
+		return -EINVAL;
 	if (!strcmp(name, LAST_LINE)) {
 		*ret_value = 0;
 		return 0;

@@ -8,9 +8,9 @@
 // The folio is locked while it is mapped, which keeps truncation and migration away from it; it
 // may have left the object between finding and locking, then the access starts over.
 // Fault-around maps only what is cached, up to date and not locked, inside of one window of
-// fault_around_bytes, one vma and one table; it never allocates and never waits. A large folio that
-// was there before is mapped as far as the window reaches, and one that the access made (or writes
-// to) as a whole, where it fits.
+// fault_around_bytes (from an aligned address, or from the start of the vma), one vma and one
+// table; it never allocates and never waits. A large folio that was there before is mapped as far
+// as the window reaches, and one that the access made (or writes to) as a whole, where it fits.
 #include "virt/fault_internal.h"
 
 #include "base/vmstat.h"
@@ -190,16 +190,9 @@ static void map_around(struct fault *f, struct folio *own)
 
 	if (window <= PAGE_SIZE)
 		return;
-	start = f->addr & ~(window - 1);
-	end = start + window;
-	if (start < f->vma->start)
-		start = f->vma->start;
-	if (end > f->vma->end)
-		end = f->vma->end;
-	if (end > (f->addr & PMD_MASK) + PMD_SIZE)
-		end = (f->addr & PMD_MASK) + PMD_SIZE;
-	if (start < (f->addr & PMD_MASK))
-		start = f->addr & PMD_MASK;
+	// A window that the start of the mapping cuts off is as long as any.
+	start = max(max(f->addr & ~(window - 1), f->vma->start), f->addr & PMD_MASK);
+	end = min(min(start + window, f->vma->end), (f->addr & PMD_MASK) + PMD_SIZE);
 	table = pte_table_alloc_lock(f->space, vaddr_of(f->addr), &err);
 	if (!table)
 		return;

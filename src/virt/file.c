@@ -3,16 +3,17 @@
 // through the engine's own view of the frames (mmu->peek).
 //
 // The file has the size it had when it was opened, or was grown to (object_resize()). The last page
-// may be partial: what lies behind the end reads as zeros and is not written. A file that shrinks
-// meanwhile reads as zeros too.
+// may be partial: what lies behind the end reads as zeros and is not written; what programs store
+// there is zeroed again when the page is written and when the file grows, so that it never becomes
+// part of the file. A file that shrinks meanwhile reads as zeros too.
 //
 // A write takes consecutive offsets in one call, whatever frames they lie in. On failure (-EIO for
 // any error) the pages are dirty again and the error is remembered for the next object_sync(): data
 // is not dropped because a disk was full for a moment. Tests make host calls fail with FI_SYSCALL.
 // The calls are raw: stores by programs while their page is written are allowed, and a sanitizer
 // that watches the libc wrappers would call them races.
-// Held: the folio lock for reading; for writing until the pages are under writeback. Fails: -EIO,
-// opening as in the header.
+// Held: the folio lock for reading and zeroing; for writing until the pages are under writeback.
+// Fails: -EIO, opening as in the header.
 #include "base/assert.h"
 #include "base/fault_inject.h"
 #include "base/meta.h"
@@ -44,6 +45,17 @@ static size_t bytes_in_page(const struct object *object, uint64_t pgoff)
 	uint64_t start = pgoff << PAGE_SHIFT, size = object->size;
 
 	return start >= size ? 0 : min(size - start, (uint64_t)PAGE_SIZE);
+}
+
+// Locked; and who is about to be written can be stored to under the lock alone.
+static void zero_behind_end(struct object *object, struct folio *folio)
+{
+	for (unsigned long i = 0; i < folio_nr(folio); i++) {
+		size_t used = bytes_in_page(object, folio_index(folio) + i);
+		char *bytes = used < PAGE_SIZE ? frame_bytes(object, folio, i) : NULL;
+		if (bytes)
+			memset(bytes + used, 0, PAGE_SIZE - used);
+	}
 }
 
 // ---- Reading
@@ -138,6 +150,7 @@ static void end_write(struct object *object, struct folio *folio, int err)
 int file_write_run(struct object *object, struct folio **folio, unsigned nr)
 {
 	for (unsigned i = 0; i < nr; i++) {
+		zero_behind_end(object, folio[i]);
 		folio_start_writeback(folio[i]);
 		folio_unlock(folio[i]);
 	}
@@ -152,6 +165,7 @@ static int file_write_folio(struct object *object, struct folio *folio)
 	folio_wait_writeback(folio);
 	if (!folio_clear_dirty_for_io(folio))
 		return 0;
+	zero_behind_end(object, folio);
 	folio_start_writeback(folio);
 	int err = write_pages(object, &folio, 1);
 	end_write(object, folio, err);
@@ -159,7 +173,7 @@ static int file_write_folio(struct object *object, struct folio *folio)
 }
 
 // Others may have made the file longer already; it never gets shorter here.
-static int file_grow(struct object *object, uint64_t size)
+static int lengthen(struct object *object, uint64_t size)
 {
 	const int callers_errno = errno;
 	struct stat st;
@@ -175,6 +189,22 @@ static int file_grow(struct object *object, uint64_t size)
 	int failed = fault_syscall(EIO, -1, ftruncate(object->fd, (off_t)size));
 	errno = callers_errno;
 	return failed ? -EIO : 0;
+}
+
+static int file_grow(struct object *object, uint64_t size)
+{
+	struct folio *last = NULL;
+	int err = lengthen(object, size);
+
+	if (!err && object->size)
+		last = object_find_lock(object, (object->size - 1) >> PAGE_SHIFT);
+	if (!last)
+		return err;
+	if (folio_test_uptodate(last))
+		zero_behind_end(object, last);
+	folio_unlock(last);
+	folio_put(last);
+	return err;
 }
 
 static void file_release(struct object *object)

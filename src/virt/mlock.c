@@ -254,6 +254,33 @@ int space_lock(struct space *space, struct task *task, uint64_t addr, uint64_t l
 	return populate_error(err);
 }
 
+// The next vma from *start on that is private, writable and locked.
+static bool next_private(struct space *space, uint64_t *start, uint64_t end, uint64_t *ret_end)
+{
+	const unsigned want = VM_LOCKED | VM_WRITE;
+	bool found = false;
+
+	read_lock(&space->mmap_lock);
+	struct vma *vma = vma_find(space, *start);
+	while (vma && vma->start < end && (vma->flags & (want | VM_SHARED)) != want)
+		vma = vma_next(vma);
+	if (vma && vma->start < end) {
+		*start = max(*start, vma->start);
+		*ret_end = min(end, vma->end);
+		found = true;
+	}
+	read_unlock(&space->mmap_lock);
+	return found;
+}
+
+void mlock_populate_private(struct space *space, uint64_t start, uint64_t end)
+{
+	for (uint64_t next; start < end && next_private(space, &start, end, &next); start = next) {
+		(void)!space_populate(space, space->owner, start, next, POPULATE_LOCK);
+		mark_range(space, start, next);
+	}
+}
+
 int space_unlock(struct space *space, uint64_t addr, uint64_t len)
 {
 	uint64_t start, end;

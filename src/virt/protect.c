@@ -19,11 +19,12 @@
 // Pages of PROT_NONE areas stay resident and keep their contents. A write is harmless at once when
 // the page is anonymous and exclusive, or shared and dirty already; otherwise the fault decides.
 // A host that cannot change a permission loses the translation (virt/gather.h), which the next
-// access restores.
+// access restores. Private memory that is locked and becomes writable is faulted in; what cannot be
+// is left to the access.
 //
 // Locks: mmap_lock for write; one page-table lock at a time.
-// What can fail: -EINVAL and -ENOMEM (no memory for a split), with nothing changed; -ENOMEM (a
-// hole) and -EACCES after the vmas before it.
+// What can fail: -EINVAL, and -ENOMEM (no memory for a split, an end that wraps), with nothing
+// changed; -ENOMEM (a hole) and -EACCES after the vmas before it.
 #include "virt/vma.h"
 
 #include "virt/object.h"
@@ -105,6 +106,12 @@ static void change_pages(struct vma_walk *w, struct page_table *table, uint64_t 
 		change(w, table, index + i, addr + i * PAGE_SIZE, 1);
 }
 
+// What becomes writable while it is locked gets pages of its own before anyone writes.
+static bool wants_pages(const struct vma *vma, unsigned rwx)
+{
+	return (vma->flags & (VM_WRITE | VM_SHARED | VM_LOCKED)) == VM_LOCKED && rwx & VM_WRITE;
+}
+
 // The vma lies in the range as a whole; no huge entry reaches out of it.
 static void protect_vma(struct vma *vma, unsigned rwx)
 {
@@ -136,22 +143,38 @@ static int check_range(struct space *space, uint64_t start, uint64_t *end, unsig
 	return err;
 }
 
-static void protect_range(struct space *space, uint64_t start, uint64_t end, unsigned rwx)
+// *ret_from, *ret_to: from the first to the last vma that wants pages; as they were if none does.
+static void protect_range(struct space *space, uint64_t start, uint64_t end, unsigned rwx,
+	uint64_t *ret_from, uint64_t *ret_to)
 {
 	struct mm_invalidation inv;
+	bool wanted = false;
 
 	mm_notify_start(&inv, space, start, end, MM_INVALIDATE_PROTECT);
 	for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
-		vma = vma_next(vma))
+		vma = vma_next(vma)) {
+		if (wants_pages(vma, rwx)) {
+			if (!wanted)
+				*ret_from = vma->start;
+			*ret_to = vma->end;
+			wanted = true;
+		}
 		protect_vma(vma, rwx);
+	}
 	mm_notify_end(&inv);
 	space_merge_range(space, start, end);
 }
 
+// An end that no address is: nothing is mapped there.
+static int protected_end(uint64_t addr, uint64_t len, uint64_t *ret_end)
+{
+	return addr & ~PAGE_MASK ? -EINVAL : space_range(addr, len, ret_end) ? -ENOMEM : 0;
+}
+
 int space_protect(struct space *space, uint64_t addr, uint64_t len, unsigned vm_rwx)
 {
-	uint64_t end;
-	int err = vm_rwx & ~(unsigned)VM_RWX ? -EINVAL : space_range(addr, len, &end), split = 0;
+	uint64_t end, from = 0, to = 0;
+	int err = vm_rwx & ~(unsigned)VM_RWX ? -EINVAL : protected_end(addr, len, &end), split = 0;
 
 	if (err || !len)
 		return err;
@@ -160,7 +183,8 @@ int space_protect(struct space *space, uint64_t addr, uint64_t len, unsigned vm_
 	if (addr < end)
 		split = space_split_range(space, addr, end);
 	if (addr < end && !split)
-		protect_range(space, addr, end, vm_rwx);
+		protect_range(space, addr, end, vm_rwx, &from, &to);
 	space_write_unlock(space);
+	mlock_populate_private(space, from, to);
 	return split ? split : err;
 }

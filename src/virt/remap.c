@@ -429,6 +429,8 @@ int space_remap(struct space *space, uint64_t addr, uint64_t len, uint64_t new_l
 	uint64_t end, new_end;
 	int err = len && new_len ? space_range(addr, len, &end) : -EINVAL;
 
+	if (!err && !fixed && new_len > SPACE_END && ALIGN_UP(new_len, PAGE_SIZE))
+		return -ENOMEM; // no room is that large
 	if (!err)
 		err = space_range(fixed ? new_addr : 0, new_len, &new_end);
 	if (!err && fixed && new_addr < SPACE_START)

@@ -66,6 +66,9 @@ void munlock_vma_pages(struct vma *, uint64_t start, uint64_t end);
 // where that makes a private page). mmap_lock not held. 0, handle_fault()'s errno, -ENOMEM: a hole.
 enum populate { POPULATE_READ, POPULATE_WRITE, POPULATE_LOCK };
 int space_populate(struct space *, struct task *, uint64_t start, uint64_t end, enum populate);
+// What of [start, end) is private, writable and locked is faulted in as by mlock, as far as it can
+// be. mmap_lock not held.
+void mlock_populate_private(struct space *, uint64_t start, uint64_t end);
 // Every page of [start, end) that KSM shares becomes the task's own again. mmap_lock not held.
 // 0, -ENOMEM.
 int space_break_ksm(struct space *, uint64_t start, uint64_t end);

@@ -211,6 +211,36 @@ static void full_node_refuses(struct setup *s)
 	assert_int_equal(move(s, at, PAGES, 1, status, GW_MPOL_MF_MOVE), 0);
 }
 
+static void ranges_tell_what_they_pass_over(void **state)
+{
+	struct gw_move_report report;
+	const struct gw_move_options options = {.size = sizeof options, .report = &report};
+	const unsigned long there = 1 << 1;
+	struct gw_task *child;
+
+	(void)state;
+	if (!open_machine(&soft))
+		skip();
+	uint64_t at = map(&soft, BYTES);
+	for (unsigned i = 0; i < PAGES; i++)
+		put(&soft, at + i * GW_PAGE_SIZE, 7, 8);
+	assert_int_equal(gw_task_fork(soft.task, &child), 0);
+	put(&soft, at, 8, 8);
+	assert_int_equal(gw_mbind_explained(soft.task, at, BYTES, GW_MPOL_BIND, &there, 65,
+				 GW_MPOL_MF_MOVE | GW_MPOL_MF_STRICT, &options),
+		0);
+	assert_int_equal(report.moved, 1);
+	assert_int_equal(report.why, GW_WHY_SHARED);
+	assert_string_equal(report.detail, "63 pages passed over");
+	gw_task_exit(child);
+	assert_int_equal(gw_mbind_explained(soft.task, at, BYTES, GW_MPOL_BIND, &there, 65,
+				 GW_MPOL_MF_MOVE | GW_MPOL_MF_STRICT, &options),
+		0);
+	assert_int_equal(report.moved, PAGES - 1);
+	assert_int_equal(report.why, GW_WHY_MOVED);
+	close_machine(&soft);
+}
+
 // ---- Ends and beginnings
 
 static void destroy_ends_tasks(void **state)
@@ -261,6 +291,14 @@ static void sizes_do_not_wrap(void **state)
 	assert_int_equal(gw_map(soft.task, &mapping, &at), 0);
 	assert_int_equal(gw_read(soft.task, at, &at, 1), -EIO);
 	gw_object_put(mapping.object);
+	mapping = (struct gw_mapping){.size = sizeof mapping, .length = UINT64_MAX};
+	assert_int_equal(gw_map(soft.task, &mapping, &at), -ENOMEM);
+	mapping.length = GW_PAGE_SIZE;
+	assert_int_equal(gw_map(soft.task, &mapping, &at), 0);
+	assert_int_equal(gw_protect(soft.task, at, UINT64_MAX, 1), -ENOMEM);
+	assert_int_equal(gw_protect(soft.task, at + 1, UINT64_MAX, 1), -EINVAL);
+	assert_int_equal(gw_remap(soft.task, at, GW_PAGE_SIZE, 1ull << 60, 0, &at), -ENOMEM);
+	assert_int_equal(gw_remap(soft.task, at, GW_PAGE_SIZE, UINT64_MAX, 0, &at), -EINVAL);
 	close_machine(&soft);
 }
 
@@ -409,6 +447,7 @@ int main(void)
 		ON_ALL(full_node_refuses),
 		cmocka_unit_test(reservation_goes_at_once_signal),
 		cmocka_unit_test(reservation_goes_at_once_userfaultfd),
+		cmocka_unit_test(ranges_tell_what_they_pass_over),
 		cmocka_unit_test(destroy_ends_tasks),
 		cmocka_unit_test(nothing_is_released),
 		cmocka_unit_test(sizes_do_not_wrap),

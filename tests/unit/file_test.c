@@ -251,6 +251,31 @@ static void growing(void **state)
 	close_case(&c);
 }
 
+static void behind_the_end(void **state)
+{
+	const uint64_t at = FILE_BYTES + 10;
+	struct file_case c;
+	char byte = 5;
+
+	open_case(&c, *state, O_RDWR);
+	assert_int_equal(space_write(c.task->space, c.task, c.addr + at, &byte, 1), 1);
+	assert_int_equal(soft_byte(c.task, c.addr + at), 5);
+	assert_int_equal(object_sync(c.object, 0, PAGES), 0);
+	assert_int_equal(soft_byte(c.task, c.addr + at), 0); // zeroed when written
+	assert_int_equal(soft_byte(c.task, page_addr(&c, PAGES - 1)), page_mark(PAGES - 1));
+	assert_int_equal(space_write(c.task->space, c.task, c.addr + at, &byte, 1), 1);
+	assert_int_equal(object_resize(c.object, FILE_BYTES + 20), 0);
+	assert_int_equal(soft_byte(c.task, c.addr + at), 0); // zeroed when it comes in
+	assert_int_equal(object_sync(c.object, 0, PAGES), 0);
+	assert_int_equal(pread(c.fd, &byte, 1, (off_t)at), 1);
+	assert_int_equal(byte, 0);
+	byte = 6;
+	assert_int_equal(space_write(c.task->space, c.task, c.addr + at, &byte, 1), 1);
+	assert_int_equal(object_resize(c.object, FILE_BYTES + 30), 0);
+	assert_int_equal(soft_byte(c.task, c.addr + at), 6); // that is the file's
+	close_case(&c);
+}
+
 // One writes pages, one syncs: what is on disk at the end is what was written last.
 struct sync_race {
 	struct file_case *c;
@@ -307,6 +332,7 @@ int main(void)
 		cmocka_unit_test(errors),
 		cmocka_unit_test(read_only),
 		cmocka_unit_test(growing),
+		cmocka_unit_test(behind_the_end),
 		cmocka_unit_test(sync_races_with_stores),
 	};
 	return cmocka_run_group_tests(tests, soft_setup, soft_teardown);

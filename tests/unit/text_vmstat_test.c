@@ -220,6 +220,7 @@ static void test_values(void **state maybe_unused)
 	assert_int_equal(line_of(machine, "proc/meminfo", "MemTotal:"), 96 << 10);
 	assert_true(line_of(machine, "sys/devices/system/node/node2/numastat", "local_node ") >= 5);
 	assert_int_equal(gw_vmstat(machine, "nr_nothing", &value), -ENOENT);
+	assert_int_equal(gw_vmstat(machine, NULL, &value), -EINVAL);
 	assert_int_equal(gw_vmstat(machine, "nr_unstable", &value), 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(no_such); i++)
 		assert_int_equal(gw_text(machine, no_such[i], &text), -ENOENT);
