@@ -223,8 +223,8 @@ int engine_unlock(struct lab_machine *machine, const struct command *c, struct l
 		gw_unlock(engine_task(engine_of(machine), c->task), r->address, r->length));
 }
 
-// A device writes: what may only be read is refused, where gw_pin() takes it to be read. The library
-// tells when it is asked to fault it in for writing.
+// A device writes: what may only be read is refused, where gw_pin() takes it to be read. The
+// library tells when it is asked to fault it in for writing.
 static bool read_only(struct gw_task *task, const struct story_range *r)
 {
 	uint64_t start = r->address & ~4095ull, end = (r->address + r->length + 4095) & ~4095ull;
