@@ -8,7 +8,8 @@
 // after the parent's in the rmap, so none is missed.
 //
 // After a split a folio of zeros need not come back: its entries become those of the zero page, and
-// what counted it as resident is told. It was unmapped, so its counts are right as they are.
+// what counted it as resident is told. It was unmapped, so its counts are right as they are. Where
+// memory is locked it comes back, and to all who are walked after that, too.
 //
 // Under the page-table lock: reference, mapcount, entry, and the host's map is queued (unblock in a
 // back-out). It cannot fail as far as callers see; see mapper.c for a host that refuses.
@@ -105,7 +106,7 @@ static void remap_entries(struct remap *w, struct vma *vma, uint64_t addr, unsig
 
 		if (!waits_for(table_entry(table, index), w->src, page + i))
 			continue;
-		if (w->zero && !(vma->flags & VM_LOCKED))
+		if (w->zero && !(vma->flags & VM_LOCKED) && !folio_test_mlocked(w->dst))
 			remap_zero(w, vma, addr, table, index);
 		else
 			remap_entry(w, vma, addr, table, index, page + i);
