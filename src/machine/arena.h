@@ -55,8 +55,8 @@ struct arena_stats {
 extern struct arena *_Atomic arena_slots[ARENA_SLOTS];
 
 // -ENOMEM, -ENOSPC (frame numbers), -EINVAL, -EOPNOTSUPP (a file of hugetlbfs: its pages cannot be
-// mapped in pieces), -EBUSY (the file is another arena's, of this process or not: each holds flock()
-// on its own), or the host's error for the path or the binding.
+// mapped in pieces), -EBUSY (the file is another arena's, of this process or not: each holds
+// flock() on its own), or the host's error for the path or the binding.
 must_check int arena_open(const struct arena_config *config, struct arena **ret_arena);
 // No frame of it is in use, and no window maps one.
 void arena_close(struct arena *arena);

@@ -10,8 +10,9 @@
 // fork() shares it and closes its descriptor (machine/fork_guard.c): closing neither releases what
 // the parent holds, nor keeps it after the parent. The end of the process releases it, too.
 //
-// What can fail: -EOPNOTSUPP on hugetlbfs; -EBUSY for a file that somebody has locked; -EFBIG beyond
-// RLIMIT_FSIZE, which would otherwise be a SIGXFSZ; for a path, whatever open() and flock() say.
+// What can fail: -EOPNOTSUPP on hugetlbfs; -EBUSY for a file that somebody has locked; -EFBIG
+// beyond RLIMIT_FSIZE, which would otherwise be a SIGXFSZ; for a path, whatever open() and flock()
+// say.
 #include "machine/arena_files.h"
 
 #include "machine/host_calls.h"

@@ -14,11 +14,11 @@
 // there before us, with the mask and the stack it asked for as far as that can be had; if there was
 // none, the default action: the instruction runs again and ends the program where it is.
 //
-// A thread that blocks SIGSEGV is ended by the kernel at its first fault, without asking anybody: so
-// a thread that enters gets it unblocked until it leaves.
+// A thread that blocks SIGSEGV is ended by the kernel at its first fault, without asking anybody:
+// so a thread that enters gets it unblocked until it leaves.
 //
-// What can fail: a thread that blocks SIGSEGV afterwards; a system call that touches such a page gets EFAULT from the kernel without any
-// signal; this blocker is not syscall-safe.
+// What can fail: a thread that blocks SIGSEGV afterwards; a system call that touches such a page
+// gets EFAULT from the kernel without any signal: this blocker is not syscall-safe.
 #include "machine/sigsegv.h"
 
 #include "base/lock.h"
