@@ -223,6 +223,15 @@ int engine_unlock(struct lab_machine *machine, const struct command *c, struct l
 		gw_unlock(engine_task(engine_of(machine), c->task), r->address, r->length));
 }
 
+// A device writes: what may only be read is refused, where gw_pin() takes it to be read. The
+// library tells when it is asked to fault it in for writing.
+static bool read_only(struct gw_task *task, const struct story_range *r)
+{
+	uint64_t start = r->address & ~4095ull, end = (r->address + r->length + 4095) & ~4095ull;
+
+	return gw_advise(task, start, end - start, MADV_POPULATE_WRITE) == -EINVAL;
+}
+
 int engine_pin(struct lab_machine *machine, const struct command *c, struct lab_result *result)
 {
 	const struct story_range *r = &c->range.range;
@@ -231,6 +240,8 @@ int engine_pin(struct lab_machine *machine, const struct command *c, struct lab_
 
 	if (m->mappings[r->map->index].pin)
 		return engine_result(result, -EBUSY);
+	if (r->length && read_only(engine_task(m, c->task), r))
+		return engine_result(result, -EFAULT);
 	snprintf(holder, sizeof holder, "line %u of the story", c->line);
 	return engine_result(result, gw_pin(engine_task(m, c->task), r->address, r->length, holder,
 					     &m->mappings[r->map->index].pin));
