@@ -249,21 +249,27 @@ static bool shares_policy(const struct vma *vma)
 #define for_each_vma_in(v, space, from, to)                                                        \
 	for (struct vma *v = vma_find(space, from); v && v->start < (to); v = vma_next(v))
 
-// All vmas lie in the range or outside of it. -ENOMEM: nothing is prepared.
+// A vma that has the policy already keeps all it has, also the policy of an object it shares.
+static bool changes_policy(const struct vma *vma, const void *policy)
+{
+	return !mempolicy_equal(vma->policy, policy);
+}
+
+// All vmas that change lie in the range or outside of it. -ENOMEM: nothing is prepared.
 static int prepare_changes(struct space *space, const struct mbind_request *r, struct changes *c)
 {
 	int err = 0;
 
 	*c = (struct changes){0};
 	for_each_vma_in(vma, space, r->start, r->end)
-		c->max += shares_policy(vma);
+		c->max += shares_policy(vma) && changes_policy(vma, r->policy);
 	if (!c->max)
 		return 0;
 	c->change = meta_alloc(c->max * sizeof(*c->change));
 	if (!c->change)
 		return -ENOMEM;
 	for_each_vma_in(vma, space, r->start, r->end) {
-		if (err || !shares_policy(vma))
+		if (err || !shares_policy(vma) || !changes_policy(vma, r->policy))
 			continue;
 		err = object_policy_prepare(vma->object, vma->pgoff,
 			(vma->end - vma->start) >> PAGE_SHIFT, r->policy, &c->change[c->nr]);
@@ -277,7 +283,7 @@ static int prepare_changes(struct space *space, const struct mbind_request *r, s
 static int apply(struct space *space, const struct mbind_request *r)
 {
 	struct changes c;
-	int err = space_split_range(space, r->start, r->end);
+	int err = space_split_changing(space, r->start, r->end, changes_policy, r->policy);
 
 	if (err)
 		return err;
@@ -286,6 +292,8 @@ static int apply(struct space *space, const struct mbind_request *r)
 		// No way back from here.
 		end_changes(&c, object_policy_commit);
 		for_each_vma_in(vma, space, r->start, r->end) {
+			if (!changes_policy(vma, r->policy))
+				continue;
 			mempolicy_put(vma->policy);
 			mempolicy_get(r->policy);
 			vma->policy = r->policy;

@@ -181,10 +181,15 @@ void munlock_vma_pages(struct vma *vma, uint64_t start, uint64_t end)
 
 // ---- The system calls
 
+// Pages of a pool never leave: a lock does not change their vma.
+static bool changes_lock(const struct vma *vma, const void *lock)
+{
+	return *(const bool *)lock ? !(vma->flags & (VM_LOCKED | VM_HUGETLB))
+				   : vma->flags & VM_LOCKED;
+}
+
 static void lock_vma(struct vma *vma)
 {
-	if (vma->flags & (VM_LOCKED | VM_HUGETLB)) // pages of a pool never leave
-		return;
 	vma->flags |= VM_LOCKED;
 	vma->space->locked_vm += (long)vma_pages(vma);
 	mlock_vma_pages(vma, vma->start, vma->end);
@@ -192,23 +197,22 @@ static void lock_vma(struct vma *vma)
 
 static void unlock_vma(struct vma *vma)
 {
-	if (!(vma->flags & VM_LOCKED))
-		return;
 	vma->flags &= ~(unsigned)VM_LOCKED;
 	vma->space->locked_vm -= (long)vma_pages(vma);
 	munlock_vma_pages(vma, vma->start, vma->end);
 }
 
 // Up to the first hole, which is -ENOMEM.
-static int for_range(struct space *space, uint64_t start, uint64_t end, void (*one)(struct vma *))
+static int for_range(struct space *space, uint64_t start, uint64_t end, bool lock)
 {
 	write_lock(&space->mmap_lock);
 	uint64_t hole = space_mapped_until(space, start, end);
-	int err = start < hole ? space_split_range(space, start, hole) : 0;
+	int err = start < hole ? space_split_changing(space, start, hole, changes_lock, &lock) : 0;
 	if (!err) {
 		for (struct vma *vma = vma_find(space, start); vma && vma->start < hole;
 			vma = vma_next(vma))
-			one(vma);
+			if (changes_lock(vma, &lock))
+				(lock ? lock_vma : unlock_vma)(vma);
 		space_merge_range(space, start, hole);
 	}
 	space_write_unlock(space);
@@ -246,7 +250,7 @@ int space_lock(struct space *space, struct task *task, uint64_t addr, uint64_t l
 	int err = lock_range(addr, len, &start, &end);
 
 	if (!err && start < end)
-		err = for_range(space, start, end, lock_vma);
+		err = for_range(space, start, end, true);
 	if (err || start == end)
 		return err;
 	err = space_populate(space, task, start, end, POPULATE_LOCK);
@@ -259,5 +263,5 @@ int space_unlock(struct space *space, uint64_t addr, uint64_t len)
 	uint64_t start, end;
 	int err = lock_range(addr, len, &start, &end);
 
-	return err || start == end ? err : for_range(space, start, end, unlock_vma);
+	return err || start == end ? err : for_range(space, start, end, false);
 }

@@ -3,7 +3,8 @@
 //
 // The range ends where there is a hole, or where a vma may not be written; what lies before it is
 // changed all the same, and the error told after that. Everything that can fail comes first: the
-// checks, and the splits at both ends. Then each vma gets its new flags and its entries follow:
+// checks, and the splits at both ends, except of a vma whose flags stay. Then each vma gets its new
+// flags and its entries follow:
 //
 //	entry			write is taken away	no access left		write is given
 //	page, writable		read-only		read-only, host NONE	as it is
@@ -105,13 +106,18 @@ static void change_pages(struct vma_walk *w, struct page_table *table, uint64_t 
 		change(w, table, index + i, addr + i * PAGE_SIZE, 1);
 }
 
-// The vma lies in the range as a whole; no huge entry reaches out of it.
+static bool changes_rwx(const struct vma *vma, const void *rwx)
+{
+	return (vma->flags & VM_RWX) != *(const unsigned *)rwx;
+}
+
+// A vma that changes lies in the range as a whole; no huge entry reaches out of it.
 static void protect_vma(struct vma *vma, unsigned rwx)
 {
 	struct vma_walk w = {.huge = change_huge, .pages = change_pages};
 	unsigned old = vma->flags, flags = (old & ~(unsigned)VM_RWX) | rwx;
 
-	if (flags == old)
+	if (!changes_rwx(vma, &rwx))
 		return;
 	vma->flags = flags;
 	(void)vma_walk(&w, vma, vma->start, vma->end);
@@ -158,7 +164,7 @@ int space_protect(struct space *space, uint64_t addr, uint64_t len, unsigned vm_
 	write_lock(&space->mmap_lock);
 	err = check_range(space, addr, &end, vm_rwx);
 	if (addr < end)
-		split = space_split_range(space, addr, end);
+		split = space_split_changing(space, addr, end, changes_rwx, &vm_rwx);
 	if (addr < end && !split)
 		protect_range(space, addr, end, vm_rwx);
 	space_write_unlock(space);

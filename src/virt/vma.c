@@ -221,22 +221,32 @@ struct vma *vma_merge_around(struct vma *vma)
 
 // ---- Ranges
 
-static int split_at(struct space *space, uint64_t addr)
+static bool any_vma(const struct vma *vma, const void *arg)
 {
-	struct vma *vma = vma_lookup(space, addr);
-
-	return vma && vma->start < addr ? vma_split(vma, addr) : 0;
+	(void)vma;
+	(void)arg;
+	return true;
 }
 
 int space_split_range(struct space *space, uint64_t start, uint64_t end)
 {
-	int err = split_at(space, start);
+	return space_split_changing(space, start, end, any_vma, NULL);
+}
 
-	if (err)
-		return err;
-	err = split_at(space, end);
-	if (err)
-		space_merge_range(space, start, start + 1);
+int space_split_changing(struct space *space, uint64_t start, uint64_t end,
+	bool (*changes)(const struct vma *, const void *arg), const void *arg)
+{
+	const uint64_t cut_at[] = {start, end};
+	int err = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cut_at) && !err; i++) {
+		struct vma *vma = vma_lookup(space, cut_at[i]);
+
+		if (vma && vma->start < cut_at[i] && changes(vma, arg))
+			err = vma_split(vma, cut_at[i]);
+		if (err && i)
+			space_merge_range(space, start, start + 1);
+	}
 	return err;
 }
 

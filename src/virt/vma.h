@@ -45,6 +45,9 @@ uint64_t space_mapped_until(struct space *, uint64_t start, uint64_t end);
 bool space_range_free(struct space *, uint64_t start, uint64_t end);
 // Make start and end boundaries of vmas. On failure the vmas are as before.
 int space_split_range(struct space *, uint64_t start, uint64_t end);
+// The same, but a vma of which changes() is false is not cut; it may reach out of the range then.
+int space_split_changing(struct space *, uint64_t start, uint64_t end,
+	bool (*changes)(const struct vma *, const void *arg), const void *arg);
 // Merge what can be merged in [start, end) and with its two neighbours.
 void space_merge_range(struct space *, uint64_t start, uint64_t end);
 // Unmap [start, end), which begins and ends at vma boundaries. Cannot fail.
