@@ -3,7 +3,8 @@
 //
 // The range ends where there is a hole, or where a vma may not be written; what lies before it is
 // changed all the same, and the error told after that. Everything that can fail comes first: the
-// checks, and the splits at both ends, except of a vma whose flags stay. Then each vma gets its new flags and its entries follow:
+// checks, and the splits at both ends, except of a vma whose flags stay. Then each vma gets its new
+// flags and its entries follow:
 //
 //	entry			write is taken away	no access left		write is given
 //	page, writable		read-only		read-only, host NONE	as it is
