@@ -41,15 +41,16 @@ static struct folio *get_by_policy(struct folio *src, void *arg)
 	gfp_t gfp = order ? GFP_TRANSHUGE : GFP_HIGHUSER_MOVABLE | GFP_RETRY_MAYFAIL;
 	if (order && keeps_huge(mb))
 		gfp |= GFP_RETRY_MAYFAIL;
-	struct nodemask nodes = mb->rq.policy ? mempolicy_nodes(mb->rq.policy) : NODEMASK_NONE;
+	uint64_t index = folio_index(src) >> order;
 
 	if (!folio_test_hugetlb(src))
-		return folio_alloc_policy(mm, gfp, order, mb->rq.policy, folio_index(src) >> order,
-			mb->task);
+		return folio_alloc_policy(mm, gfp, order, mb->rq.policy, index, mb->task);
 	if (!mm->up.hugetlb_target)
 		return NULL;
-	int nid = nodemask_empty(nodes) ? task_nid(mb->task) : nodemask_first(nodes);
-	return mm->up.hugetlb_target(src, nid, nodes, GFP_HIGHUSER_MOVABLE, MR_MEMPOLICY_MBIND);
+	// A preference binds nobody: a free page elsewhere is as good as one made there.
+	struct policy_placement p = mempolicy_place(mm, mb->rq.policy, index, mb->task);
+	return mm->up.hugetlb_target(src, p.nid, p.allowed, GFP_HIGHUSER_MOVABLE,
+		MR_MEMPOLICY_MBIND);
 }
 
 // Under mmap_lock, before the policy is set.

@@ -309,8 +309,12 @@ static bool clear_entries(struct vma *vma, uint64_t haddr, struct folio *folio)
 	return retract_table(vma, haddr);
 }
 
+// Where the task has no table of PMD entries yet, there is nothing to put a leaf into: the object
+// is huge, but the call fails.
 enum scan_result collapse_map_object(struct vma *vma, uint64_t haddr)
 {
+	if (collapse_pmd_state(vma->space, haddr) == SCAN_PMD_NULL)
+		return SCAN_PMD_NULL;
 	struct folio *folio = object_find(vma->object, vma_pgoff(vma, haddr));
 	bool mapped = false;
 

@@ -7,6 +7,7 @@
 //					pages
 //		shared memory		the object's huge folio, made when the settings allow
 //					it; one that is there is mapped whatever they say
+//		the same, privately	made as well, but a write copies one small page of it
 //		a file			the object's huge folio, if a collapse made one: read-only
 //	thp_large_object()	shared memory that is not cached: the largest order below that which
 //				its setting allows and that fits
@@ -270,7 +271,7 @@ int thp_object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool wr
 	uint64_t pgoff = vma_pgoff(vma, haddr);
 	bool mapped = false;
 
-	if (pgoff & (PTRS_PER_TABLE - 1) || (write && !(vma->flags & VM_SHARED)) ||
+	if (pgoff & (PTRS_PER_TABLE - 1) ||
 		pgoff >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE) ||
 		vma->flags & VM_NOHUGEPAGE || atomic_load(&vma->space->thp_disabled))
 		return 0;
@@ -279,6 +280,10 @@ int thp_object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool wr
 	struct folio *folio = object_huge_folio(vma, task, pgoff, make);
 	if (!folio)
 		return 0;
+	if (write && !(vma->flags & VM_SHARED)) { // gets a copy of one of its pages
+		folio_put(folio);
+		return 0;
+	}
 	folio_lock(folio);
 	if (folio_object(folio) == vma->object && folio_order(folio) == PMD_ORDER &&
 		folio_index(folio) == pgoff && folio_test_uptodate(folio)) {

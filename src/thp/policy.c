@@ -234,14 +234,15 @@ unsigned thp_vma_orders(struct thp *thp, const struct vma *vma, enum thp_use use
 		return 0;
 	if (!touch && flags & VM_SPECIAL)
 		return 0;
+	// smaps asks about all orders, of objects from two pages on: room for any is enough for it.
+	if (vma->object && use == THP_SMAPS)
+		return thp_vma_has_room(vma, 1) ? object_orders(thp, vma, use) : 0;
 	if (use != THP_FAULT)
 		orders = orders_with_room(vma, orders);
 	if (!orders)
 		return 0;
-	// smaps asks about all orders, and room for any of them is enough for it.
 	if (vma->object)
-		return use == THP_SMAPS || orders >> PMD_ORDER & 1 ? object_orders(thp, vma, use)
-								   : 0;
+		return orders >> PMD_ORDER & 1 ? object_orders(thp, vma, use) : 0;
 	if (use != THP_COLLAPSE)
 		orders = orders_enabled(thp, orders, flags & VM_HUGEPAGE);
 	return touch || vma->anon_vma ? orders : 0;

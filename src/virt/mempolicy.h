@@ -82,7 +82,10 @@ struct policy_placement {
 	struct nodemask allowed;
 	bool masked; // by the policy, not only by the cpuset
 };
-// The same for an address, for allocators that have pages of their own. *ret_many: when `allowed`
+// By a given policy (NULL: default), for allocators that have pages of their own.
+struct policy_placement mempolicy_place(struct mm_core *, const struct mempolicy *,
+	uint64_t interleave_index, struct task *);
+// The same for an address. *ret_many: when `allowed`
 // has none, the rest of the cpuset will do (PREFERRED_MANY).
 struct policy_placement vma_placement(struct vma *, uint64_t addr, unsigned order, struct task *,
 	bool *ret_many);

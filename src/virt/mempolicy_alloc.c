@@ -172,7 +172,7 @@ int task_interleave_peek(struct task *task)
 
 // ---- Allocation
 
-static struct policy_placement place(
+struct policy_placement mempolicy_place(
 	struct mm_core *mm, const struct mempolicy *policy, uint64_t index, struct task *task)
 {
 	struct policy_placement p = {local_nid(mm, task), task_mems_allowed(task), false};
@@ -227,7 +227,7 @@ static bool alloc_huge_here(struct mm_core *mm, gfp_t gfp, const struct policy_p
 struct folio *folio_alloc_policy(struct mm_core *mm, gfp_t gfp, unsigned order,
 	struct mempolicy *policy, uint64_t index, struct task *task)
 {
-	struct policy_placement p = place(mm, policy, index, task);
+	struct policy_placement p = mempolicy_place(mm, policy, index, task);
 	int cpu = task ? atomic_load_explicit(&task->cpu, memory_order_relaxed) : 0;
 	struct folio *folio;
 
@@ -251,7 +251,7 @@ struct policy_placement vma_placement(struct vma *vma, uint64_t addr, unsigned o
 	struct task *task, bool *ret_many)
 {
 	struct mempolicy *policy = vma_policy_get(vma, addr, task);
-	struct policy_placement p = place(vma->space->mm, policy,
+	struct policy_placement p = mempolicy_place(vma->space->mm, policy,
 		vma_interleave_index(vma, addr, order), task);
 
 	*ret_many = p.masked && policy->mode == POLICY_PREFERRED_MANY;

@@ -435,6 +435,7 @@ static void a_file_turns_back_at_every_step(void **state)
 	uint64_t at = fx_map_flags(a, PMD_SIZE, VM_READ | VM_SHARED, object);
 
 	(void)state;
+	fx_fill(&fx, a, buf, 1, 1); // there is a table of PMD entries
 	thp.setting[SET_READ_ONLY_FILES] = 1;
 	for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++) {
 		for (uint64_t n = 0;; n += n < 6 ? 1 : 83) {
