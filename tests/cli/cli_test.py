@@ -259,6 +259,13 @@ def test_timeout():
                              + LATE, f"compare b.gw{SAME}"], run
 
 
+def blocks_interrupts(pid):
+    """Whether Ctrl-C waits there until the story is told."""
+    with open(f"/proc/{pid}/status") as f:
+        blocked = next(line for line in f if line.startswith("SigBlk:"))
+    return bool(int(blocked.split()[1], 16) & 1 << signal.SIGINT - 1)
+
+
 def test_interrupted():
     """After Ctrl-C nothing more is played, and what was not is told."""
     with tempfile.TemporaryDirectory() as folder:
@@ -269,7 +276,8 @@ def test_interrupted():
             with subprocess.Popen([GODWIT, "lab", *words, "--backend", "soft", "a.gw", "b.gw"],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder,
                                   stdin=subprocess.DEVNULL) as run:
-                time.sleep(2)
+                while not blocks_interrupts(run.pid):
+                    time.sleep(0.05)
                 run.send_signal(signal.SIGINT)
                 out, err = run.communicate(timeout=60)
             assert run.returncode == 1, (words, out, err)
