@@ -14,8 +14,8 @@
 //	made to hint		read-only, still hints	the same		as it is
 //	migration entry, write	read, exclusive if anon	the same		as it is
 //
-// The host forgets what it shows where a migration entry is: what it refused before the page was
-// stopped it would go on to refuse.
+// Where access is given, or none left, the host forgets what it shows where a migration entry is:
+// what it refused before the page was stopped it would go on to refuse.
 //
 // Pages of PROT_NONE areas stay resident and keep their contents. A write is harmless at once when
 // the page is anonymous and exclusive, or shared and dirty already; otherwise the fault decides.
@@ -76,7 +76,13 @@ static struct pte new_entry(const struct vma *vma, struct pte e)
 	return pte_migration(e) ? new_migration(vma, e) : e;
 }
 
-// nr pages behind one entry change; the host follows.
+struct protect_walk {
+	struct vma_walk walk;
+	bool gives; // some access that was not permitted
+};
+
+// nr pages behind one entry change; the host follows. Who sleeps until a page has moved is not
+// woken to be refused what he may do again when it has.
 static void change(struct vma_walk *w, struct page_table *table, unsigned index, uint64_t addr,
 	unsigned nr)
 {
@@ -90,7 +96,8 @@ static void change(struct vma_walk *w, struct page_table *table, unsigned index,
 	if (pte_present(new))
 		gather_protect(&w->g, vma_host(vma, addr), pte_pfn(new), nr,
 			vma_pte_prot(vma, new));
-	else if (pte_migration(new))
+	else if (pte_migration(new) &&
+		 (!vma_accessible(vma) || container_of(w, struct protect_walk, walk)->gives))
 		gather_clear(&w->g, vma_host(vma, addr), nr);
 }
 
@@ -121,14 +128,15 @@ static bool changes_rwx(const struct vma *vma, const void *rwx)
 // A vma that changes lies in the range as a whole; no huge entry reaches out of it.
 static void protect_vma(struct vma *vma, unsigned rwx)
 {
-	struct vma_walk w = {.huge = change_huge, .pages = change_pages};
 	unsigned old = vma->flags, flags = (old & ~(unsigned)VM_RWX) | rwx;
+	struct protect_walk w = {.walk = {.huge = change_huge, .pages = change_pages},
+		.gives = flags & ~old};
 
 	if (!changes_rwx(vma, &rwx))
 		return;
 	vma->flags = flags;
-	(void)vma_walk(&w, vma, vma->start, vma->end);
-	if (flags & ~old)
+	(void)vma_walk(&w.walk, vma, vma->start, vma->end);
+	if (w.gives)
 		vma_forget_refusals(vma, vma->start, vma->end);
 }
 

@@ -128,11 +128,13 @@ static struct page *cached(struct slot *s)
 	return *place;
 }
 
+// The window begins at a multiple of its size, or where the mapping does, and is as long as any then:
+// where mappings that follow each other are one, and where not, is not in the model.
 static void map_around(struct task_model *t, unsigned i)
 {
 	unsigned first = i / AROUND * AROUND; // model.base is a multiple of 64 KiB
 
-	for (unsigned k = first; k < first + AROUND && k < SLOTS; k++) {
+	for (unsigned k = first; k < i + AROUND && k < SLOTS; k++) {
 		struct slot *s = &t->slot[k];
 
 		if (s->standing != NOTHING || s->object != t->slot[i].object || k == i ||

@@ -104,9 +104,16 @@ static void do_protect(void)
 	whole = range_is(t, first, n, true);
 	must_be("gw_protect", gw_protect(t->gw, slot_address(first), n * PAGE, prot),
 		whole ? 0 : -ENOMEM);
-	// What lies before a hole is changed, as in Linux.
-	for (unsigned i = first; i < first + n && t->slot[i].standing != NOT_MAPPED; i++)
-		t->slot[i].prot = prot;
+	// What lies before a hole is changed, as in Linux. Locked private memory that becomes writable
+	// gets pages of its own.
+	for (unsigned i = first; i < first + n && t->slot[i].standing != NOT_MAPPED; i++) {
+		struct slot *s = &t->slot[i];
+		bool fill = s->locked && !s->shared && !(s->prot & GW_PROT_WRITE) && prot == RW;
+
+		s->prot = prot;
+		if (fill)
+			touch_slot(t, i, true, false);
+	}
 }
 
 static void move_slot(struct slot *to, struct slot *from)
