@@ -2,6 +2,8 @@
 // What gw_machine_create() takes and what it refuses, in which words.
 #include "unit.h"
 
+#include "base/compiler.h"
+
 #include <godwit/machine.h>
 #include <godwit/migrate.h>
 #include <godwit/space.h>
