@@ -15,6 +15,9 @@ import tempfile
 import time
 
 GODWIT, HOSTS, REAL_KERNEL = map(os.path.abspath, sys.argv[1:4])
+with open(GODWIT, "rb") as program:
+    # ThreadSanitizer keeps its shadow where the tasks of a story on the host have their memory.
+    HOST_MEMORY = b"__tsan_init" not in program.read()
 
 
 def godwit(*words, **more):
@@ -249,6 +252,8 @@ def test_timeout():
         ends = [end for end in map(json.loads, run.stdout.splitlines()) if "story" in end]
         assert [(end["story"], end["result"], end["reason"]) for end in ends] == [
             ("a.gw", "failed", LATE), ("b.gw", "held", None)], ends
+        if not HOST_MEMORY:
+            return print("nothing is played on this host: ThreadSanitizer")
         run = godwit("lab", "compare", "--kernel", "here", "--backend", "soft", "--timeout", "1",
                      "a.gw", "b.gw", cwd=folder)
         lines = run.stdout.decode().splitlines()
@@ -416,7 +421,7 @@ def test_left_changes():
         story, left = os.path.join(folder, "a.gw"), os.path.join(folder, "godwit.restore")
         program = shutil.copy(GODWIT, os.path.join(folder, "godwit"))
         with open(story, "w") as f:
-            f.write(SHORT)
+            f.write(SHORT if HOST_MEMORY else "task A\n")
 
         def advised(entries):
             with open(left, "w") as f:

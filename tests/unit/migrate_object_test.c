@@ -468,7 +468,8 @@ static void a_budget_makes_batches_smaller(void **state)
 	clock_init_manual(&fx.clock, 1);
 	fx.model->on_block = time_passes;
 	fx.model->on_block_arg = &fx.clock;
-	buf = fx_map(a, many);
+	// In one page table, wherever the mapping is: each table is blocked by a call of its own.
+	buf = (fx_map(a, PMD_SIZE / PAGE_SIZE + many) + PMD_SIZE - 1) & PMD_MASK;
 	fx_fill(&fx, a, buf, many, 1);
 	fx_move_alloc(&mv, buf, many, 1);
 	rq = (struct move_request){.caller = a, .count = many, .pages = mv.pages,
