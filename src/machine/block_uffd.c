@@ -371,9 +371,14 @@ static int uffd_window_open(struct mmu *mmu, size_t size, size_t align, void *hi
 static void uffd_close(struct mmu *mmu)
 {
 	struct rewire *rw = rewire_of(mmu);
+	struct uffd_pool *pool;
 
-	if (rw->pool)
-		uffd_pool_stop(rw->pool);
+	write_lock(&host_fork_lock); // a child finds the pool, or none
+	pool = rw->pool;
+	rw->pool = NULL;
+	write_unlock(&host_fork_lock);
+	if (pool)
+		uffd_pool_stop(pool);
 	rewire_destroy(rw);
 	meta_delete(rw);
 }
