@@ -226,6 +226,8 @@ static void run(enum gw_blocker blocker)
 	}
 	assert_int_equal(gw_task_create(s.machine, NULL, &s.task), 0);
 	assert_int_equal(gw_task_attach(s.task), 0);
+	assert_int_equal(gw_tunable_set(s.machine, "sys/kernel/mm/transparent_hugepage/khugepaged/"
+				 "scan_sleep_millisecs", "3600000"), 0); // it counts pages
 	assert_int_equal(gw_tunable_set(s.machine, "sys/kernel/mm/transparent_hugepage/enabled",
 				 "always"), 0);
 	for (unsigned i = 0; i < ROUNDS; i++) {
