@@ -146,6 +146,14 @@ static int check_range(struct space *space, uint64_t start, uint64_t *end,
 	return err;
 }
 
+static struct vma *change_flags(struct vma *vma, const struct flag_advice *f)
+{
+	if (!changes_flags(vma, f))
+		return vma;
+	vma->flags = flags_after(vma, f);
+	return vma_merge_around(vma);
+}
+
 static int set_flags(struct space *space, uint64_t start, uint64_t end, const struct flag_advice *f)
 {
 	int split = 0;
@@ -157,8 +165,7 @@ static int set_flags(struct space *space, uint64_t start, uint64_t end, const st
 	if (!split) {
 		for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
 			vma = vma_next(vma))
-			vma->flags = flags_after(vma, f);
-		space_merge_range(space, start, end);
+			vma = change_flags(vma, f);
 	}
 	space_write_unlock(space);
 	return split ? split : err;
