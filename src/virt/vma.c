@@ -9,7 +9,7 @@
 //	      |---------- vma ---------|		vma_split(vma, addr)
 //	      |--- vma ---|--- new ----|		vma_merge_around() of either
 //
-// Only what is new or has changed is merged, with what lies beside it, and then its anon_vma counts:
+// Only what is new or has changed is merged, with what lies beside it; then its anon_vma counts:
 //
 //	of the vma	of the neighbour	merged
 //	the same, or both none			yes
