@@ -24,7 +24,6 @@
 #include "virt/task.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define PART_MAX 256
@@ -243,7 +242,7 @@ static void explain_shared(struct mover *mv, uint64_t i, const struct folio *fol
 
 	if (!mv->rq->detail)
 		return;
-	snprintf(text, sizeof text, "mapped %d times", folio_mapcount(folio));
+	stayed_describe_shared(folio, text, sizeof text);
 	mv->rq->detail(i, WHY_SHARED, text, mv->rq->detail_arg);
 }
 
@@ -272,9 +271,7 @@ static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 		return refuse(why, WHY_SHARED, -EACCES);
 	}
 	if (isolation_add(&mv->isolation, folio))
-		return refuse(why,
-			folio_test_movable_type(folio) ? WHY_ISOLATION_REFUSED : WHY_NOT_ON_LRU,
-			-EBUSY);
+		return refuse(why, why_not_isolated(folio), -EBUSY);
 	if (mv->queued)
 		mv->queued[i] = frame_link(&folio->page);
 	return 1;
