@@ -167,6 +167,54 @@ def test_says():
     assert run.returncode == 0 and b"return 0" in run.stdout, run
 
 
+STAYED = """machine nodes=2
+task A
+A map b 256K
+A write b 1
+A map z 64K
+A read z
+fork B from A
+A write b[64K:64K] 2
+A pin b[96K:8K]
+"""
+
+
+def test_stayed():
+    """What mbind, migrate and move leave where it is, at the names of the story, and why."""
+    shared = "mapped by several spaces and MOVE_ALL not given (mapped 2 times)"
+    pinned = "node 0   pinned for long-term use (line 9 of the story)"
+    run = play(STAYED + "A mbind b bind:1 move\nA mbind z bind:1 move\nA migrate from=0 to=1\n"
+               "A move b[96K:4K] to=1\nB mbind b bind:0,1 move\n", "--backend", "soft")
+    assert run.returncode == 0, run
+    said = [line.strip() for line in run.stdout.decode().splitlines() if " stayed " in line]
+    assert said == [
+        f"stayed  A.b[0:64K]      16 pages  node 0   {shared}",
+        f"stayed  A.b[96K:8K]     2 pages   {pinned}",
+        f"stayed  A.b[128K:128K]  32 pages  node 0   {shared}",
+        "stayed  A.z  16 pages  no node  the shared zero page does not move",
+        f"stayed  A.b[96K:8K]  2 pages  {pinned}",
+        f"stayed  A.b[96K:4K]  1 page  {pinned}"], run.stdout.decode()
+    run = play(STAYED + "A mbind b bind:1 move\n", "--backend", "soft", "--json")
+    answer = [json.loads(line) for line in run.stdout.splitlines()][-2]
+    assert answer["stayed_more"] == 0 and len(answer["stayed"]) == 3, answer
+    assert answer["stayed"][1] == {
+        "range": "A.b[96K:8K]", "pages": 2, "page_size": 4096, "node": 0, "why": "PINNED",
+        "text": "pinned for long-term use", "detail": "line 9 of the story"}, answer
+
+
+def test_stayed_long():
+    """A long list is cut short for people, and whole for programs up to 512 entries."""
+    own = "".join(f"A write b[{8 * i}K:4K] 2\n" for i in range(600))
+    story = ("machine nodes=2\ntask A\nA map b 4800K\nA write b 1\nfork B from A\n" + own +
+             "A mbind b bind:1 move\n")
+    run = play(story, "--backend", "soft")
+    said = [line for line in run.stdout.decode().splitlines() if " stayed " in line]
+    assert len(said) == 8 and said[-1] == "          stayed  593 pages of 4K more", run
+    answer = [json.loads(line) for line in play(story, "--backend", "soft", "--json")
+              .stdout.splitlines()][-2]
+    assert len(answer["stayed"]) == 512 and answer["stayed_more"] == 88, answer
+
+
 def test_same_run():
     """On soft a story without a load runs the same each time, to the last counter."""
     story = ("machine nodes=2 memory=8M\ntask A\nA map b 1M\nA write b 1\nfork B from A\n"
