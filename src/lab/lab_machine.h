@@ -109,7 +109,7 @@ enum lab_text {
 	TEXT_NUMA_MAPS, // the lines of /proc/PID/numa_maps that lie in the mapping
 	TEXT_SMAPS,	// the blocks of /proc/PID/smaps that lie in the mapping
 	TEXT_BUDDYINFO,
-	TEXT_NUMASTAT, // all /sys/devices/system/node/node*/numastat, one line a counter
+	TEXT_NUMASTAT, // all /sys/devices/system/node/node*/numastat, a line a counter: since boot
 	TEXT_TRACE,    // what was traced since the mark
 };
 

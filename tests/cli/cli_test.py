@@ -70,6 +70,27 @@ def test_newline():
         assert rb"/x\x0ay\040\z" in table, table
 
 
+def test_page_sizes():
+    """Pages by size and node; what a recorded machine cannot be asked is a question mark."""
+    folder = os.path.join(HOSTS, "4node-thp")
+    view = json.loads(godwit("where", "--json", "--root", folder, "42").stdout)
+    by_address = {m["address"]: m for m in view["mappings"]}
+    assert by_address["101000000000"]["page_sizes"] == [
+        {"page_bytes": 2 << 20, "kind": "hugetlb", "resident_bytes": 6 << 20,
+         "node_bytes": {"0": 0, "1": 0, "2": 6 << 20, "3": 0}}], view
+    mixed = by_address["100000000000"]["page_sizes"]
+    assert [(s["page_bytes"], s["kind"], s["node_bytes"]) for s in mixed] == [
+        (4096, "base", None), (2 << 20, "thp", None)], mixed
+    assert [s["kind"] for s in view["total"]["page_sizes"]] == ["base", "thp", "hugetlb"], view
+    for sums in view["mappings"] + [view["total"]]:
+        assert sum(s["resident_bytes"] for s in sums["page_sizes"]) == sums["resident_bytes"], sums
+    table = godwit("where", "--total", "--root", folder, "42").stdout.decode()
+    rows = [line.split() for line in table.splitlines()]
+    assert ["sum", "14M", "?", "?", "?", "?", "2M", "thp"] in rows, table
+    assert ["sum", "6M", "-", "-", "6M", "-", "2M", "hugetlb"] in rows, table
+    assert rows[-2][0] == "?:" and rows[-1][0] == "4K:", table
+
+
 def test_full_disk():
     """Output that cannot be written is a failure, whatever the command."""
     with tempfile.TemporaryDirectory() as folder:
