@@ -70,7 +70,8 @@ struct folio *thp_alloc_for_fault(struct vma *vma, struct task *task, uint64_t h
 		haddr, task);
 
 	vm_event(thp->mm->stat, folio ? VM_THP_FAULT_ALLOC : VM_THP_FAULT_FALLBACK);
-	thp_count(thp, PMD_ORDER, folio ? STAT_ANON_FAULT_ALLOC : STAT_ANON_FAULT_FALLBACK);
+	size_stat_add(&thp->mm->phys->sizes, PMD_ORDER,
+		folio ? STAT_ANON_FAULT_ALLOC : STAT_ANON_FAULT_FALLBACK, 1);
 	return folio;
 }
 
@@ -176,7 +177,8 @@ static struct folio *add_new_folio(struct vma *vma, struct task *task, uint64_t 
 	struct folio *folio = folio_alloc_object(thp_fault_gfp(thp, vma) | GFP_ZERO, order,
 		vma->object, pgoff, task);
 
-	thp_count(thp, order, folio ? STAT_SHMEM_ALLOC : STAT_SHMEM_FALLBACK);
+	size_stat_add(&thp->mm->phys->sizes, order,
+		folio ? STAT_SHMEM_ALLOC : STAT_SHMEM_FALLBACK, 1);
 	if (order == PMD_ORDER)
 		vm_event(thp->mm->stat, folio ? VM_THP_FILE_ALLOC : VM_THP_FILE_FALLBACK);
 	if (!folio)
@@ -226,7 +228,7 @@ void thp_large_object(struct vma *vma, struct task *task, uint64_t addr)
 
 	if (atomic_load(&vma->space->thp_disabled))
 		return;
-	for (unsigned order = PMD_ORDER - 1; order >= THP_LEAST_ORDER; order--) {
+	for (unsigned order = PMD_ORDER - 1; order >= THP_LEAST_SHMEM_ORDER; order--) {
 		struct folio *folio = NULL;
 
 		if (thp_shmem_allows(thp, vma, vma->object, pgoff, order, THP_FAULT) &&
@@ -373,7 +375,8 @@ int thp_large_fault(struct vma *vma, struct task *task, uint64_t addr)
 		struct folio *folio = folio_alloc_vma(thp_fault_gfp(thp, vma) | GFP_ZERO, order,
 			vma, base, task);
 
-		thp_count(thp, order, folio ? STAT_ANON_FAULT_ALLOC : STAT_ANON_FAULT_FALLBACK);
+		size_stat_add(&thp->mm->phys->sizes, order,
+			folio ? STAT_ANON_FAULT_ALLOC : STAT_ANON_FAULT_FALLBACK, 1);
 		if (!folio)
 			continue;
 		folio_ref_add(folio, (1u << order) - 1); // one an entry

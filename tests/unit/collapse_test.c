@@ -228,7 +228,7 @@ static void shared_memory_is_collapsed_for_all(void **state)
 
 static void set_size(unsigned order, enum thp_size_shmem word)
 {
-	atomic_store(&thp.size_shmem[order - THP_LEAST_ORDER], word);
+	atomic_store(&thp.size_shmem[order], word);
 }
 
 // Of 64 kB, which b maps in two tables, small ones, and holes.

@@ -101,11 +101,11 @@ static void smaller_sizes(void **state)
 {
 	(void)state;
 	thp.setting[SET_ENABLED] = THP_NEVER;
-	thp.size_enabled[4 - THP_LEAST_ORDER] = SIZE_ALWAYS; // 64 kB
+	thp.size_enabled[4] = SIZE_ALWAYS; // 64 kB
 	store(a, buf + 20 * PAGE_SIZE, 9);
 	assert_int_equal(folio_order(folio_at(a, buf + 16 * PAGE_SIZE)), 4);
 	assert_int_equal(a->space->rss_anon, 16);
-	assert_int_equal(thp.stat[4 - THP_LEAST_ORDER][STAT_ANON_FAULT_ALLOC], 1);
+	assert_int_equal(size_stat(&fx.phys.sizes, 4, STAT_ANON_FAULT_ALLOC), 1);
 	assert_int_equal(load(a, buf + 20 * PAGE_SIZE), 9);
 }
 
@@ -343,7 +343,7 @@ static void folios_that_cannot_be_split(void **state)
 	unpin_pages(pin);
 	folio_put(folio);
 	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE_FAILED), 1);
-	assert_int_equal(thp.stat[THP_SIZES - 1][STAT_SPLIT_FAILED], 1);
+	assert_int_equal(size_stat(&fx.phys.sizes, PMD_ORDER, STAT_SPLIT_FAILED), 1);
 
 	unmapped = folio_alloc(&fx.phys, GFP_TRANSHUGE, PMD_ORDER, 0, NULL, 0);
 	assert_int_equal(split_folio(unmapped), -EBUSY); // nobody's
@@ -686,15 +686,15 @@ static void shared_memory_of_smaller_sizes(void **state)
 	struct task *b;
 
 	(void)state;
-	thp.size_shmem[4 - THP_LEAST_ORDER] = SIZE_SHMEM_ALWAYS; // 64 kB
-	thp.size_shmem[2 - THP_LEAST_ORDER] = SIZE_SHMEM_ADVISE; // 16 kB
+	thp.size_shmem[4] = SIZE_SHMEM_ALWAYS; // 64 kB
+	thp.size_shmem[2] = SIZE_SHMEM_ADVISE; // 16 kB
 	fx_ok(object_create_shmem(&fx.mm, NULL, PMD_SIZE, &object));
 	uint64_t at = fx_map_shared(a, HPAGES, object); // aligned
 	fx_ok(space_unmap(a->space, at + 40 * PAGE_SIZE, PMD_SIZE - 40 * PAGE_SIZE));
 	store(a, at + 5 * PAGE_SIZE, 1);
 	assert_int_equal(folio_order(folio_at(a, at)), 4);
 	assert_int_equal(a->space->rss_shmem, 16);
-	assert_int_equal(thp.stat[4 - THP_LEAST_ORDER][STAT_SHMEM_ALLOC], 1);
+	assert_int_equal(size_stat(&fx.phys.sizes, 4, STAT_SHMEM_ALLOC), 1);
 	assert_int_equal(fx_since(&fx, VM_THP_FILE_ALLOC), 0);
 	(void)load(a, at + 20 * PAGE_SIZE); // read, the same
 	assert_int_equal(a->space->rss_shmem, 32);
@@ -724,7 +724,7 @@ static void shared_memory_of_smaller_sizes(void **state)
 	// Force is for those that inherit.
 	thp.setting[SET_SHMEM_ENABLED] = SHMEM_FORCE;
 	assert_false(thp_shmem_allows(&thp, NULL, object, 0, 4, THP_FAULT));
-	thp.size_shmem[4 - THP_LEAST_ORDER] = SIZE_SHMEM_INHERIT;
+	thp.size_shmem[4] = SIZE_SHMEM_INHERIT;
 	assert_true(thp_shmem_allows(&thp, NULL, object, 0, 4, THP_FAULT));
 	object_put(object);
 }
