@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Demotion within the pools: free pages of 1 GiB become pages of 2 MiB, which stay in a pool.
 //
-//	hugetlb_demote()	so many of them, of all nodes in turn or of one; all that are free on
-//				a node before the next is asked
+//	hugetlb_demote()	so many of them, of all nodes in turn or of one; all that are free
+//				on a node before the next is asked
 //
 // A page leaves its list, is counted no more, and is nobody's while it is taken apart; its pieces
 // enter the list of the smaller size as free persistent pages of the same node. Nothing is
@@ -58,7 +58,9 @@ int hugetlb_demote(struct hugetlb *h, struct hugetlb_pool *from, struct hugetlb_
 	struct folio *folio;
 
 	mutex_lock(&h->lock);
-	for (; count && hugetlb_free_within(from, allowed) > hugetlb_read(&from->reserved); count--) {
+	for (; count; count--) {
+		if (hugetlb_free_within(from, allowed) <= hugetlb_read(&from->reserved))
+			break;
 		folio = take_page(from, allowed, &nid);
 		if (!folio) {
 			err = -EBUSY;

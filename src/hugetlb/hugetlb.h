@@ -99,8 +99,8 @@ static inline unsigned long hugetlb_read(const _Atomic unsigned long *counter)
 // compact.
 void hugetlb_resize(struct hugetlb *, struct hugetlb_pool *, unsigned long count,
 	struct nodemask allowed, bool of_node);
-// So many free pages of `from`, which nobody was promised, become persistent ones of the smaller `to`.
-// Fewer when there are fewer. -EBUSY: what is free is damaged. No lock held.
+// So many free pages of `from`, which nobody was promised, become persistent ones of the smaller
+// `to`. Fewer when there are fewer. -EBUSY: what is free is damaged. No lock held.
 int hugetlb_demote(struct hugetlb *, struct hugetlb_pool *from, struct hugetlb_pool *to,
 	unsigned long count, struct nodemask allowed);
 void hugetlb_set_overcommit(struct hugetlb *, struct hugetlb_pool *, unsigned long count);

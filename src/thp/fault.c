@@ -33,12 +33,20 @@
 
 static int map_zero_leaf(struct vma *vma, uint64_t haddr);
 
+// There the small pages' level says SIGBUS. (A leaf that an access before the end has brought reaches
+// beyond it all the same, and shows zeros.)
+static bool is_beyond_object(const struct vma *vma, uint64_t addr)
+{
+	return vma->object &&
+	       vma_pgoff(vma, addr) >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE);
+}
+
 int thp_huge_fault(struct vma *vma, struct task *task, uint64_t addr, bool write)
 {
 	struct mm_core *mm = vma->space->mm;
 	uint64_t haddr = addr & PMD_MASK;
 
-	if (haddr < vma->start || haddr + PMD_SIZE > vma->end)
+	if (haddr < vma->start || haddr + PMD_SIZE > vma->end || is_beyond_object(vma, addr))
 		return 0;
 	bool allowed = thp_vma_orders(mm->thp, vma, THP_FAULT, 1u << PMD_ORDER);
 	if (vma->object)

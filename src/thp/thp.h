@@ -197,7 +197,8 @@ enum scan_result collapse_scan_pmd(struct collapse *, struct vma *, uint64_t had
 enum scan_result collapse_scan_object(struct collapse *, struct vma *, uint64_t haddr,
 	bool *ret_locked);
 // The object's folio at haddr is huge: small entries of the space that map it make room for a leaf.
-// mmap_lock held. SCAN_FAIL: something else is mapped among them.
+// mmap_lock held. Else PAGE_NULL, PAGE_COMPOUND: it is gone, or small; PMD_NULL; PTE_NON_PRESENT,
+// FAIL: something else is mapped there, and all entries stay.
 enum scan_result collapse_map_object(struct vma *, uint64_t haddr);
 // A huge folio by the node loads that a scan counted; SCAN_SUCCEED or why not.
 enum scan_result collapse_alloc(struct collapse *, struct folio **ret_folio);

@@ -4,7 +4,6 @@
 #include "thp_fixture.h"
 
 #include "base/fault_inject.h"
-#include "base/mark.h"
 #include "phys/lru.h"
 #include "virt/vma.h"
 
@@ -625,7 +624,7 @@ static void a_walk_goes_on_past_what_is_not_split(void **state)
 	assert_true(is_leaf(a, buf));
 }
 
-// The same by a system call: a leaf of shared memory has no table put by for its split.
+// A leaf of shared memory has no table put by for its split, and needs none: all of it goes.
 static void advice_on_half_a_leaf_without_memory(void **state)
 {
 	struct object *object;
@@ -639,14 +638,12 @@ static void advice_on_half_a_leaf_without_memory(void **state)
 	store(a, at + 8, 1);
 	store(a, at + PMD_SIZE, 2);
 	assert_true(is_leaf(a, at) && is_leaf(a, at + PMD_SIZE));
-	fault_arm(FI_META, FI_THREAD, 0, 1);
-	assert_int_equal(space_advise(a->space, a, at, PMD_SIZE + PAGE_SIZE, 4), -ENOMEM);
-	assert_true(fault_disarm(FI_META));
-	assert_true(mark_was_hit("walk_left_a_huge_entry"));
-	assert_false(is_leaf(a, at)); // whole, and so gone
-	assert_true(is_leaf(a, at + PMD_SIZE));
+	fault_arm(FI_META, FI_THREAD, 0, FI_ALWAYS);
 	fx_ok(space_advise(a->space, a, at, PMD_SIZE + PAGE_SIZE, 4));
-	assert_false(is_leaf(a, at + PMD_SIZE));
+	assert_false(fault_disarm(FI_META));
+	assert_true(pte_none(pmd_at(a, at)));
+	assert_true(pte_none(pmd_at(a, at + PMD_SIZE)));
+	assert_int_equal(a->space->rss_shmem, 0);
 	assert_int_equal(load(a, at + 8), 1);
 	assert_int_equal(load(a, at + PMD_SIZE), 2);
 	object_put(object);
@@ -676,6 +673,33 @@ static void shared_memory(void **state)
 	assert_int_equal(fx_since(&fx, VM_NR_SHMEM_HUGEPAGES), 0);
 	fx_check(&fx);
 	fx_verify(&fx, a, at, HPAGES, 9);
+	object_put(object);
+}
+
+// An object that ends within the range of a leaf: who touches what is beyond gets no leaf.
+static void no_leaf_beyond_the_end(void **state)
+{
+	struct object *object;
+	uint64_t x = 1;
+
+	(void)state;
+	thp.setting[SET_SHMEM_ENABLED] = SHMEM_ALWAYS;
+	fx_ok(object_create_shmem(&fx.mm, NULL, 100 * PAGE_SIZE + 1, &object));
+	uint64_t at = fx_map_shared(a, HPAGES, object);
+	assert_int_equal(fx_access(&fx, a, at + 101 * PAGE_SIZE, &x, 8, true), -EIO);
+	assert_int_equal(fx_access(&fx, a, at + 400 * PAGE_SIZE, &x, 8, false), -EIO);
+	assert_true(pte_none(pmd_at(a, at)));
+	assert_int_equal(object->nr_pages, 0);
+	store(a, at + 100 * PAGE_SIZE, 5);
+	assert_true(is_leaf(a, at));
+	assert_int_equal(load(a, at + 101 * PAGE_SIZE), 0);
+	fx_check(&fx);
+	// Another mapping, now that the page is there.
+	uint64_t again = fx_map_shared(a, HPAGES, object);
+	assert_int_equal(fx_access(&fx, a, again + 400 * PAGE_SIZE, &x, 8, true), -EIO);
+	assert_true(pte_none(pmd_at(a, again)));
+	assert_int_equal(load(a, again + 100 * PAGE_SIZE), 5);
+	assert_true(is_leaf(a, again));
 	object_put(object);
 }
 
@@ -756,6 +780,7 @@ int main(void)
 		CASE(a_walk_goes_on_past_what_is_not_split),
 		CASE(advice_on_half_a_leaf_without_memory),
 		CASE(shared_memory),
+		CASE(no_leaf_beyond_the_end),
 		CASE(shared_memory_of_smaller_sizes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
