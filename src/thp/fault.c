@@ -33,8 +33,8 @@
 
 static int map_zero_leaf(struct vma *vma, uint64_t haddr);
 
-// There the small pages' level says SIGBUS. (A leaf that an access before the end has brought reaches
-// beyond it all the same, and shows zeros.)
+// There the small pages' level says SIGBUS. (A leaf that an access before the end has brought
+// reaches beyond it all the same, and shows zeros.)
 static bool is_beyond_object(const struct vma *vma, uint64_t addr)
 {
 	return vma->object &&

@@ -9,8 +9,8 @@
 // is looked at again after each step.
 //
 // Locks: mmap_lock is the caller's; one page-table lock at a time is the gather's.
-// What can fail: the split, if it is refused (that of src/thp/ never is). The walk goes on past what
-// it could not split.
+// What can fail: the split, if it is refused (that of src/thp/ never is). The walk goes on past
+// what it could not split.
 #include "virt/vma.h"
 
 #include "base/assert.h"
