@@ -77,9 +77,10 @@ static int pages_text(const struct lab_stayed *s, char *buf, size_t size)
 
 	if (s->page_size == STORY_PAGE_SIZE)
 		return snprintf(buf, size, "%" PRIu64 " page%s", s->pages, plural);
+	unsigned unit = s->page_size >= 1ul << 30 ? 2 : s->page_size >= 1ul << 20 ? 1 : 0;
+
 	return snprintf(buf, size, "%" PRIu64 " page%s of %" PRIu64 "%c", s->pages, plural,
-		s->page_size >> (s->page_size < 1ul << 30 ? 20 : 30),
-		s->page_size < 1ul << 30 ? 'M' : 'G');
+		s->page_size >> 10 * (unit + 1), "KMG"[unit]);
 }
 
 static void print_stayed(const struct text_report *t, const struct lab_stayed *s, int range_width,

@@ -236,6 +236,15 @@ def test_stayed_long():
     assert len(answer["stayed"]) == 512 and answer["stayed_more"] == 88, answer
 
 
+def test_stayed():
+    """A page that stayed is told with its size."""
+    story = ("machine nodes=2 memory=64M\nset sys/kernel/mm/transparent_hugepage/%s/enabled always\n"
+             "task A\nA map b 2M\nA write b 1\nfork B from A\nA move b to=1\n")
+    for sizes, told in ("hugepages-64kB", b"32 pages of 64K"), ("hugepages-2048kB", b"1 page of 2M"):
+        run = play(story % sizes, "--backend", "soft")
+        assert run.returncode == 0 and b"stayed  A.b  " + told in run.stdout, run
+
+
 def test_same_run():
     """On soft a story without a load runs the same each time, to the last counter."""
     story = ("machine nodes=2 memory=8M\ntask A\nA map b 1M\nA write b 1\nfork B from A\n"
