@@ -61,10 +61,15 @@ END { tell(); exit bad }'
 ask() {
     scripts/real-kernel --kernel "$1" --timeout 1800 -- sh -c "$in_guest" \
         sh "${stories[@]/%/.gw}" </dev/null >"$out/$1" 2>&1 || echo "FAILED  exit status $?" >>"$out/$1"
-    echo "-- $1" >"$out/$1.told"
-    awk "$summary" "$out/$1" >>"$out/$1.told" && return
-    grep -v '^ *[0-9]* ' "$out/$1" | tail -n 40 >>"$out/$1.told"
-    return 1
+    local bad=0
+    awk "$summary" "$out/$1" >"$out/$1.summary" || bad=1
+    {
+        echo "-- $1"
+        # What failed comes last, where the end of a long report is read.
+        ((bad)) && grep -v '^ *[0-9]* ' "$out/$1" | tail -n 12
+        cat "$out/$1.summary"
+    } >"$out/$1.told"
+    return $bad
 }
 
 kernels=("$@")
