@@ -16,7 +16,7 @@ extern "C" {
 // tunable. Of Godwit's own: godwit/arenas (what the host has behind each node: pages of 4 kB, of
 // 2 MiB, a file), godwit/hugepages (why a pool is smaller than it was asked to be). *ret_text is
 // the caller's to free(). -ENOENT: no such file, node or task; -EACCES: a file that can only be
-// written; -ENOMEM; -EINVAL: path NULL.
+// written; -ENOMEM; -EINVAL: an argument is NULL.
 GW_EXPORT int gw_text(struct gw_machine *machine, const char *path, char **ret_text) GW_CHECK;
 // Write a tunable, or a write-only file that makes something happen. -ENOENT; -EACCES: a file that
 // can only be read; -EINVAL: not a value of this file; -EOPNOTSUPP: Linux would take it, but what
@@ -24,7 +24,7 @@ GW_EXPORT int gw_text(struct gw_machine *machine, const char *path, char **ret_t
 GW_EXPORT int gw_tunable_set(
 	struct gw_machine *machine, const char *path, const char *value) GW_CHECK;
 
-// One counter of proc/vmstat by name. -ENOENT: no such counter.
+// One counter of proc/vmstat by name. -ENOENT: no such counter; -EINVAL: an argument is NULL.
 GW_EXPORT int gw_vmstat(struct gw_machine *machine, const char *name, int64_t *ret_value) GW_CHECK;
 // All of them, in Linux's order: the name of the i-th, or NULL at the end.
 GW_EXPORT const char *gw_vmstat_name(unsigned i);

@@ -2,15 +2,17 @@
 // godwit where PID: on which nodes the memory of a process lies.
 //
 // One row a mapping that has memory: its size, what of it is resident, and the part on each node,
-// from /proc/PID/numa_maps; what of it is mapped by huge entries, shared with others, locked or (on
-// kernels that say so) merged by KSM, from smaps. Then the totals: a row for each size of pages,
-// and one for all. Columns that would be empty for every row are left out. A kernel without NUMA
-// has one node, which everything is on. The process is only looked at, and goes on meanwhile; the
+// from /proc/PID/numa_maps; what of it is shared with others, locked or (on kernels that say so)
+// merged by KSM, from smaps. A mapping with pages of several sizes has a row for each below it
+// (host/page_sizes.h); so have the totals. Columns that would be empty for every row are left out,
+// and what the kernel does not tell is a question mark with a footnote. A kernel without NUMA has
+// one node, which everything is on. The process is only looked at, and goes on meanwhile; the
 // numbers of two files may be a moment apart.
 
 #include "cli/cli.h"
 #include "cli/table.h"
 #include "host/nodes.h"
+#include "host/page_sizes.h"
 #include "host/process.h"
 
 #include <errno.h>
@@ -22,8 +24,9 @@
 #include <unistd.h>
 
 #define KINDS_MAX 8
+#define SIZES_MAX 16
 
-struct total { // of the mappings with one size of page
+struct total { // of the mappings with one size of page; 0: of all
 	uint64_t page_bytes;
 	uint64_t resident, huge, shared, locked, swapped, ksm;
 	uint64_t on_node[MAX_NODES]; // bytes
@@ -36,6 +39,9 @@ struct view {
 	struct host_mappings mappings;
 	struct total kinds[KINDS_MAX], all;
 	size_t kind_count;
+	struct host_page_sizes told;
+	struct host_page_size sizes[SIZES_MAX]; // of all mappings, the smallest first
+	unsigned nr_sizes;
 	bool has_ksm;
 };
 
@@ -75,6 +81,38 @@ static void add(const struct view *v, struct total *t, const struct host_mapping
 	}
 }
 
+// The place of such pages among the sums, which has its order.
+static struct host_page_size *sum_of(struct view *v, const struct host_page_size *size)
+{
+	unsigned i = 0;
+
+	while (i < v->nr_sizes && (v->sizes[i].hugetlb < size->hugetlb ||
+					  (v->sizes[i].hugetlb == size->hugetlb &&
+						  v->sizes[i].page_bytes < size->page_bytes)))
+		i++;
+	if (i < v->nr_sizes && v->sizes[i].hugetlb == size->hugetlb &&
+		v->sizes[i].page_bytes == size->page_bytes)
+		return &v->sizes[i];
+	memmove(&v->sizes[i + 1], &v->sizes[i], (v->nr_sizes - i) * sizeof v->sizes[0]);
+	v->nr_sizes++;
+	v->sizes[i] = (struct host_page_size){
+		.page_bytes = size->page_bytes, .hugetlb = size->hugetlb, .has_nodes = true};
+	return &v->sizes[i];
+}
+
+static void add_size(struct view *v, const struct host_page_size *size)
+{
+	struct host_page_size *sum;
+
+	if (v->nr_sizes == SIZES_MAX)
+		return;
+	sum = sum_of(v, size);
+	sum->resident += size->resident;
+	sum->has_nodes &= size->has_nodes;
+	for (unsigned n = 0; n < MAX_NODES; n++)
+		sum->on_node[n] += size->on_node[n];
+}
+
 static void sum_up(struct view *v)
 {
 	for (size_t i = 0; i < v->mappings.count; i++) {
@@ -85,6 +123,8 @@ static void sum_up(struct view *v)
 			continue;
 		add(v, kind_of(v, m->page_bytes), m);
 		add(v, &v->all, m);
+		for (unsigned j = 0; j < m->nr_sizes; j++)
+			add_size(v, &m->sizes[j]);
 	}
 }
 
@@ -103,7 +143,6 @@ static void add_columns(const struct view *v, struct libscols_table *table, bool
 		table_column(table, title, true);
 	}
 	table_column(table, "PAGE", true);
-	table_column(table, "HUGE", true);
 	table_column(table, "SHARED", true);
 	if (v->all.locked)
 		table_column(table, "LOCKED", true);
@@ -117,8 +156,37 @@ static void add_columns(const struct view *v, struct libscols_table *table, bool
 	table_column(table, "MAPPING", false);
 }
 
-// All cells from RESIDENT to SWAPPED; the column after them.
-static unsigned add_sums(const struct view *v, struct libscols_line *row, const struct total *t)
+// "4K", "64K thp", "2M hugetlb".
+static void size_cell(struct libscols_line *row, unsigned column, const struct host_page_size *size)
+{
+	char text[32];
+
+	table_cell(row, column, "%s%s", size_text(size->page_bytes, text, sizeof text),
+		size->hugetlb ? " hugetlb" : size->page_bytes > 4096 ? " thp" : "");
+}
+
+static void add_size_row(
+	const struct view *v, struct libscols_table *table, const char *name,
+	const struct host_page_size *size)
+{
+	struct libscols_line *row = table_row(table);
+	unsigned column = 2;
+	int node;
+
+	table_cell(row, 0, "%s", name);
+	table_size(row, column++, size->resident);
+	for_each_node_in(node, v->nodes.memory) {
+		if (size->has_nodes)
+			table_size(row, column++, size->on_node[node]);
+		else
+			table_cell(row, column++, "?");
+	}
+	size_cell(row, column, size);
+}
+
+// All cells from RESIDENT to SWAPPED; the column after them. sizes: those of its pages.
+static unsigned add_sums(const struct view *v, struct libscols_line *row, const struct total *t,
+	const struct host_page_size *sizes, unsigned nr_sizes)
 {
 	unsigned column = 2;
 	int node;
@@ -127,8 +195,10 @@ static unsigned add_sums(const struct view *v, struct libscols_line *row, const 
 	for_each_node_in(node, v->nodes.memory) {
 		table_size(row, column++, t->on_node[node]);
 	}
-	table_size(row, column++, t->page_bytes);
-	table_size(row, column++, t->huge);
+	if (nr_sizes == 1)
+		size_cell(row, column++, sizes);
+	else
+		table_cell(row, column++, "%s", nr_sizes ? "mixed" : "-");
 	table_size(row, column++, t->shared);
 	if (v->all.locked)
 		table_size(row, column++, t->locked);
@@ -149,18 +219,32 @@ static void add_mapping(
 	add(v, &one, m);
 	table_cell(row, 0, "%" PRIx64, m->start);
 	table_size(row, 1, m->end - m->start);
-	column = add_sums(v, row, &one);
+	column = add_sums(v, row, &one, m->sizes, m->nr_sizes);
 	table_cell(row, column++, "%s", m->policy ? m->policy : "-");
 	table_cell(row, column, "%s", *m->name ? m->name : "anonymous");
+	for (unsigned i = 0; i < m->nr_sizes && m->nr_sizes > 1; i++)
+		add_size_row(v, table, "", &m->sizes[i]);
 }
 
-static void add_total(
-	const struct view *v, struct libscols_table *table, const char *name, const struct total *t)
+static void add_total(const struct view *v, struct libscols_table *table)
 {
-	struct libscols_line *row = table_row(table);
+	struct libscols_line *row;
 
-	table_cell(row, 0, "%s", name);
-	add_sums(v, row, t);
+	for (unsigned i = 0; i < v->nr_sizes && v->nr_sizes > 1; i++)
+		add_size_row(v, table, "sum", &v->sizes[i]);
+	row = table_row(table);
+	table_cell(row, 0, "total");
+	add_sums(v, row, &v->all, v->sizes, v->nr_sizes);
+}
+
+static void print_footnotes(const struct view *v)
+{
+	if (v->told.nodes_hidden)
+		printf("?: not told by this kernel%s, see godwit-where(1)\n",
+			geteuid() ? " but to root" : "");
+	if (v->told.multi_size == HOST_MULTI_SIZE_HIDDEN)
+		printf("4K: with transparent pages of 16K to 1M, if there are any: only root is "
+		       "told of them\n");
 }
 
 static void print_table(const struct view *v, bool only_total)
@@ -182,10 +266,9 @@ static void print_table(const struct view *v, bool only_total)
 	for (size_t i = 0; i < v->mappings.count && !only_total; i++)
 		if (v->mappings.v[i].resident || v->mappings.v[i].swapped)
 			add_mapping(v, table, &v->mappings.v[i]);
-	for (size_t i = 0; i < v->kind_count && v->kind_count > 1; i++)
-		add_total(v, table, "sum", &v->kinds[i]);
-	add_total(v, table, "total", &v->all);
+	add_total(v, table);
 	table_print(table);
+	print_footnotes(v);
 }
 
 // ---- JSON ---------------------------------------------------------------------------------------
@@ -203,20 +286,46 @@ static void add_text(struct json_object *o, const char *key, const char *text)
 	free(safe);
 }
 
-static struct json_object *sums_json(const struct view *v, const struct total *t)
+static struct json_object *nodes_json(const struct view *v, const uint64_t *on_node)
 {
-	struct json_object *o = json_object_new_object(), *nodes = json_object_new_object();
+	struct json_object *nodes = json_object_new_object();
 	char name[16];
 	int node;
 
 	for_each_node_in(node, v->nodes.memory) {
 		snprintf(name, sizeof name, "%d", node);
-		add_number(nodes, name, t->on_node[node]);
+		add_number(nodes, name, on_node[node]);
 	}
+	return nodes;
+}
+
+static struct json_object *sizes_json(
+	const struct view *v, const struct host_page_size *sizes, unsigned count)
+{
+	struct json_object *array = json_object_new_array();
+
+	for (const struct host_page_size *size = sizes; size < sizes + count; size++) {
+		struct json_object *o = json_object_new_object();
+
+		add_number(o, "page_bytes", size->page_bytes);
+		add_text(o, "kind",
+			size->hugetlb ? "hugetlb" : size->page_bytes > 4096 ? "thp" : "base");
+		add_number(o, "resident_bytes", size->resident);
+		json_object_object_add(o, "node_bytes",
+			size->has_nodes ? nodes_json(v, size->on_node) : NULL);
+		json_object_array_add(array, o);
+	}
+	return array;
+}
+
+static struct json_object *sums_json(const struct view *v, const struct total *t)
+{
+	struct json_object *o = json_object_new_object();
+
 	if (t->page_bytes)
 		add_number(o, "page_bytes", t->page_bytes);
 	add_number(o, "resident_bytes", t->resident);
-	json_object_object_add(o, "node_bytes", nodes);
+	json_object_object_add(o, "node_bytes", nodes_json(v, t->on_node));
 	add_number(o, "huge_bytes", t->huge);
 	add_number(o, "shared_bytes", t->shared);
 	add_number(o, "locked_bytes", t->locked);
@@ -239,13 +348,19 @@ static struct json_object *mapping_json(const struct view *v, const struct host_
 	add_number(o, "size_bytes", m->end - m->start);
 	add_text(o, "policy", m->policy);
 	add_text(o, "name", m->name);
+	json_object_object_add(o, "page_sizes", sizes_json(v, m->sizes, m->nr_sizes));
 	return o;
 }
 
 static void print_json(const struct view *v, bool only_total)
 {
 	struct json_object *o = json_object_new_object(), *kinds = json_object_new_array();
-	struct json_object *mappings = json_object_new_array();
+	struct json_object *mappings = json_object_new_array(), *total = sums_json(v, &v->all);
+	static const char *const multi_size[] = {
+		[HOST_MULTI_SIZE_NONE] = "none",
+		[HOST_MULTI_SIZE_TOLD] = "told",
+		[HOST_MULTI_SIZE_HIDDEN] = "hidden",
+	};
 	char allowed[NODEMASK_TEXT_MAX];
 
 	nodemask_format(v->process.mems_allowed, allowed, sizeof allowed);
@@ -264,7 +379,9 @@ static void print_json(const struct view *v, bool only_total)
 	else
 		json_object_object_add(o, "mappings", mappings);
 	json_object_object_add(o, "by_page_size", kinds);
-	json_object_object_add(o, "total", sums_json(v, &v->all));
+	json_object_object_add(total, "page_sizes", sizes_json(v, v->sizes, v->nr_sizes));
+	json_object_object_add(o, "total", total);
+	add_text(o, "multi_size_thp", multi_size[v->told.multi_size]);
 	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
 	json_object_put(o);
 }
@@ -287,6 +404,9 @@ static int read_view(const struct options *o, struct view *v)
 		err = host_process_read(&v->host, o->pid, &v->process);
 	if (!err)
 		err = host_mappings_read(&v->host, o->pid, &v->mappings);
+	if (!err)
+		err = host_page_sizes_read(
+			&v->host, o->pid, v->nodes.memory, &v->mappings, &v->told);
 	if (!err)
 		sum_up(v);
 	return err;

@@ -8,7 +8,7 @@
 // The same functions serve a recorded machine, a folder with the files that matter; there a system
 // call answers -ENOSYS.
 
-#include "host/host.h"
+#include "host/pagemap.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -151,6 +151,20 @@ static int running_read(struct host *host, const char *path, char **ret_text, si
 	return err;
 }
 
+static long running_read_at(
+	struct host *host, const char *path, uint64_t offset, void *buf, size_t size)
+{
+	int fd = open_below(host, path, O_RDONLY);
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	n = pread(fd, buf, size, (off_t)offset);
+	n = n < 0 ? -errno : n;
+	close(fd);
+	return n;
+}
+
 static int running_write(struct host *host, const char *path, const char *text, size_t length)
 {
 	// As a shell's redirection does it: O_TRUNC empties a trace, and a recorded file.
@@ -219,9 +233,11 @@ static long running_move_pages(struct host *host, pid_t pid, size_t count, void 
 
 const struct host_ops running_host_ops = {
 	.read = running_read,
+	.read_at = running_read_at,
 	.write = running_write,
 	.list = running_list,
 	.make_folder = running_make_folder,
 	.remove_folder = running_remove_folder,
 	.move_pages = running_move_pages,
+	.scan = host_pagemap_scan,
 };

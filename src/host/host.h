@@ -17,10 +17,23 @@
 
 struct host;
 
+struct host_range {
+	uint64_t start, end; // bytes
+};
+
+enum host_scan {
+	HOST_SCAN_HUGE,	     // mapped by entries of 2 MiB, the huge page of zeros among them
+	HOST_SCAN_HUGE_DATA, // the same without it
+	HOST_SCAN_SMALL_ANON, // anonymous memory, mapped by small entries, less the page of zeros
+};
+
 // Each is called without locks, from any thread; 0 or a negative errno.
 struct host_ops {
 	// The whole file, and a zero byte; *ret_text is the caller's to free().
 	int (*read)(struct host *host, const char *path, char **ret_text, size_t *ret_length);
+	// Part of a binary file; returns how many bytes, 0 at its end.
+	long (*read_at)(struct host *host, const char *path, uint64_t offset, void *buf,
+		size_t size);
 	// One write(2) of all bytes to a file that exists.
 	int (*write)(struct host *host, const char *path, const char *text, size_t length);
 	// Calls each() with the names in a folder, "." and ".." left out, in any order.
@@ -31,6 +44,11 @@ struct host_ops {
 	// move_pages(2), as it is.
 	long (*move_pages)(struct host *host, pid_t pid, size_t count, void *const *pages,
 		const int *nodes, int *status, int flags);
+	// PAGEMAP_SCAN, which changes nothing: ranges of a process from *start on, in order, at
+	// most n. Returns how many; *start is then where to go on, `end` when that is all.
+	// -ENOTTY: a kernel before 6.7. -EACCES: another user's process.
+	long (*scan)(struct host *host, pid_t pid, enum host_scan what, uint64_t *start,
+		uint64_t end, struct host_range *ret_ranges, size_t n);
 };
 
 extern const struct host_ops running_host_ops;

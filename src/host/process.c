@@ -94,6 +94,7 @@ static void read_field(const char *line, struct host_mapping *m)
 		uint64_t *bytes;
 	} fields[] = {
 		{"Rss:", &m->resident},
+		{"Anonymous:", &m->anonymous},
 		{"AnonHugePages:", &m->huge},
 		{"ShmemPmdMapped:", &m->huge},
 		{"FilePmdMapped:", &m->huge},
@@ -260,6 +261,7 @@ void host_mappings_release(struct host_mappings *mappings)
 	for (size_t i = 0; i < mappings->count; i++) {
 		free(mappings->v[i].name);
 		free(mappings->v[i].policy);
+		free(mappings->v[i].sizes);
 	}
 	free(mappings->v);
 	*mappings = (struct host_mappings){0};

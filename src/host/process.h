@@ -21,8 +21,10 @@ struct host_mapping {
 	uint64_t page_bytes;	   // of the mapping: 4096, or hugetlb's size
 	uint64_t pages[MAX_NODES]; // of that size, by node
 	bool has_nodes;		   // pages[] was told
+	struct host_page_size *sizes; // nr_sizes of them, by host_page_sizes_read()
+	unsigned nr_sizes;
 	// The rest in bytes, from smaps. Huge: mapped by a huge page-table entry, hugetlb included.
-	uint64_t resident, huge, shared, locked, swapped, ksm;
+	uint64_t resident, anonymous, huge, shared, locked, swapped, ksm;
 	bool has_ksm; // this kernel tells ksm
 };
 

@@ -14,46 +14,25 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #define HUGE (2ull << 20)
 
-// Written out, since the system's headers may be older than its kernel.
-struct scan_region {
-	uint64_t start, end, categories;
-};
-
-struct scan_arg {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, category_inverted,
-		category_mask, category_anyof_mask, return_mask;
-};
-
-#define SCAN_CALL _IOWR('f', 16, struct scan_arg)
-#define SCAN_PRESENT (1u << 3)
-#define SCAN_HUGE (1u << 6)
-
 // Huge entries within the range; -ENOTTY: this kernel does not tell.
-static int scan_huge(int file, uint64_t start, uint64_t end, uint64_t *ret_count)
+static int scan_huge(struct host *host, pid_t pid, uint64_t start, uint64_t end,
+	uint64_t *ret_count)
 {
-	struct scan_region regions[64];
-	struct scan_arg scan = {.size = sizeof scan,
-		.start = start,
-		.end = end,
-		.vec = (uintptr_t)regions,
-		.vec_len = 64,
-		.category_mask = SCAN_HUGE | SCAN_PRESENT,
-		.return_mask = SCAN_HUGE};
+	struct host_range ranges[64];
 	uint64_t count = 0;
 
-	while (scan.start < end) {
-		int n = ioctl(file, SCAN_CALL, &scan);
+	while (start < end) {
+		long n = host->ops->scan(
+			host, pid, HOST_SCAN_HUGE, &start, end, ranges, ARRAY_SIZE(ranges));
 
 		if (n < 0)
-			return -errno;
-		for (int i = 0; i < n; i++)
-			count += (regions[i].end - regions[i].start) / HUGE;
-		scan.start = scan.walk_end;
+			return (int)n;
+		for (long i = 0; i < n; i++)
+			count += (ranges[i].end - ranges[i].start) / HUGE;
 	}
 	*ret_count = count;
 	return 0;
@@ -86,25 +65,25 @@ static uint64_t guess_huge(int pagemap, int flags, uint64_t start, uint64_t end)
 	return count;
 }
 
-static int count_by_entry(struct host_machine *m, const struct story_range *range, uint64_t start,
-	uint64_t end, bool whole, uint64_t *ret_count)
+// What is there instead, in a part of a mapping.
+static int count_by_frames(struct host_machine *m, pid_t pid, uint64_t start, uint64_t end,
+	uint64_t *ret_count)
 {
 	char path[300], name[40];
 	int pagemap, flags, err;
 
-	snprintf(name, sizeof name, "proc/%d/pagemap", (int)task_here(m, range->map->task)->pid);
+	snprintf(name, sizeof name, "proc/%d/pagemap", (int)pid);
 	err = host_real_path(&m->host, name, path, sizeof path);
-	pagemap = err ? err : open(path, O_RDONLY | O_CLOEXEC);
+	if (err)
+		return err;
+	pagemap = open(path, O_RDONLY | O_CLOEXEC);
 	if (pagemap < 0)
 		return -errno;
-	err = scan_huge(pagemap, start, end, ret_count);
-	if (err && !whole) {
-		flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-		err = flags < 0 ? -errno : 0;
-		if (!err) {
-			*ret_count = guess_huge(pagemap, flags, start, end);
-			close(flags);
-		}
+	flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	err = flags < 0 ? -errno : 0;
+	if (!err) {
+		*ret_count = guess_huge(pagemap, flags, start, end);
+		close(flags);
 	}
 	close(pagemap);
 	return err;
@@ -114,6 +93,7 @@ static int count_in_mapping(struct host_machine *m, const struct story_range *ra
 	const struct host_mapping *mapping, uint64_t *count)
 {
 	uint64_t start = range->address, end = range->address + range->length, some = 0;
+	const pid_t pid = task_here(m, range->map->task)->pid;
 	int err;
 
 	start = ALIGN_UP(start > mapping->start ? start : mapping->start, HUGE);
@@ -123,11 +103,13 @@ static int count_in_mapping(struct host_machine *m, const struct story_range *ra
 	bool whole = start <= ALIGN_UP(mapping->start, HUGE) && end + HUGE > mapping->end;
 	// A huge mapping that begins in the range may end beyond it.
 	end = ALIGN_UP(end, HUGE) < mapping->end ? ALIGN_UP(end, HUGE) : end;
-	err = count_by_entry(m, range, start, end, whole, &some);
-	if (err == -ENOTTY) {
+	err = scan_huge(&m->host, pid, start, end, &some);
+	if (err == -ENOTTY && whole) {
 		*count += mapping->huge / HUGE;
 		return 0;
 	}
+	if (err && !whole)
+		err = count_by_frames(m, pid, start, end, &some);
 	*count += some;
 	return err;
 }

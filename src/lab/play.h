@@ -26,6 +26,7 @@ struct play {
 	size_t status_count;
 	struct lab_counters start; // when the story began
 	struct lab_counters mark;  // at the last mark, or as start
+	char *numastat;		   // at the last mark, or as start; NULL: nothing shows it
 	struct placement *placements;
 	size_t placement_count;
 	bool *alive; // by task
@@ -49,6 +50,12 @@ int query_nodes(struct play *play, const struct story_range *range, int32_t **re
 // Change of one counter since the mark; false: there is no such counter.
 bool counter_change(const struct lab_counters *before, const struct lab_counters *now,
 	const char *name, int64_t *ret_change);
+
+// Of a story that shows numastat: at its start and at each mark, and then what changed since.
+int remember_numastat(struct play *play) __attribute__((warn_unused_result));
+int numastat_since_mark(struct play *play, char **ret_text) __attribute__((warn_unused_result));
+// The difference of two such texts ("numa_hit 12 0\n..."); the caller's to free(). NULL: no memory.
+char *numastat_changes(const char *before, const char *now);
 
 // Sum of KEY=VALUE over all lines of a numa_maps text; words without a value count their lines.
 int64_t numa_maps_sum(const char *text, const char *key, size_t key_length);

@@ -241,6 +241,8 @@ static int mark(struct play *play)
 	struct lab_machine *m = play->machine;
 	struct lab_counters now = {0};
 	int err = remember_placements(play);
+	if (!err)
+		err = remember_numastat(play);
 	if (!err && m->ops->mark)
 		err = m->ops->mark(m);
 	if (!err)
@@ -310,20 +312,26 @@ static int pools_text(struct play *play, char **ret_text)
 	return err;
 }
 
-static int show_text(struct play *play, const struct operand_show *s)
+static int text_of(struct play *play, const struct operand_show *s, char **ret_text)
 {
 	static const enum lab_text texts[] = {
 		[SHOW_NUMA_MAPS] = TEXT_NUMA_MAPS,
 		[SHOW_SMAPS] = TEXT_SMAPS,
 		[SHOW_BUDDYINFO] = TEXT_BUDDYINFO,
-		[SHOW_NUMASTAT] = TEXT_NUMASTAT,
 		[SHOW_TRACE] = TEXT_TRACE,
 	};
 	struct lab_machine *m = play->machine;
-	const struct story_range *range = s->range.map ? &s->range : NULL;
+	if (s->what == SHOW_HUGEPAGES)
+		return pools_text(play, ret_text);
+	if (s->what == SHOW_NUMASTAT)
+		return numastat_since_mark(play, ret_text);
+	return m->ops->text(m, texts[s->what], s->range.map ? &s->range : NULL, ret_text);
+}
+
+static int show_text(struct play *play, const struct operand_show *s)
+{
 	char *text;
-	int err = s->what == SHOW_HUGEPAGES ? pools_text(play, &text)
-					    : m->ops->text(m, texts[s->what], range, &text);
+	int err = text_of(play, s, &text);
 	if (err)
 		return err;
 	struct play_event event = {.text = text};
@@ -432,7 +440,9 @@ static int begin(struct play *play)
 {
 	play->alive = calloc(play->story->task_count + 1, sizeof(bool));
 	int err = play->alive ? play->machine->ops->vmstat(play->machine, &play->start) : -ENOMEM;
-	return err ? err : copy_counters(&play->start, &play->mark);
+	if (!err)
+		err = copy_counters(&play->start, &play->mark);
+	return err ? err : remember_numastat(play);
 }
 
 static void release(struct play *play)
@@ -441,6 +451,7 @@ static void release(struct play *play)
 	lab_result_release(&play->last);
 	lab_counters_release(&play->start);
 	lab_counters_release(&play->mark);
+	free(play->numastat);
 	free(play->status);
 	free(play->alive);
 }

@@ -11,10 +11,10 @@
 //
 // Noise is what two runs of the same kernel need not agree on: addresses, names of files, active=
 // in numa_maps and Referenced in smaps (pending batches), ProtectionKey (which the processor
-// decides), the bits of entries in traces, and of `show vmstat` the counters of allocations, faults
-// and of how memory is used at all, which a kernel moves for itself all the time (an `expect` of
-// them says what the story means, and is compared). Allocation and broken input are the errors; a
-// half-read result is released.
+// decides), the bits of entries in traces, and of `show vmstat` and `show numastat` the counters of
+// allocations, faults and of how memory is used at all, which a kernel moves for itself all the
+// time (an `expect` of them says what the story means, and is compared). Allocation and broken
+// input are the errors; a half-read result is released.
 
 #include "lab/results.h"
 
@@ -87,7 +87,7 @@ static bool is_noisy_counter(const char *name)
 		"numa_other", "pgfault", "pgmajfault", "pgfree", "pgreuse", "pgactivate",
 		"pgdeactivate", "pgpgin", "pgpgout", "nr_free_pages", "nr_anon_pages", "nr_mapped",
 		"nr_file_pages", "nr_page_table_pages", "nr_kernel_stack", "nr_dirty", "nr_dirtied",
-		"nr_writeback", "nr_written"};
+		"nr_writeback", "nr_written", "local_node", "other_node"};
 	static const char *const prefixes[] = {
 		"pgalloc_", "nr_zone_", "nr_slab_", "nr_active_", "nr_inactive_"};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -97,6 +97,16 @@ static bool is_noisy_counter(const char *name)
 		if (begins(name, prefixes[i]))
 			return true;
 	return false;
+}
+
+// "interleave_hit 8 8": what tasks allocate is a small part of most of these.
+static void clean_numastat(FILE *out, const char *line, size_t length)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(line, " \n"), line);
+	if (!is_noisy_counter(name))
+		fprintf(out, "%.*s", (int)length, line);
 }
 
 char *without_noise(const char *what, const char *text)
@@ -114,6 +124,8 @@ char *without_noise(const char *what, const char *text)
 			clean_smaps(out, text, length);
 		else if (!strcmp(what, "trace"))
 			clean_trace(out, text, length);
+		else if (!strcmp(what, "numastat"))
+			clean_numastat(out, text, length);
 		else
 			fprintf(out, "%.*s", (int)length, text);
 		text += length + (text[length] == '\n');

@@ -183,7 +183,7 @@ int gw_text(struct gw_machine *machine, const char *path, char **ret_text)
 {
 	if (machine_is_dead(machine))
 		return -EOWNERDEAD;
-	if (!machine || !path)
+	if (!machine || !path || !ret_text)
 		return -EINVAL;
 	return text_read(machine, path, ret_text);
 }

@@ -89,7 +89,7 @@ int gw_vmstat(struct gw_machine *machine, const char *name, int64_t *ret_value)
 
 	if (machine_is_dead(machine))
 		return -EOWNERDEAD;
-	if (!machine || !name)
+	if (!machine || !name || !ret_value)
 		return -EINVAL;
 	if (!strcmp(name, LAST_LINE)) {
 		*ret_value = 0;

@@ -216,7 +216,6 @@ static unsigned object_orders(struct thp *thp, const struct vma *vma, enum thp_u
 	}
 }
 
-#define VM_SPECIAL (VM_IO | VM_PFNMAP | VM_DONTEXPAND)
 
 unsigned thp_vma_orders(struct thp *thp, const struct vma *vma, enum thp_use use, unsigned orders)
 {

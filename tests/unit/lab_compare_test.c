@@ -130,6 +130,10 @@ static const struct {
 		"remove_migration_pmd: addr=7f00, pmd=12\n",
 		"set_migration_pte: addr=7f00, pte=ENTRY order=0\n"
 		"remove_migration_pmd: addr=7f00, pmd=ENTRY"},
+	{"numastat",
+		"numa_hit 90 2\nnuma_miss 0 1\nnuma_foreign 1 0\ninterleave_hit 8 8\n"
+		"local_node 90 0\nother_node 0 2\n",
+		"interleave_hit 8 8"},
 	{"buddyinfo", "Node 0, zone Normal 1 2\n\n", "Node 0, zone Normal 1 2"},
 	{"numa_maps", "", ""},
 };

@@ -207,7 +207,12 @@ static int fake_vmstat(struct lab_machine *m, struct lab_counters *counters)
 static int fake_text(struct lab_machine *m, enum lab_text what, const struct story_range *range,
 	char **ret_text)
 {
-	(void)m, (void)range;
+	struct fake *f = fake_of(m);
+
+	(void)range;
+	if (what == TEXT_NUMASTAT) // of a machine that was used before
+		return asprintf(ret_text, "numa_hit %lld 70\nother_node 9 %lld\n",
+			       100 + f->faults, 5 + f->migrated) < 0 ? -ENOMEM : 0;
 	*ret_text = strdup(what == TEXT_NUMA_MAPS
 			? "200000000000 bind:0 file=/x anon=2 active=1 N0=1 N1=1\n"
 			  "200000002000 default anon=3 N1=3\n"

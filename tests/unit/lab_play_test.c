@@ -183,6 +183,28 @@ static void test_json_report(void **state)
 		"\"counters\":{\"pgfault\":2,\"pgmigrate_success\":2}}\n");
 }
 
+// What the machine counted before the story, or before the mark, is not in it.
+static void test_numastat(void **state)
+{
+	(void)state;
+	assert_report(START "A write b 7\nshow numastat\nmark\n"
+		      "A move b[0:8K] to=1\nshow numastat\n",
+		false, &(struct fake_plan){0}, PLAY_HELD,
+		"t.gw on engine\n"
+		"    2  task A\n"
+		"    3  A map b 16K\n"
+		"    4  A write b 7\n"
+		"    5  show numastat\n"
+		"        numa_hit 4 0\n"
+		"        other_node 0 0\n"
+		"    6  mark\n"
+		"    7  A move b[0:8K] to=1  return 0  status 1*2\n"
+		"    8  show numastat\n"
+		"        numa_hit 0 0\n"
+		"        other_node 0 2\n"
+		"story t.gw: 7 commands, 0 expectations, 0 failed\n");
+}
+
 static void test_skipped_reports(void **state)
 {
 	(void)state;
@@ -401,6 +423,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_text_report),
 		cmocka_unit_test(test_json_report),
+		cmocka_unit_test(test_numastat),
 		cmocka_unit_test(test_skipped_reports),
 		cmocka_unit_test(test_expectations),
 		cmocka_unit_test(test_endings),

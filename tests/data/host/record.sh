@@ -30,7 +30,8 @@ copy /sys/devices/system/node/node*/cpulist /sys/devices/system/node/node*/memin
 copy /sys/kernel/mm/hugepages/*/*_hugepages /sys/kernel/mm/ksm/run /sys/kernel/mm/lru_gen/enabled
 copy /sys/kernel/mm/transparent_hugepage/enabled /sys/kernel/mm/transparent_hugepage/shmem_enabled \
     /sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs \
-    /sys/kernel/mm/transparent_hugepage/hugepages-*/*enabled
+    /sys/kernel/mm/transparent_hugepage/hugepages-*/*enabled \
+    /sys/kernel/mm/transparent_hugepage/hugepages-*/stats/nr_anon
 copy /sys/fs/cgroup/cgroup.controllers /sys/fs/cgroup/cgroup.subtree_control
 sed -i "s/ GODWIT_RUN=[0-9a-f]*//" "$to/proc/cmdline"
 if [ $# -gt 1 ]; then
