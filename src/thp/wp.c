@@ -2,7 +2,7 @@
 // A write (or the wish to own the page, before a pin) where a huge leaf is read-only.
 //
 //	huge zero page		512 small entries, one of which gets a page of its own
-//	shared mapping		the folio is dirty, the leaf writable
+//	shared mapping		the leaf becomes writable and dirty; the folio dirty, if a file's
 //	exclusive		the leaf becomes writable: nobody else has it
 //	nobody else is left	the same, and it is exclusive again
 //	else			the leaf becomes 512 entries, one of which is copied
@@ -65,7 +65,8 @@ static int write_to_folio(struct vma *vma, uint64_t haddr, struct pte seen, stru
 	int err = SERVED;
 
 	folio_lock(folio);
-	if (vma->flags & VM_SHARED && folio_object(folio))
+	if (vma->flags & VM_SHARED && folio_object(folio) &&
+		vma->object->ops->kind != OBJECT_SHMEM)
 		folio_mark_dirty(folio);
 	struct page_table *pmd = pmd_table_lock(vma->space, vaddr_of(haddr));
 	if (table_entry(pmd, pmd_index(vaddr_of(haddr))).v == seen.v)

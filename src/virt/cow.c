@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A write to a page that is mapped read-only (or the wish to own it, before a pin).
 //
-//	shared mapping		the entry becomes writable, the folio dirty
+//	shared mapping		the entry becomes writable; the folio dirty, if a file's
 //	zero page		a new page of zeros
 //	anonymous, exclusive	the entry becomes writable: nobody else has it
 //	anonymous, was shared	if nobody else is left (one reference, locked): reuse; else copy
@@ -90,15 +90,17 @@ static int make_writable(struct fault *f, struct pte seen, bool exclusive)
 	return err;
 }
 
-// Dirty before the accessor can store, and not cleaned before the entry is writable: write-back
-// needs the folio's lock.
+// The page of a file is dirty before the accessor can store, and not cleaned before the entry is
+// writable: write-back needs the folio's lock. Of shared memory, which nobody writes back, the
+// entry alone is: Linux has mapped it writable, and learns of the write when the entry goes.
 static int make_shared_writable(struct fault *f, struct pte seen, struct folio *folio)
 {
 	int err = FAULT_AGAIN;
 
 	folio_lock(folio);
 	if (folio_object(folio) == f->vma->object) {
-		folio_mark_dirty(folio);
+		if (f->vma->object->ops->kind != OBJECT_SHMEM)
+			folio_mark_dirty(folio);
 		err = make_writable(f, seen, false);
 	}
 	folio_unlock(folio);
