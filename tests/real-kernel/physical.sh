@@ -61,10 +61,14 @@ END { tell(); exit bad }'
 ask() {
     scripts/real-kernel --kernel "$1" --timeout 1800 -- sh -c "$in_guest" \
         sh "${stories[@]/%/.gw}" </dev/null >"$out/$1" 2>&1 || echo "FAILED  exit status $?" >>"$out/$1"
-    echo "-- $1" >"$out/$1.told"
-    awk "$summary" "$out/$1" >>"$out/$1.told" && return
-    grep -v '^ *[0-9]* ' "$out/$1" | tail -n 40 >>"$out/$1.told"
-    return 1
+    local status=0
+    awk "$summary" "$out/$1" >"$out/$1.summary" || status=1
+    { # what failed comes last: a log is read from its end
+        [ $status = 0 ] || grep -v '^ *[0-9]* ' "$out/$1" | tail -n 40
+        echo "-- $1"
+        cat "$out/$1.summary"
+    } >"$out/$1.told"
+    return $status
 }
 
 kernels=("$@")
