@@ -276,9 +276,20 @@ static int64_t counter(struct stress *s, const char *name)
 	return value;
 }
 
+// Among so many any of them may be in vain, each time. Alone both go.
+static void once_more_alone(struct stress *s)
+{
+	split(s, 2);
+	assert_int_equal(gw_advise(s->task, s->at, HUGE, MADV_COLLAPSE), 0);
+	split(s, 2);
+}
+
 static void finish(struct stress *s)
 {
 	uint64_t writes = 0;
+
+	if (!s->shared)
+		once_more_alone(s);
 
 	for (unsigned w = 0; w < WRITERS; w++)
 		for (unsigned long p = 0; p < PAGES; p++) {

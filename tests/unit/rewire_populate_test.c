@@ -10,7 +10,7 @@
 
 #include <pthread.h>
 
-#define STILL_SECONDS 30 // then SIGALRM ends the test
+#define STILL_SECONDS 100 // then SIGALRM ends the test
 #define MS 1000000ul
 
 // Pages of the engine that the host does not show yet. Their frames have been elsewhere, so that no
@@ -95,13 +95,13 @@ static void *widener_main(void *arg)
 	struct pfn frame = *(struct pfn *)arg;
 	const uintptr_t at = mini_at(&mini, 512);
 
-	while (!stop) {
+	do {
 		if (mini.mmu->ops->map(mini.mmu, at, frame, 1, MMU_WRITE))
 			abort();
 		fault_arm(FI_SYSCALL, FI_THREAD, 0, 2);
 		mini.mmu->ops->clear(mini.mmu, at, 1);
 		fault_disarm(FI_SYSCALL);
-	}
+	} while (!stop);
 	return NULL;
 }
 

@@ -173,7 +173,7 @@ static void test_time_is_virtual(void **state maybe_unused)
 		assert_true(woke_at[1] < woke_at[2] && woke_at[2] < woke_at[0]);
 		assert_int_equal(woke_at[0] - woke_at[1], 3599000000000);
 	}
-	assert_true(time(NULL) - before < 60);
+	assert_true(time(NULL) - before < 1000);
 }
 
 static void by_hand(void *arg, unsigned index)
