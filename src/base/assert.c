@@ -7,6 +7,8 @@
 // Nothing here takes a lock or allocates. Text beyond the buffer is cut off.
 #include "base/assert.h"
 
+#include "base/sched.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +49,8 @@ void assert_failed(const char *file, int line, const char *cond, const char *fmt
 	len = min(len, sizeof(buf) - 2);
 	buf[len++] = '\n';
 	write_all(buf, len);
+	if (sched_active())
+		assert_print("godwit: this was a run with the seed %lu\n", sched_seed());
 	abort();
 }
 

@@ -8,10 +8,14 @@
 // baton is: it moves at every point, at about one of 8, or at about one of 64; short and long runs
 // find different bugs.
 //
-// States of a thread: absent → runnable ⇄ blocked → left. A blocked thread has a key, and a
-// deadline in virtual time. Time stands still until nobody is runnable; then it jumps to the
-// earliest deadline. If there is none the run is dead: the seed, what each thread waits for and
-// what it holds are printed, and the process aborts.
+// States of a thread: absent → runnable ⇄ blocked → left (→ absent, when it was joined and its
+// place may be taken by another). A blocked thread has a key, and a deadline in virtual time. Each
+// decision takes as much time as the run says; for tests none, so that time stands still until
+// nobody is runnable. Then it jumps to the earliest deadline. If there is none the run is dead: the
+// seed, what each thread waits for and what it holds are printed, and the process aborts.
+//
+// A thread that is made in a run is runnable at once: whether the host is quick to start it decides
+// nothing, for who gave it the baton waits until it comes back.
 //
 // All the state belongs to the holder of the baton and needs no lock. Under ThreadSanitizer the
 // baton is deliberately invisible (relaxed atomics, uninstrumented functions): it orders the
@@ -24,7 +28,7 @@
 #include "base/lock.h"
 #include "base/lock_book.h"
 
-#include <pthread.h>
+#include <errno.h>
 
 #define invisible __attribute__((no_sanitize("thread")))
 #if HAVE_TSAN
@@ -43,13 +47,19 @@ struct sched_thread {
 	bool timed_out;
 	const void *key;
 	uint64_t deadline;
-	const struct lock_book *book;
+	const struct lock_book *book; // NULL, too: it has not begun
+	pthread_t pthread;	      // these of who was made in the run
+	void *(*fn)(void *arg);
+	void *arg;
 };
 
 static struct {
 	uint64_t seed, random, history, steps, now;
+	uint64_t step_ns;
+	uint64_t next_deadline; // nobody has an earlier one
 	unsigned stay_mask; // the baton moves when these bits of a random number are all zero
-	unsigned nthreads;
+	unsigned nthreads;  // places in use are among the first so many
+	unsigned runnable;  // of them
 	_Atomic unsigned entered;
 	struct sched_thread thread[SCHED_MAX_THREADS];
 } run;
@@ -77,13 +87,25 @@ invisible static void print_deadlock(void)
 	for (unsigned i = 0; i < run.nthreads; i++) {
 		struct sched_thread *t = &run.thread[i];
 
-		if (t->state == LEFT) {
+		if (t->state == LEFT || t->state == ABSENT) {
 			assert_print("  thread %u has left\n", i);
 			continue;
 		}
 		assert_print("  thread %u waits for %p, holds:\n", i, t->key);
 		lock_book_print(t->book);
 	}
+}
+
+invisible static void set_runnable(struct sched_thread *t)
+{
+	t->state = RUNNABLE;
+	run.runnable++;
+}
+
+invisible static void time_out(struct sched_thread *t)
+{
+	t->timed_out = true;
+	set_runnable(t);
 }
 
 // Time jumps to the earliest deadline; NULL if nobody has one.
@@ -100,30 +122,60 @@ invisible static struct sched_thread *expire_earliest(void)
 	}
 	if (first) {
 		run.now = max(run.now, first->deadline);
-		first->timed_out = true;
-		first->state = RUNNABLE;
+		time_out(first);
 	}
 	return first;
+}
+
+// Whose time has come while others worked.
+invisible static void expire_due(void)
+{
+	run.next_deadline = SCHED_FOREVER;
+	for (unsigned i = 0; i < run.nthreads; i++) {
+		struct sched_thread *t = &run.thread[i];
+
+		if (t->state != BLOCKED)
+			continue;
+		if (t->deadline <= run.now)
+			time_out(t);
+		else
+			run.next_deadline = min(run.next_deadline, t->deadline);
+	}
+}
+
+invisible static struct sched_thread *pick_ready(uint64_t random)
+{
+	unsigned nth = (unsigned)(random % run.runnable);
+
+	for (unsigned i = 0; i < run.nthreads; i++)
+		if (run.thread[i].state == RUNNABLE && nth-- == 0)
+			return &run.thread[i];
+	return NULL;
+}
+
+invisible static bool all_left(void)
+{
+	for (unsigned i = 0; i < run.nthreads; i++)
+		if (run.thread[i].state == RUNNABLE || run.thread[i].state == BLOCKED)
+			return false;
+	return true;
 }
 
 // Who holds the baton next; NULL when all have left.
 invisible static struct sched_thread *pick(bool may_stay)
 {
-	struct sched_thread *ready[SCHED_MAX_THREADS], *chosen;
-	unsigned n = 0, left = 0;
 	uint64_t r = next_random();
+	struct sched_thread *chosen;
 
-	for (unsigned i = 0; i < run.nthreads; i++) {
-		if (run.thread[i].state == RUNNABLE)
-			ready[n++] = &run.thread[i];
-		left += run.thread[i].state == LEFT;
-	}
-	if (left == run.nthreads)
-		return NULL;
-	if (may_stay && self->state == RUNNABLE && (r & run.stay_mask))
+	run.now += run.step_ns;
+	if (run.step_ns && run.now >= run.next_deadline)
+		expire_due();
+	if (may_stay && self->state == RUNNABLE && ((r & run.stay_mask) || run.runnable == 1))
 		chosen = self;
-	else if (n > 0)
-		chosen = ready[(r >> 32) % n];
+	else if (run.runnable)
+		chosen = pick_ready(r >> 32);
+	else if (all_left())
+		return NULL;
 	else
 		chosen = expire_earliest();
 	if (!chosen) {
@@ -165,6 +217,8 @@ invisible bool sched_block(const void *key, uint64_t timeout_ns)
 	self->deadline = timeout_ns >= SCHED_FOREVER - run.now ? SCHED_FOREVER
 							       : run.now + timeout_ns;
 	self->state = BLOCKED;
+	run.runnable--;
+	run.next_deadline = min(run.next_deadline, self->deadline);
 	sched_pass_baton();
 	self->key = NULL;
 	return !self->timed_out;
@@ -176,7 +230,7 @@ invisible void sched_wake(const void *key)
 		return;
 	for (unsigned i = 0; i < run.nthreads; i++)
 		if (run.thread[i].state == BLOCKED && run.thread[i].key == key)
-			run.thread[i].state = RUNNABLE;
+			set_runnable(&run.thread[i]);
 }
 
 invisible void sched_start(uint64_t seed, unsigned nthreads)
@@ -188,12 +242,16 @@ invisible void sched_start(uint64_t seed, unsigned nthreads)
 	run.history = 0xcbf29ce484222325;
 	run.steps = 0;
 	run.now = 1000000000;
+	run.step_ns = 0;
+	run.next_deadline = SCHED_FOREVER;
 	run.nthreads = nthreads;
+	run.runnable = nthreads; // once all have entered, and nobody decides anything before
 	run.stay_mask = (unsigned[]){0, 7, 63}[next_random() % 3];
 	atomic_store(&run.entered, 0);
 	for (unsigned i = 0; i < nthreads; i++) {
 		atomic_store(&run.thread[i].baton, 0);
 		run.thread[i].state = ABSENT;
+		run.thread[i].fn = NULL;
 	}
 	atomic_store(&sched_running, true);
 }
@@ -218,6 +276,8 @@ invisible void sched_leave(void)
 
 	must_hold(self, "leaves a run that it is not in");
 	self->state = LEFT;
+	run.runnable--;
+	sched_wake(self); // who joins it
 	next = pick(false);
 	self = NULL;
 	if (next)
@@ -227,9 +287,97 @@ invisible void sched_leave(void)
 invisible void sched_stop(void)
 {
 	for (unsigned i = 0; i < run.nthreads; i++)
-		must_hold(run.thread[i].state == LEFT, "thread %u has not left", i);
+		must_hold(run.thread[i].state == LEFT || run.thread[i].state == ABSENT,
+			"thread %u has not left", i);
 	atomic_store(&sched_running, false);
 }
+
+// ---- Threads that come and go
+
+void sched_begin(uint64_t seed, uint64_t step_ns)
+{
+	sched_start(seed, 1);
+	run.step_ns = step_ns;
+	sched_enter(0);
+}
+
+void sched_end(void)
+{
+	sched_leave();
+	sched_stop();
+}
+
+invisible static void *thread_main(void *arg)
+{
+	struct sched_thread *t = arg;
+	void *ret;
+
+	self = t;
+	take_baton();
+	t->book = lock_book_self();
+	ret = t->fn(t->arg);
+	sched_leave();
+	return ret;
+}
+
+// The first place that nobody has; NULL: there are too many threads.
+invisible static struct sched_thread *take_place(void)
+{
+	for (unsigned i = 0; i < SCHED_MAX_THREADS; i++) {
+		if (i < run.nthreads && run.thread[i].state != ABSENT)
+			continue;
+		run.nthreads = max(run.nthreads, i + 1);
+		return &run.thread[i];
+	}
+	return NULL;
+}
+
+invisible int sched_thread_create(pthread_t *ret_thread, void *(*fn)(void *), void *arg)
+{
+	struct sched_thread *t;
+	int err;
+
+	if (!sched_active())
+		return pthread_create(ret_thread, NULL, fn, arg);
+	t = take_place();
+	if (!t)
+		return EAGAIN;
+	t->key = t->book = NULL;
+	t->fn = fn;
+	t->arg = arg;
+	atomic_store(&t->baton, 0);
+	err = pthread_create(&t->pthread, NULL, thread_main, t);
+	if (err) {
+		t->state = ABSENT;
+		return err;
+	}
+	*ret_thread = t->pthread;
+	set_runnable(t);
+	sched_point();
+	return 0;
+}
+
+invisible static struct sched_thread *place_of(pthread_t thread)
+{
+	for (unsigned i = 0; i < run.nthreads; i++)
+		if (run.thread[i].state != ABSENT && run.thread[i].fn &&
+			pthread_equal(run.thread[i].pthread, thread))
+			return &run.thread[i];
+	return NULL;
+}
+
+invisible void sched_thread_join(pthread_t thread)
+{
+	struct sched_thread *t = sched_active() ? place_of(thread) : NULL;
+
+	while (t && t->state != LEFT)
+		sched_block(t, SCHED_FOREVER);
+	pthread_join(thread, NULL);
+	if (t)
+		t->state = ABSENT;
+}
+
+// ---- Looking
 
 uint64_t sched_history(void)
 {
@@ -244,6 +392,11 @@ uint64_t sched_steps(void)
 invisible uint64_t sched_now(void)
 {
 	return run.now;
+}
+
+uint64_t sched_seed(void)
+{
+	return run.seed;
 }
 
 struct runner {

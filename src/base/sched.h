@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Seeded interleaving, for tests: real threads that pass one baton. Only its holder runs; at each
-// sched_point() a generator seeded by the test decides who holds it next, so that a run repeats
-// exactly, given its seed. Locks, wait queues and bit locks call sched_point() and sched_block().
-// While it is on, every thread that touches the engine must be one of the registered ones.
+// Seeded interleaving, for tests and for stories on the soft backend: real threads that pass one
+// baton. Only its holder runs; at each sched_point() a seeded generator decides who holds it next,
+// so that a run repeats exactly, given its seed. Locks, wait queues and bit locks call
+// sched_point() and sched_block(). While it is on, every thread that touches the engine must be one
+// of the registered ones.
 //
 //   sched_run(seed, 3, fn, arg);        starts 3 threads, fn(arg, 0..2), joins them
 // or  sched_start(seed, 3); each thread: sched_enter(i); ...; sched_leave(); at last sched_stop()
+// or  sched_begin(seed, step_ns); the caller has the baton, and its threads come and go by
+//     sched_thread_create(), sched_thread_join(); at last sched_end()
 //
 // When no thread can run the one with the earliest timeout times out; if there is none, that is a
 // deadlock: the seed and what each thread waits for are printed, and the process aborts.
@@ -14,10 +17,11 @@
 
 #include "base/compiler.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#define SCHED_MAX_THREADS 32
+#define SCHED_MAX_THREADS 160
 #define SCHED_FOREVER UINT64_MAX
 
 void sched_start(uint64_t seed, unsigned nthreads);
@@ -26,12 +30,25 @@ void sched_leave(void);
 void sched_stop(void); // all have left
 void sched_run(uint64_t seed, unsigned nthreads, void (*fn)(void *arg, unsigned index), void *arg);
 
+// The caller is the only thread of the run. Each decision takes step_ns of virtual time, so that
+// who waits for a time comes to it while others are at work.
+void sched_begin(uint64_t seed, uint64_t step_ns);
+void sched_end(void); // the others have been joined
+
+// As pthread_create() and pthread_join(): 0 or a positive error. A thread that is made in a run, by
+// one that takes part in it, does so too, from then on until it returns, and may have the baton
+// before it really runs. What its thread-specific data does after that takes no engine lock.
+// EAGAIN: there are SCHED_MAX_THREADS.
+must_check int sched_thread_create(pthread_t *ret_thread, void *(*fn)(void *), void *arg);
+void sched_thread_join(pthread_t thread);
+
 // A number that is the same for two runs if and only if (almost surely) all decisions were the
 // same; valid after sched_stop() until the next start. And how many decisions there were.
 uint64_t sched_history(void);
 uint64_t sched_steps(void);
-// Virtual nanoseconds: only timeouts advance them.
+// Virtual nanoseconds: only timeouts advance them, and the steps of sched_begin().
 uint64_t sched_now(void);
+uint64_t sched_seed(void); // of the run that is on
 
 extern atomic_bool sched_running;
 void sched_pass_baton(void);

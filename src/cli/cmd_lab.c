@@ -21,6 +21,8 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LIMIT_S_DEFAULT 600
@@ -140,9 +142,9 @@ int play_all(const struct stories *s, const char *machine, struct reporter *repo
 			return CLI_USAGE;
 		int played = play_story(s->v[i], m, reporter, &o->play, &totals);
 		o->interrupted |= totals.interrupted;
-		if (played == PLAY_FAILED && !strcmp(machine, "engine"))
+		if (played == PLAY_FAILED && totals.seeded)
 			fprintf(stderr, "godwit: %s failed with --seed %llu\n", s->files[i],
-				(unsigned long long)o->lab.seed);
+				(unsigned long long)totals.seed);
 		play_totals_release(&totals);
 		status = gravest(status, played);
 		if (o->interrupted)
@@ -190,6 +192,7 @@ static bool apply_option(struct run_options *o, int option, const char *prefix)
 		if (!read_number(optarg, UINT64_MAX, &n))
 			return !cli_usage_error(prefix, "--seed takes a number, not '%s'", optarg);
 		o->lab.seed = n;
+		o->seed_given = true;
 		return true;
 	case OPT_JSON:
 		o->json = true;
@@ -232,12 +235,25 @@ static int help(const char *text)
 	return CLI_OK;
 }
 
+// False: it was given where it would decide nothing, which has been told.
+static bool choose_seed(struct run_options *o, const char *prefix)
+{
+	uint32_t seed;
+	if (o->seed_given && (!o->lab.backend || strcmp(o->lab.backend, "soft")))
+		return !cli_usage_error(prefix, "--seed is for --backend soft");
+	if (o->seed_given)
+		return true;
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) != sizeof(seed))
+		seed = (uint32_t)time(NULL);
+	o->lab.seed = seed;
+	return true;
+}
+
 // 0: argv[optind..] are the files; else -1 with the exit status in *ret_status.
 static int read_options(int argc, char **argv, const char *prefix, const struct option *known,
 	const char *help_text, struct run_options *ret_options, int *ret_status)
 {
 	*ret_options = (struct run_options){.machine = "engine",
-		.lab = {.seed = 1},
 		.play = {.limit_s = LIMIT_S_DEFAULT, .progress = true},
 		.kernel = "auto"};
 	*ret_status = CLI_USAGE;
@@ -255,10 +271,11 @@ static int read_options(int argc, char **argv, const char *prefix, const struct 
 		if (!apply_option(ret_options, option, prefix))
 			return -1;
 	}
-	if (optind < argc)
-		return 0;
-	cli_usage_error(prefix, "no file given");
-	return -1;
+	if (optind == argc) {
+		cli_usage_error(prefix, "no file given");
+		return -1;
+	}
+	return choose_seed(ret_options, prefix) ? 0 : -1;
 }
 
 // ---- Commands -----------------------------------------------------------------------------------
@@ -269,7 +286,7 @@ static const char run_help[] =
 	"not, 2 a bad story or usage, 77 all were skipped.\n\n"
 	"  --on engine|host        where: in this process, or on the running kernel (engine)\n"
 	"  --backend NAME          engine: signal, userfaultfd or soft (the best there is)\n"
-	"  --seed N                engine: what it may choose freely (1)\n"
+	"  --seed N                soft: the order in which all runs (one chosen by chance)\n"
 	"  --bind-nodes            engine: its nodes are on this host's, and are compared\n"
 	"  --keep-going            go on in a story after an error it does not expect\n"
 	"  --timeout SECONDS       for one command (600; 0: none)\n"

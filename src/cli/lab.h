@@ -16,6 +16,7 @@ struct run_options {
 	const char *machine;
 	struct lab_options lab;
 	struct play_options play;
+	bool seed_given;
 	bool json;
 	bool results; // compare: the files are reports
 	const char *kernel; // compare: auto, here or vm

@@ -8,13 +8,14 @@
 //
 // wake_kcompactd() is called by the allocator, also in a fault handler: it stores what is wanted
 // and wakes, and allocates nothing. Several wakes before the daemon comes to it are one, of the
-// largest order. A thread runs the daemon on machines with real memory; without one, who drives the
-// machine calls kcompactd_run(). The daemon sleeps by the machine's clock, so that a manual clock
-// drives it.
+// largest order. A thread runs the daemon on machines with real memory, and in seeded runs; without
+// one, who drives the machine calls kcompactd_run(). The daemon sleeps by the machine's clock, so
+// that a manual clock drives it.
 //
 // Locks: none of its own; runs of daemons and of allocations may meet in a zone. The threads block
 // all signals. What can fail: a thread; then the machine is not built.
 #include "base/mark.h"
+#include "base/sched.h"
 #include "base/wait.h"
 #include "compact/internal.h"
 #include "machine/clock.h"
@@ -224,7 +225,7 @@ int kcompactd_start(struct compaction *c)
 	for_each_node_in(nid, c->mm->phys->has_memory) {
 		struct kcompactd *kd = of_node(c, (unsigned)nid);
 
-		err = pthread_create(&kd->thread, NULL, kcompactd_main, kd);
+		err = sched_thread_create(&kd->thread, kcompactd_main, kd);
 		if (err)
 			break;
 		kd->has_thread = true;
@@ -262,7 +263,7 @@ void compaction_destroy(struct compaction *c)
 	clock_kick(c->mm->clock);
 	for (unsigned nid = 0; nid < MAX_NODES; nid++) {
 		if (c->kcompactd[nid].has_thread)
-			pthread_join(c->kcompactd[nid].thread, NULL);
+			sched_thread_join(c->kcompactd[nid].thread);
 		c->kcompactd[nid].has_thread = false;
 	}
 	c->mm->compaction = NULL;

@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 
 #include "base/assert.h"
+#include "base/sched.h"
 #include "phys/alloc.h"
 #include "virt/fault.h"
 #include "virt/reclaim.h"
@@ -308,8 +309,8 @@ static int build(struct gw_machine *m, const struct gw_machine_config *config)
 	if (err)
 		return err;
 	m->built = BUILT_MM;
-	// On the soft backend nothing runs by itself.
-	err = m->mmu->caps & MMU_REAL ? kcompactd_start(&m->compaction) : 0;
+	// On the soft backend nothing runs by itself, but in an order that a seed decides.
+	err = m->mmu->caps & MMU_REAL || sched_active() ? kcompactd_start(&m->compaction) : 0;
 	return err ? refuse(err, "no thread for compaction: %s", strerror(-err)) : 0;
 }
 

@@ -47,7 +47,7 @@ static bool one_access(struct load_thread *t, uint64_t page, uint64_t round)
 		t->died_at = address;
 		return false;
 	}
-	load_judge(&t->counts, load->writes, page, round, since, old);
+	load_judge(&t->counts, load->writes, page, round, load_now_ns() - since, old);
 	return true;
 }
 

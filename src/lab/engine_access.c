@@ -8,6 +8,9 @@
 // their errno is the signal the task would have got.
 #include "lab/engine_machine.h"
 
+#include "base/assert.h"
+#include "base/sched.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -23,6 +26,8 @@ static void on_signal(int signal, siginfo_t *info, void *context)
 
 	if (accessing)
 		siglongjmp(access_ended, signal);
+	if (sched_active())
+		assert_print("godwit: a crash with --seed %lu\n", sched_seed());
 	if (before->sa_flags & SA_SIGINFO) {
 		before->sa_sigaction(signal, info, context);
 	} else {

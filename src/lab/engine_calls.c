@@ -6,11 +6,12 @@
 #include <godwit/policy.h>
 #include <godwit/stats.h>
 
+#include "base/wait.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MAXNODE 65 // a word of nodes, as the system calls count
 
@@ -246,11 +247,11 @@ int engine_sleep(struct lab_machine *machine, const struct command *c, struct la
 	struct engine_machine *m = engine_of(machine);
 
 	(void)result;
-	(void)gw_kcompactd_run(m->machine); // the soft backend has no daemon of its own
+	(void)gw_kcompactd_run(m->machine); // what the daemons have not come to yet
 	for (uint64_t left = c->world.time_ns; left && !atomic_load(&m->cancelled);) {
 		uint64_t step = left < 50000000 ? left : 50000000;
 
-		nanosleep(&(struct timespec){.tv_nsec = (long)step}, NULL);
+		(void)!wait_until(&m->cancelled, false, step); // nobody wakes us
 		left -= step;
 	}
 	return atomic_load(&m->cancelled) ? -EINTR : 0;

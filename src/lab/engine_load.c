@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: MIT
 // Background load: threads of a task that keep accessing a range, and check what they read (load.h
 // says how). With real pointers an access is one store and one load, whatever waits inside of them;
-// on soft it is a gw_read() and a gw_write().
+// on soft it is a gw_read() and a gw_write(). There the threads are of the story's seeded run: they
+// have the baton in turn with the player and the daemons, and the times are the run's, too.
 // An access that the task may not make ends the thread; the signal, and where, is what `stop` says.
 // Loads end with their task, too, or with the story: their threads must be gone before the memory.
 #include "lab/engine_machine.h"
 #include "lab/load.h"
 
+#include "base/sched.h"
+#include "base/wait.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define LOOK_NS 10000000 // how often a start looks whether it was cancelled
 
 struct load_thread {
 	struct engine_load *load;
@@ -38,15 +44,23 @@ static void one_round(struct load_thread *t, uint64_t round)
 	struct engine_load *load = t->load;
 
 	for (uint64_t page = 0; page < load->pages; page++) {
-		uint64_t since = load_now_ns(), old;
+		uint64_t since = wait_clock_ns(), old;
 
 		if (atomic_load_explicit(&load->stop, memory_order_relaxed) && round > 1)
 			return;
 		t->at = load->address + page * STORY_PAGE_SIZE + t->lane * LOAD_LANE;
 		old = engine_touch_lane(load->m, load->task, t->at, load->writes,
 			load_stamp(page, round));
-		load_judge(&t->counts, load->writes, page, round, since, old);
+		load_judge(&t->counts, load->writes, page, round,
+			wait_clock_ns() - since, old);
 	}
+}
+
+static void set_warm(struct load_thread *t)
+{
+	t->warm = true;
+	atomic_fetch_add(&t->load->warm, 1);
+	wake_all(&t->load->warm);
 }
 
 static void all_rounds(void *arg)
@@ -55,10 +69,8 @@ static void all_rounds(void *arg)
 
 	for (uint64_t round = 1; round == 1 || !atomic_load(&t->load->stop); round++) {
 		one_round(t, round);
-		if (round == 1) {
-			t->warm = true;
-			atomic_fetch_add(&t->load->warm, 1);
-		}
+		if (round == 1)
+			set_warm(t);
 	}
 }
 
@@ -71,7 +83,7 @@ static void *run_thread(void *arg)
 	else
 		t->signal = engine_until_signal(all_rounds, t);
 	if (!t->warm)
-		atomic_fetch_add(&t->load->warm, 1);
+		set_warm(t);
 	(void)!gw_task_attach(NULL);
 	return NULL;
 }
@@ -81,7 +93,7 @@ static void finish(struct engine_load *load)
 	atomic_store(&load->stop, true);
 	for (unsigned i = 0; i < load->count; i++)
 		if (load->threads[i].started)
-			pthread_join(load->threads[i].thread, NULL);
+			sched_thread_join(load->threads[i].thread);
 }
 
 static void load_free(struct engine_load *load)
@@ -138,12 +150,12 @@ int engine_load_start(struct lab_machine *machine, const struct command *c,
 		t->load = load;
 		t->lane = lane + i;
 		t->counts.seen = calloc(load->pages + 1, sizeof *t->counts.seen);
-		if (!t->counts.seen || pthread_create(&t->thread, NULL, run_thread, t))
+		if (!t->counts.seen || sched_thread_create(&t->thread, run_thread, t))
 			return lab_machine_fail(machine, -EAGAIN, "cannot start a load thread");
 		t->started = true;
 	}
 	while (atomic_load(&load->warm) < load->count && !atomic_load(&m->cancelled))
-		nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+		(void)!wait_until(&load->warm, atomic_load(&load->warm) == load->count, LOOK_NS);
 	return 0;
 }
 

@@ -6,10 +6,18 @@
 // command without an action by the player, operands (an advice, a tunable's value) by supports()
 // here. Tunables are tried on a small machine made for the question, so that the answer is the
 // engine's own and not a second list.
+//
+// On the soft backend a story is a seeded run (base/sched.h) from setup to teardown: the player,
+// the threads of loads and the machine's daemons run one at a time, in the order that the seed
+// decides. A decision takes STEP_NS of virtual time, about what a lock and the work up to the next
+// takes on real hosts, and a sleep waits for that time. The thread that watches the player stays
+// outside: it looks at the host's clock, and can only cancel.
 #include "lab/engine_machine.h"
 
 #include <godwit/stats.h>
 #include <godwit/trace.h>
+
+#include "base/sched.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -20,6 +28,8 @@
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE 101
 #endif
+
+#define STEP_NS 250
 
 static const char not_yet[] = "not yet in this build";
 
@@ -47,6 +57,8 @@ static int engine_open(const struct lab_options *options, struct lab_machine **r
 		return -ENOMEM;
 	}
 	m->base.ops = &engine_machine_ops;
+	m->base.seeded = options->backend && !strcmp(options->backend, "soft");
+	m->base.seed = options->seed;
 	m->options = options;
 	*ret_machine = &m->base;
 	return 0;
@@ -201,6 +213,10 @@ static int engine_setup(struct lab_machine *machine, const struct story *story)
 	int err;
 
 	m->story = story;
+	if (machine->seeded) {
+		sched_begin(machine->seed, STEP_NS);
+		m->running = true;
+	}
 	m->tasks = calloc(story->task_count + 1, sizeof *m->tasks);
 	m->mappings = calloc(story->mapping_count + 1, sizeof *m->mappings);
 	m->loads = calloc(story->load_count + 1, sizeof *m->loads);
@@ -237,6 +253,8 @@ static int engine_teardown(struct lab_machine *machine)
 	for (size_t i = 0; i < m->object_count; i++)
 		gw_object_put(m->objects[i].object);
 	gw_machine_destroy(m->machine);
+	if (m->running)
+		sched_end();
 	engine_signals_restore();
 	free(m->tasks);
 	free(m->mappings);

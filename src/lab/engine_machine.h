@@ -38,6 +38,7 @@ struct engine_machine {
 	struct engine_load **loads;	 // by operand_load.index
 	struct engine_store **stores;	 // by operand_store.index
 	uint64_t trace_mark;
+	bool running; // a seeded run is on
 	bool real; // application pointers exist
 	int host_node[GW_MAX_NODES]; // with --bind-nodes: what each node's bytes are bound to
 	atomic_bool cancelled;

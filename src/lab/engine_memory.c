@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/statfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef TMPFS_MAGIC
@@ -76,15 +77,30 @@ int engine_cpu(struct lab_machine *machine, const struct command *c, struct lab_
 
 // ---- Objects: shm= and disk= --------------------------------------------------------------------
 
-static int open_disk_file(struct engine_machine *m, uint64_t size)
+// Its name is in texts (numa_maps), so it is the same in every run. Each run has it for a moment
+// only: who finds it taken tries again, and at last takes another one.
+static int create_disk_file(const struct engine_machine *m, char *path, size_t size)
 {
 	const char *dir = getenv("GODWIT_DISK");
-	char path[256];
-	struct statfs fs;
 	int fd;
 
-	snprintf(path, sizeof path, "%s/godwit-disk-XXXXXX", dir ? dir : "/var/tmp");
-	fd = mkostemp(path, O_CLOEXEC);
+	snprintf(path, size, "%s/godwit-disk-%zu", dir ? dir : "/var/tmp", m->object_count);
+	for (unsigned tries = 0; tries < 20; tries++) {
+		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd >= 0 || errno != EEXIST)
+			return fd;
+		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+	}
+	snprintf(path, size, "%s/godwit-disk-XXXXXX", dir ? dir : "/var/tmp");
+	return mkostemp(path, O_CLOEXEC);
+}
+
+static int open_disk_file(struct engine_machine *m, uint64_t size)
+{
+	char path[256];
+	struct statfs fs;
+	int fd = create_disk_file(m, path, sizeof path);
+
 	if (fd < 0)
 		return lab_machine_fail(&m->base, -errno, "%s: %s", path, strerror(errno));
 	unlink(path);

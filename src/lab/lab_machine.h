@@ -117,7 +117,7 @@ enum lab_text {
 
 struct lab_options {
 	const char *backend; // engine: mmu backend by name, NULL: the machine's choice
-	uint64_t seed;	     // engine: order of what is free to vary; printed when a story fails
+	uint64_t seed;	     // engine, soft backend: the order of everything
 	bool verbose;
 	const char *host_root;	   // host: folder of a recorded machine, NULL: the running one
 	bool allow_system_changes; // host: tunables, pools, ... of a machine that is no test guest
@@ -143,6 +143,8 @@ struct lab_machine {
 	void (*warn)(void *arg, const char *text);
 	void *warn_arg;
 	struct lab_truth truth;
+	bool seeded; // the engine on soft: a seed decides what happens when, and time is virtual
+	uint64_t seed;
 };
 
 // Formats machine->failure; returns error, so that `return lab_machine_fail(m, -EIO, ...)` works.
@@ -220,7 +222,7 @@ struct lab_machine_ops {
 	//                  with the first error.
 	// FILL UNFILL      Takes the free memory of a node, all but `size`, with pages that cannot
 	//                  be moved or reclaimed; UNFILL gives back a node, or all (-1).
-	// SLEEP            Nothing happens but time (the engine's clock may be a manual one).
+	// SLEEP            Nothing happens but time, which is virtual in a seeded run.
 	//
 	// MARK, SHOW and EXPECT never get here; the player makes them from the queries.
 	lab_action_fn *action[CMD_COUNT];

@@ -33,12 +33,10 @@ static inline uint64_t load_stamp(uint64_t page, uint64_t round)
 	return round << 32 | (page * 2654435761u & 0xffffffff);
 }
 
-// An access in a round (from 1) that began at since_ns found `old` in the lane of a page.
+// An access in a round (from 1) that took so long found `old` in the lane of a page.
 static inline void load_judge(struct load_counts *c, bool writes, uint64_t page, uint64_t round,
-	uint64_t since_ns, uint64_t old)
+	uint64_t took, uint64_t old)
 {
-	uint64_t took = load_now_ns() - since_ns;
-
 	c->accesses++;
 	if (took > c->stall_ns && round > 1) // the first touch of a page is no stall
 		c->stall_ns = took;

@@ -521,7 +521,7 @@ enum play_exit play_story(const struct story *story, struct lab_machine *machine
 		.reporter = reporter,
 		.options = options,
 		.totals = ret_totals};
-	*ret_totals = (struct play_totals){0};
+	*ret_totals = (struct play_totals){.seeded = machine->seeded, .seed = machine->seed};
 	machine->warn = pass_warning;
 	machine->warn_arg = reporter;
 	reporter->begin(reporter, story, name);

@@ -21,6 +21,8 @@ struct play_totals {
 	char reason[320]; // why it was skipped, or why the machine stopped; may be empty
 	struct lab_counters counters; // what changed while the story ran
 	struct lab_truth truth;	      // what was found below the machine; see its verify
+	bool seeded; // see struct lab_machine
+	uint64_t seed;
 };
 
 // One command has been played.

@@ -5,8 +5,9 @@
 // apply: status, signal, text, stayed and stayed_more (move, mbind, migrate), found_byte, address
 // (check, stop), accesses, stall_ns and lost (stop), show, values (show vmstat), expect, wanted,
 // found and held (expect), failure, differs.
-// The last object of a story has no "line": it has the story, the machine, the result, the totals
-// and the counters. godwit-lab(1) documents them; a member may be added to schema 1, never changed.
+// The last object of a story has no "line": it has the story, the machine, the result, the totals,
+// the seed if there is one and the story failed, and the counters. godwit-lab(1) documents them; a
+// member may be added to schema 1, never changed.
 //
 // json-c keeps members in the order in which they are added. Without memory a line says so instead.
 
@@ -167,6 +168,8 @@ static void end(struct reporter *r, const struct story *story, const char *machi
 	add(o, "commands", json_object_new_int64(t->commands));
 	add(o, "expectations", json_object_new_int64(t->expectations));
 	add(o, "failed", json_object_new_int64(t->failed));
+	if (t->seeded && t->exit == PLAY_FAILED)
+		add(o, "seed", json_object_new_uint64(t->seed));
 	add(o, "counters", counters_object(&t->counters));
 	if (t->truth.looks)
 		add(o, "truth", truth_object(&t->truth));

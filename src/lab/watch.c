@@ -71,6 +71,9 @@ static void give_up(struct watch *w)
 	fprintf(stderr,
 		"\ngodwit: line %u, '%s', does not end; giving up, no other story is played\n",
 		w->command->line, w->command->source);
+	if (w->machine->seeded)
+		fprintf(stderr, "godwit: it was played with --seed %llu\n",
+			(unsigned long long)w->machine->seed);
 	_exit(1);
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The clock of a machine. Its scanners (khugepaged, ksmd, kcompactd, the balancer) ask only this
 // one what time it is and sleep only here, so that a test with a manual clock runs a week of
-// scanning in no time and always the same way.
+// scanning in no time and always the same way. The host's clock is the virtual one in a seeded run
+// (base/sched.h), which needs nobody to advance it.
 //
 // Interface: clock_now_ns(), clock_sleep_until(), clock_advance(), clock_kick().
 // Locks: none; sleepers are in the hashed wait queues under the address of the clock.
@@ -10,8 +11,6 @@
 
 #include "base/assert.h"
 #include "base/wait.h"
-
-#include <time.h>
 
 void clock_init_monotonic(struct clock *clock)
 {
@@ -27,12 +26,7 @@ void clock_init_manual(struct clock *clock, uint64_t start_ns)
 
 uint64_t clock_now_ns(struct clock *clock)
 {
-	struct timespec now;
-
-	if (clock->manual)
-		return atomic_load(&clock->now_ns);
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	return clock->manual ? atomic_load(&clock->now_ns) : wait_clock_ns();
 }
 
 void clock_advance(struct clock *clock, uint64_t ns)

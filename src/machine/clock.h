@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Time of one machine: the host's monotonic nanoseconds, or what a test says.
+// Time of one machine: the host's monotonic nanoseconds (the virtual ones in a seeded run), or what
+// a test says.
 #ifndef GODWIT_MACHINE_CLOCK_H
 #define GODWIT_MACHINE_CLOCK_H
 

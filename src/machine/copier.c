@@ -16,6 +16,7 @@
 #include "machine/copier.h"
 
 #include "base/meta.h"
+#include "base/sched.h"
 #include "base/wait.h"
 #include "machine/copy_pages.h"
 #include "machine/fork_guard.h"
@@ -207,7 +208,7 @@ static int start_workers(struct copier *c, unsigned n)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
 	while (!err && c->workers < n) {
-		err = pthread_create(&c->worker[c->workers], NULL, worker_main, c);
+		err = sched_thread_create(&c->worker[c->workers], worker_main, c);
 		c->workers += !err;
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -251,7 +252,7 @@ void copier_close(struct copier *c)
 	atomic_store(&c->stopping, true);
 	wake_all(&c->round);
 	for (unsigned i = 0; i < c->workers; i++)
-		pthread_join(c->worker[i], NULL);
+		sched_thread_join(c->worker[i]);
 	write_lock(&host_fork_lock);
 	fork_guard_remove(&c->guard);
 	write_unlock(&host_fork_lock);

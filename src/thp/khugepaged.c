@@ -17,6 +17,7 @@
 // What can fail: a slot's memory; then the space is not looked at.
 #include "thp/thp.h"
 
+#include "base/sched.h"
 #include "base/wait.h"
 #include "machine/clock.h"
 #include "phys/alloc.h"
@@ -292,7 +293,7 @@ static int start(struct thp *thp)
 	atomic_store(&kd->stop, false);
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
-	int err = pthread_create(&kd->thread, NULL, khugepaged_main, thp);
+	int err = sched_thread_create(&kd->thread, khugepaged_main, thp);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	kd->running = !err;
 	return -err;
@@ -304,7 +305,7 @@ static void stop(struct thp *thp)
 
 	atomic_store(&kd->stop, true);
 	clock_kick(thp->mm->clock);
-	pthread_join(kd->thread, NULL);
+	sched_thread_join(kd->thread);
 	kd->running = false;
 }
 

@@ -246,11 +246,63 @@ def test_stayed():
 
 
 def test_same_run():
-    """On soft a story without a load runs the same each time, to the last counter."""
+    """On soft a story without a load runs the same whatever the seed, to the last counter."""
     story = ("machine nodes=2 memory=8M\ntask A\nA map b 1M\nA write b 1\nfork B from A\n"
              "B write b[0:64K] 2\nA move b to=1\nB migrate from=0 to=1\nA where b\n")
     runs = {play(story, "--json", "--backend", "soft", "--seed", seed).stdout for seed in "112"}
     assert len(runs) == 1, runs
+
+
+SEEDED = ("machine nodes=2 memory=32M cpus=2\ntask A\nA map b 256K\nA write b 1\n"
+          "A load b writes threads=2\nA move b to=1\nA move b to=0\nfork B from A cpu=1\n"
+          "B load b reads\nB move b to=1 all\nsleep 1ms\nA stop b\nB stop b\nshow trace\n"
+          "show vmstat pgfault\n")
+
+
+def seeded(story, seed, *words):
+    run = play(story, "--backend", "soft", "--seed", str(seed), *words)
+    return run.returncode, run.stdout, run.stderr
+
+
+def test_seeds():
+    """On soft the seed decides what threads do when: it repeats a run, another one does not."""
+    def runs(file, times, *words):
+        run = godwit("lab", "run", "--backend", "soft", *words, *[file] * times)
+        lines = run.stdout.splitlines()
+        part = len(lines) // times
+        assert run.returncode == 0 and not run.stderr, run
+        return [b"\n".join(lines[i * part:(i + 1) * part]) for i in range(times)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "seeded.gw")
+        with open(file, "w") as f:
+            f.write(SEEDED)
+        for words in ["--seed", "7"], ["--seed", "7", "--json"]:
+            same = runs(file, 10, *words) + runs(file, 10, *words)
+            assert len(same) == 20 and len(set(same)) == 1, same
+        totals, accesses = set(), set()
+        for seed in range(1, 21):
+            lines = [json.loads(line) for line in
+                     runs(file, 1, "--seed", str(seed), "--json")[0].splitlines()]
+            assert "seed" not in lines[-1], lines
+            totals.add(lines[-1]["counters"]["pgfault"])
+            accesses.add(tuple((line["accesses"], line["stall_ns"]) for line in lines
+                               if line.get("command") == "stop"))
+        assert len(totals) > 1 and len(accesses) > 10, (totals, accesses)
+
+
+def test_seed_told():
+    """The seed of a story that fails is told, also one that was chosen, and repeats it."""
+    story = SEEDED + "expect return 5\n"
+    code, out, err = seeded(story, 12345, "--json")
+    assert code == 1 and err == b"godwit: - failed with --seed 12345\n", err
+    assert json.loads(out.splitlines()[-1])["seed"] == 12345, out
+    chosen = play(story, "--backend", "soft", "--json")
+    seed = json.loads(chosen.stdout.splitlines()[-1])["seed"]
+    assert chosen.stderr == b"godwit: - failed with --seed %d\n" % seed, chosen
+    assert seeded(story, seed, "--json") == (1, chosen.stdout, chosen.stderr)
+    run = play(SEEDED, "--backend", "signal", "--seed", "1")
+    assert run.returncode == 2 and b"--seed is for --backend soft" in run.stderr, run
 
 
 # In place of real-kernel: plays what it is given on the engine. A story that says so ends the
@@ -326,9 +378,11 @@ def test_compare_panic():
     assert run.returncode == 1 and run.stderr.count("booting") == 2, run
 
 
-LONG = "machine nodes=1 memory=256M\ntask A\nA map b 4K\nsleep 60s\nA write b 1\n"
+# A load is at work all the time: on soft an idle machine would be through the sleep at once.
+LONG = ("machine nodes=1 memory=256M\ntask A\nA map b 4K\nA load b writes\nsleep 600s\n"
+        "A stop b\nA write b 1\n")
 SHORT = "machine nodes=1 memory=256M\ntask A\nA map b 4K\nA write b 1\nA where b\n"
-LATE = "line 4: did not end within %s s"
+LATE = "line 5: did not end within %s s"
 
 
 def with_limits(test):
@@ -365,7 +419,7 @@ def timeout_here(limit, late):
         assert run.returncode == 1 and len(lines) == 2, run
         # Where no story can be played on the host both are skipped.
         if b"skipped" not in run.stdout:
-            assert lines == ["compare a.gw: 2 lines, 0 differ, 0 differ as marked; stopped: "
+            assert lines == ["compare a.gw: 3 lines, 0 differ, 0 differ as marked; stopped: "
                              + late, f"compare b.gw{SAME}"], run
 
 
@@ -404,7 +458,7 @@ def timeout_vm(limit, late):
     run = compare({"a.gw": LONG, "b.gw": SHORT}, options=("--timeout", limit))
     assert run.returncode == 1, run
     assert run.stdout.splitlines() == [
-        f"compare a.gw: 2 lines, 0 differ, 0 differ as marked; stopped: {late}",
+        f"compare a.gw: 3 lines, 0 differ, 0 differ as marked; stopped: {late}",
         f"compare b.gw{SAME}"], run
 
 

@@ -3,6 +3,7 @@
 // lost update is found, a deadlock is reported with its seed, time is virtual.
 #include "unit.h"
 
+#include "base/assert.h"
 #include "base/lock.h"
 #include "base/sched.h"
 #include "base/wait.h"
@@ -122,8 +123,8 @@ static void test_lock_excludes(void **state maybe_unused)
 {
 	for (uint64_t seed = 0; seed < SEEDS; seed++) {
 		shared = 0;
-		sched_run(seed, SCHED_MAX_THREADS, keep_update, NULL);
-		assert_int_equal(shared, SCHED_MAX_THREADS);
+		sched_run(seed, 32, keep_update, NULL);
+		assert_int_equal(shared, 32);
 	}
 }
 
@@ -176,6 +177,122 @@ static void test_time_is_virtual(void **state maybe_unused)
 	assert_true(time(NULL) - before < 1000);
 }
 
+// ---- Threads that come and go
+
+static char letters[] = "abcd";
+
+static void *note_thrice(void *arg)
+{
+	for (int i = 0; i < 3; i++) {
+		mutex_lock(&low);
+		note((unsigned)((char *)arg - letters));
+		mutex_unlock(&low);
+	}
+	return NULL;
+}
+
+// Two threads, and two more in the places of those that were joined; the maker takes part.
+static uint64_t come_and_go(uint64_t seed, char *copy)
+{
+	pthread_t thread[2];
+
+	order_len = 0;
+	sched_begin(seed, 100);
+	for (unsigned i = 0; i < 4; i += 2) {
+		for (unsigned k = 0; k < 2; k++)
+			assert_int_equal(
+				sched_thread_create(&thread[k], note_thrice, &letters[i + k]), 0);
+		mutex_lock(&low);
+		note(4);
+		mutex_unlock(&low);
+		for (unsigned k = 0; k < 2; k++)
+			sched_thread_join(thread[k]);
+	}
+	assert_true(sched_now() >= 1000000000 + 100 * 20);
+	assert_true(sched_seed() == seed);
+	sched_end();
+	assert_int_equal(order_len, 14);
+	strcpy(copy, order);
+	return sched_history();
+}
+
+static void test_come_and_go(void **state maybe_unused)
+{
+	uint64_t seed = test_seed();
+	char first[64], second[64], previous[64] = "";
+	int different = 0;
+
+	for (int i = 0; i < SEEDS; i++, seed++) {
+		uint64_t history = come_and_go(seed, first);
+
+		assert_true(history == come_and_go(seed, second));
+		assert_string_equal(first, second);
+		different += strcmp(first, previous) != 0;
+		strcpy(previous, first);
+	}
+	assert_true(different > SEEDS / 2);
+}
+
+static atomic_bool enough;
+
+static void *be_busy(void *arg maybe_unused)
+{
+	while (!atomic_load(&enough))
+		sched_point();
+	return NULL;
+}
+
+// Who waits for a time comes to it though another thread never stops working.
+static void test_steps_take_time(void **state maybe_unused)
+{
+	pthread_t thread;
+
+	for (uint64_t seed = 0; seed < 10; seed++) {
+		atomic_store(&enough, false);
+		sched_begin(seed, 250);
+		assert_int_equal(sched_thread_create(&thread, be_busy, NULL), 0);
+		uint64_t begin = sched_now();
+		assert_int_equal(wait_until(&shared, false, 1000000), -ETIMEDOUT);
+		assert_true(sched_now() - begin >= 1000000);
+		assert_true(sched_steps() >= 1000000 / 250);
+		atomic_store(&enough, true);
+		sched_thread_join(thread);
+		sched_end();
+	}
+}
+
+static void *do_nothing(void *arg)
+{
+	return arg;
+}
+
+static void test_too_many_threads(void **state maybe_unused)
+{
+	pthread_t thread[SCHED_MAX_THREADS], one_more;
+
+	sched_begin(1, 0);
+	for (unsigned i = 1; i < SCHED_MAX_THREADS; i++)
+		assert_int_equal(sched_thread_create(&thread[i], do_nothing, NULL), 0);
+	assert_int_equal(sched_thread_create(&one_more, do_nothing, NULL), EAGAIN);
+	for (unsigned i = 1; i < SCHED_MAX_THREADS; i++)
+		sched_thread_join(thread[i]);
+	sched_end();
+	assert_int_equal(sched_thread_create(&one_more, do_nothing, NULL), 0); // as any thread
+	sched_thread_join(one_more);
+}
+
+static void fail_in_run(void *arg maybe_unused)
+{
+	sched_begin(4711, 0);
+	must_hold(shared < 0, "on purpose");
+}
+
+static void test_assertion_tells_seed(void **state maybe_unused)
+{
+	shared = 0;
+	assert_aborts(fail_in_run, NULL, "the seed 4711");
+}
+
 static void by_hand(void *arg, unsigned index)
 {
 	(void)arg;
@@ -204,6 +321,10 @@ int main(void)
 		cmocka_unit_test(test_lock_excludes),
 		cmocka_unit_test(test_deadlock_is_reported),
 		cmocka_unit_test(test_time_is_virtual),
+		cmocka_unit_test(test_come_and_go),
+		cmocka_unit_test(test_steps_take_time),
+		cmocka_unit_test(test_too_many_threads),
+		cmocka_unit_test(test_assertion_tells_seed),
 		cmocka_unit_test(test_off),
 	};
 
