@@ -373,7 +373,7 @@ static void uffd_close(struct mmu *mmu)
 	struct rewire *rw = rewire_of(mmu);
 
 	if (rw->pool)
-		uffd_pool_stop(rw->pool);
+		uffd_pool_stop(&rw->pool);
 	rewire_destroy(rw);
 	meta_delete(rw);
 }
@@ -423,9 +423,11 @@ int rewire_uffd_open(
 		meta_delete(rw);
 		return err;
 	}
+	write_lock(&host_fork_lock); // a child closes what is open
 	err = uffd_open(user_mode_only, &way, &rw->uffd);
 	if (!err)
 		err = open_void(rw);
+	write_unlock(&host_fork_lock);
 	if (!err)
 		err = rewire_open_stage(rw);
 	if (!err)

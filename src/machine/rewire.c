@@ -78,12 +78,12 @@ int rewire_open_stage(struct rewire *rw)
 
 void rewire_destroy(struct rewire *rw)
 {
+	// One step for fork(): a child closes what it got of this, or got nothing.
+	write_lock(&host_fork_lock);
 	if (!fork_guard_is_dead(&rw->guard)) {
-		write_lock(&host_fork_lock);
 		fork_guard_remove(&rw->guard);
 		if (rw->stage)
 			host_unmap(rw->stage, rw->guard.size);
-		write_unlock(&host_fork_lock);
 	}
 	if (rw->uffd >= 0)
 		close(rw->uffd);
@@ -91,6 +91,7 @@ void rewire_destroy(struct rewire *rw)
 		close(rw->void_fd);
 	if (rw->bus_fd >= 0)
 		close(rw->bus_fd);
+	write_unlock(&host_fork_lock);
 	mutex_destroy(&rw->lock);
 }
 

@@ -40,7 +40,8 @@ struct uffd_pool;
 must_check int uffd_pool_start(int fd, unsigned threads,
 	void (*fault)(void *arg, const struct uffd_msg *msg), void *arg,
 	struct uffd_pool **ret_pool);
-void uffd_pool_stop(struct uffd_pool *pool);
+// Its place is empty afterwards: for fork() in one step.
+void uffd_pool_stop(struct uffd_pool **pool);
 // In a child of fork(): the threads do not exist. uffd_pool_stop() follows some time later.
 void uffd_pool_forget(struct uffd_pool *pool);
 

@@ -26,6 +26,7 @@
 #include "base/mark.h"
 #include "base/meta.h"
 #include "base/wait.h"
+#include "machine/fork_guard.h"
 #include "machine/host_calls.h"
 
 #include <errno.h>
@@ -199,22 +200,26 @@ int uffd_pool_start(int fd, unsigned threads, void (*fault)(void *arg, const str
 		err = start_thread(p);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (err) {
-		uffd_pool_stop(p);
+		uffd_pool_stop(&p);
 		return err;
 	}
 	*ret_pool = p;
 	return 0;
 }
 
-void uffd_pool_stop(struct uffd_pool *p)
+void uffd_pool_stop(struct uffd_pool **pool)
 {
+	struct uffd_pool *p = *pool;
 	uint64_t one = 1;
 
 	if (p->stop_fd >= 0 && write(p->stop_fd, &one, sizeof(one)) < 0)
 		must_hold(0, "eventfd %d", p->stop_fd);
 	for (unsigned i = 0; i < p->threads; i++)
 		pthread_join(p->thread[i], NULL);
+	write_lock(&host_fork_lock); // a child forgets a whole pool, or none
+	*pool = NULL;
 	pool_free(p);
+	write_unlock(&host_fork_lock);
 }
 
 void uffd_pool_forget(struct uffd_pool *p)

@@ -69,7 +69,7 @@ static void a_full_queue_sends_back(void **state)
 	assert_true(mark_was_hit("uffd_queue_full"));
 	pthread_mutex_unlock(&gate);
 	wait_for(&served, (unsigned)last);
-	uffd_pool_stop(pool);
+	uffd_pool_stop(&pool);
 	assert_int_equal(served, last);
 	assert_int_equal(sum, last * (last + 1) / 2);
 	close(fds[0]);
