@@ -65,6 +65,34 @@ struct gw_explanation {
 };
 
 GW_EXPORT const char *gw_why_text(enum gw_why why);
+// The constant's name without GW_WHY_: "SHARED". For programs; "?" if there is no such reason.
+GW_EXPORT const char *gw_why_name(enum gw_why why);
+
+// Pages that a call did not move, for one reason: `pages` neighbours of page_size bytes each.
+struct gw_stayed {
+	uint64_t address; // of the first, in the memory of the task that the call was for
+	uint64_t pages;
+	unsigned page_size; // 4096, or the size of the huge page that is there after the call
+	int node;	    // where they are; -1: on no node, or on their way
+	enum gw_why why;
+	char detail[60]; // as in struct gw_explanation
+};
+
+// Every page that stayed, in order of address. v is the caller's; a call writes count entries of
+// it, and how much there was no room for. It may be managed memory. No entry: GW_WHY_MOVED,
+// GW_WHY_ALREADY_THERE, and pages that are gone when the call returns. A page that the task maps
+// twice is there twice.
+//
+// gw_mbind_explained() lists the pages of its range that are not where the policy wants them (with
+// STRICT alone only the first, GW_WHY_REFUSED); gw_migrate_pages_explained() those on the nodes
+// that were to be left; gw_move_pages_explained() those that were asked for, where for an address
+// without a page (GW_WHY_NO_VMA, GW_WHY_NOT_PRESENT) page_size is 4096 and node -1.
+struct gw_stayed_list {
+	struct gw_stayed *v; // [max]; NULL with 0
+	size_t max;
+	size_t count;	     // written
+	uint64_t more_pages; // written: others, in 4 KiB
+};
 
 // A call as a whole. Pages that were not taken up at all (refused by their status, shared and
 // MOVE_ALL not given) are in none of the numbers. When no other page stayed, mbind and
@@ -93,6 +121,7 @@ struct gw_move_options {
 	int keep_huge;			// never split a transparent huge page: -ENOMEM instead
 	struct gw_move_report *report;	// written whatever the call returns but -EINVAL for these
 					// options and -EOWNERDEAD; or NULL
+	struct gw_stayed_list *stayed;	// likewise
 };
 
 // move_pages(2) of the task with that pid (0: the caller), by the caller: for each of `count`

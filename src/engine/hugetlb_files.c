@@ -16,7 +16,10 @@
 #include "phys/zone.h"
 #include "virt/mempolicy.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define DIR "sys/kernel/mm/hugepages/hugepages-*kB/"
 #define NODE_DIR "sys/devices/system/node/node*/hugepages/hugepages-*kB/"
@@ -164,6 +167,65 @@ static int set_overcommit(struct gw_machine *m, const struct tunable *t maybe_un
 	return pool ? overcommit(m, pool, value) : -ENOENT;
 }
 
+// ---- Demotion: pages of 1 GiB become pages of 2 MiB; the pool of these has no such files
+
+static int demote(struct gw_machine *m, unsigned kbytes, const char *value, struct nodemask nodes)
+{
+	struct hugetlb_pool *pool = pool_of(m, kbytes), *to = &m->hugetlb.pool[HUGETLB_2M];
+	unsigned long n;
+
+	if (!pool || pool == to)
+		return -ENOENT;
+	int err = tunable_number(value, 10, 0, ~0ul, &n);
+	return err ? err : hugetlb_demote(&m->hugetlb, pool, to, n, nodes);
+}
+
+static int set_demote(struct gw_machine *m, const struct tunable *t maybe_unused,
+	const unsigned *index, const char *value)
+{
+	return demote(m, index[0], value, m->phys.has_memory);
+}
+
+static int set_demote_of_node(struct gw_machine *m, const struct tunable *t maybe_unused,
+	const unsigned *index, const char *value)
+{
+	if (index[0] >= m->phys.nr_nodes)
+		return -ENOENT;
+	return demote(m, index[1], value, nodemask_of(index[0]));
+}
+
+// A row's slot says which of the path's numbers is the size; before it there is a node.
+static bool has_demote_size(struct gw_machine *m, const struct tunable *t, const unsigned *index)
+{
+	return pool_of(m, index[t->slot]) == &m->hugetlb.pool[HUGETLB_1G] &&
+	       (!t->slot || index[0] < m->phys.nr_nodes);
+}
+
+static int get_demote_size(struct gw_machine *m, const struct tunable *t, const unsigned *index,
+	struct text_buf *text)
+{
+	if (!has_demote_size(m, t, index))
+		return -ENOENT;
+	text_printf(text, "%lukB\n", PMD_SIZE >> 10);
+	return 0;
+}
+
+// There is one size to choose.
+static int set_demote_size(struct gw_machine *m, const struct tunable *t, const unsigned *index,
+	const char *value)
+{
+	static const char suffixes[] = "KMGT";
+	char *end;
+
+	if (!has_demote_size(m, t, index))
+		return -ENOENT;
+	unsigned long long bytes = strtoull(value, &end, 0);
+	const char *suffix = *end ? strchr(suffixes, toupper((unsigned char)*end)) : NULL;
+	if (suffix)
+		bytes <<= 10 * (suffix - suffixes + 1);
+	return bytes == PMD_SIZE ? 0 : -EINVAL;
+}
+
 // ---- Why a pool is small
 
 static void explain_node(const struct hugetlb_shortfall *s, unsigned nid, struct text_buf *text)
@@ -244,6 +306,10 @@ static const struct tunable rows[] = {
 	{NODE_DIR "nr_hugepages", get_of_node, set_of_node, .slot = NR},
 	OF_NODE("free_hugepages", FREE)
 	OF_NODE("surplus_hugepages", SURPLUS)
+	TUNABLE(DIR "demote", NULL, set_demote),
+	{DIR "demote_size", get_demote_size, set_demote_size, .slot = 0},
+	TUNABLE(NODE_DIR "demote", NULL, set_demote_of_node),
+	{NODE_DIR "demote_size", get_demote_size, set_demote_size, .slot = 1},
 	TUNABLE("godwit/hugepages", get_explanation, NULL),
 	TUNABLE("godwit/arenas", get_arenas, NULL),
 	// clang-format on

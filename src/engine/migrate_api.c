@@ -23,6 +23,11 @@ const char *gw_why_text(enum gw_why why)
 	return migrate_why_text((enum migrate_why)why);
 }
 
+const char *gw_why_name(enum gw_why why)
+{
+	return migrate_why_name((enum migrate_why)why);
+}
+
 // ---- What is said of each page
 
 static void note_detail(uint64_t index, enum migrate_why why, const char *text, void *arg)
@@ -40,34 +45,76 @@ static enum gw_huge_fate fate(unsigned order_before, unsigned page_size)
 	return page_size < PAGE_SIZE << order_before ? GW_HUGE_FATE_SPLIT : GW_HUGE_FATE_STAYED;
 }
 
-// Of what sizes the pages are now. The call was allowed to look at them.
-static void explain_sizes(const struct move_request *rq, struct gw_explanation *explain)
+// What is looked at when a call is over, which was allowed to look.
+struct aftermath {
+	const struct move_request *rq;
+	struct gw_explanation *explain; // [rq->count]
+	struct stayed *stayed;		// NULL: nobody asks
+};
+
+static void note_stayed(
+	struct aftermath *am, unsigned long i, const struct folio *folio, unsigned page)
 {
+	const struct move_request *rq = am->rq;
+	const struct gw_explanation *ex = &am->explain[i];
+	struct stayed_run run = {.address = rq->pages[i] & PAGE_MASK,
+		.nr = 1,
+		.nid = STAYED_NOWHERE,
+		.why = rq->why[i]};
+
+	if (!am->stayed || !rq->nodes || ex->why == GW_WHY_MOVED || ex->why == GW_WHY_ALREADY_THERE)
+		return;
+	if (folio && (int)folio_nid(folio) == rq->nodes[i])
+		return; // by another address of it, or by somebody else
+	if (folio) {
+		run.order = folio_order(folio);
+		run.address -= page * PAGE_SIZE;
+		run.nid = (int)folio_nid(folio);
+	}
+	memcpy(run.detail, ex->detail, sizeof run.detail);
+	stayed_add(am->stayed, &run);
+}
+
+// Of what size the page is now, and whether it stayed.
+static void look_at(struct aftermath *am, struct space *space, unsigned long i)
+{
+	const struct move_request *rq = am->rq;
+	struct gw_explanation *ex = &am->explain[i];
+	struct folio *folio;
+	unsigned page;
+
+	if (follow_page(space, rq->pages[i], &folio, &page)) {
+		note_stayed(am, i, NULL, 0);
+		return;
+	}
+	ex->page_size = (unsigned)folio_size(folio);
+	ex->huge = fate(rq->order[i], ex->page_size);
+	note_stayed(am, i, folio, page);
+	folio_put(folio);
+}
+
+static void look_at_all(struct aftermath *am)
+{
+	const struct move_request *rq = am->rq;
 	struct task *task = rq->pid ? task_find(rq->caller->mm, rq->pid) : rq->caller;
 	struct space *space = task ? task_space_get(task) : NULL;
 
-	for (unsigned long i = 0; space && i < rq->count; i++) {
-		struct folio *folio;
-		unsigned page;
-
-		if (follow_page(space, rq->pages[i], &folio, &page))
-			continue;
-		explain[i].page_size = (unsigned)folio_size(folio);
-		explain[i].huge = fate(rq->order[i], explain[i].page_size);
-		folio_put(folio);
-	}
+	for (unsigned long i = 0; space && i < rq->count; i++)
+		look_at(am, space, i);
 	if (space)
 		space_put(space);
 	if (rq->pid && task)
 		task_put(task);
 }
 
-static void explain_all(const struct move_request *rq, struct gw_explanation *explain)
+static void explain_all(struct aftermath *am)
 {
+	const struct move_request *rq = am->rq;
+
 	for (unsigned long i = 0; i < rq->count; i++)
-		explain[i].why = (enum gw_why)rq->why[i];
+		am->explain[i].why = (enum gw_why)rq->why[i];
 	if (rq->count && rq->why[0] != WHY_REFUSED && rq->why[0] != WHY_NO_PERMISSION)
-		explain_sizes(rq, explain);
+		look_at_all(am);
 }
 
 // ---- A call, with room for what shall be said
@@ -123,19 +170,28 @@ static void report_all(const struct move_request *rq, const struct explained *ex
 static long move_and_explain(struct move_request *rq, const struct gw_move_options *options)
 {
 	struct explained ex = {0};
+	struct stayed stayed = {0};
 	long ret = prepare_to_explain(&ex, rq);
 
 	if (options->report)
 		*options->report = (struct gw_move_report){0};
-	if (ret)
-		return ret;
-	ret = move_pages(rq);
-	explain_all(rq, ex.explain);
-	if (options->explain)
-		memcpy(options->explain, ex.explain, rq->count * sizeof *ex.explain);
-	if (options->report)
-		report_all(rq, &ex, options->report);
-	free(ex.memory);
+	if (options->stayed)
+		stayed_list_begin(options->stayed, &stayed);
+	if (!ret) {
+		ret = move_pages(rq);
+		explain_all(&(struct aftermath){
+			.rq = rq,
+			.explain = ex.explain,
+			.stayed = options->stayed ? &stayed : NULL,
+		});
+		if (options->explain)
+			memcpy(options->explain, ex.explain, rq->count * sizeof *ex.explain);
+		if (options->report)
+			report_all(rq, &ex, options->report);
+		free(ex.memory);
+	}
+	if (options->stayed)
+		stayed_list_end(options->stayed, &stayed);
 	return ret;
 }
 
@@ -159,7 +215,7 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 		return -EINVAL;
 	request.pause_budget_us = options ? options->pause_budget_us : 0;
 	request.keep_huge = options && options->keep_huge;
-	if (options && (options->explain || options->report))
+	if (options && (options->explain || options->report || options->stayed))
 		return move_and_explain(&request, options);
 	return move_pages(&request);
 }
@@ -180,15 +236,15 @@ long gw_migrate_pages_explained(struct gw_task *caller, int pid, unsigned long m
 	const unsigned long *from, const unsigned long *to, const struct gw_move_options *options)
 {
 	struct migrate_control mc;
-	struct gw_move_report report;
+	struct move_notes notes;
 
 	if (task_is_dead(caller))
 		return -EOWNERDEAD;
-	long ret = move_options_begin(options, &mc, &report);
+	long ret = move_options_begin(options, &mc, &notes);
 	if (ret)
 		return ret;
 	ret = migrate_range(task_of(caller), pid, maxnode, from, to, &mc);
-	move_options_end(options, &mc, &report);
+	move_options_end(&mc, &notes);
 	return ret;
 }
 

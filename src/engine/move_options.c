@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Options and reports of moves: what goes into a migrate_control, and what comes out of it.
+// Options and answers of moves: what goes into a migrate_control, and what comes out of it.
 //
-//	move_options_begin()	options to a control, whose explain() notes the first failure
-//	move_options_end()	totals and that failure to the caller's report
-//	move_report_totals()	for gw_move_pages_explained(), which knows more of its pages
+//	move_options_begin()	options to a control, whose explain() takes notes
+//	move_options_end()	totals, the first failure and what stayed to the caller
+//	move_report_totals()	for gw_move_pages_explained(), which knows more of its pages,
+//	stayed_list_begin(), _end()	as does its list
 //
-// A folio that was never tried because an earlier one ended the call is no reason, unless there is
-// no other. No locks; explain() runs in the thread that makes the call.
+// In the report a folio that was never tried because an earlier one ended the call is no reason,
+// unless there is no other. No locks; explain() runs in the thread that makes the call, and what is
+// the caller's is written when all is over: it may be managed memory.
 // What can fail: options that are none.
 #include "engine/move_options.h"
 
@@ -14,32 +16,44 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
-static void note_first(struct folio *folio, enum migrate_why why, const char *detail, void *arg)
+static void note_first(struct gw_move_report *report, enum migrate_why why, const char *detail)
 {
-	struct gw_move_report *report = arg;
-
-	(void)folio;
 	if (report->why != GW_WHY_MOVED && (report->why != GW_WHY_ABORTED || why == WHY_ABORTED))
 		return;
 	report->why = (enum gw_why)why;
 	snprintf(report->detail, sizeof report->detail, "%s", detail ? detail : "");
 }
 
+static void note(struct folio *folio, enum migrate_why why, const char *detail, void *arg)
+{
+	struct move_notes *notes = arg;
+
+	note_first(&notes->report, why, detail);
+	if (notes->lists)
+		stayed_leave(&notes->stayed, folio, why, detail);
+}
+
 int move_options_begin(const struct gw_move_options *options, struct migrate_control *ret_control,
-	struct gw_move_report *report)
+	struct move_notes *notes)
 {
 	if (options && (options->size != sizeof *options || options->explain))
 		return -EINVAL;
-	*report = (struct gw_move_report){.why = GW_WHY_MOVED};
+	*notes = (struct move_notes){.report.why = GW_WHY_MOVED, .options = options};
 	*ret_control = (struct migrate_control){0};
 	if (!options)
 		return 0;
 	ret_control->pause_budget_us = options->pause_budget_us;
 	ret_control->keep_huge = options->keep_huge;
-	if (options->report) {
-		ret_control->explain = note_first;
-		ret_control->explain_arg = report;
+	if (options->stayed) {
+		notes->lists = true;
+		stayed_list_begin(options->stayed, &notes->stayed);
+		ret_control->stayed = &notes->stayed;
+	}
+	if (options->report || options->stayed) {
+		ret_control->explain = note;
+		ret_control->explain_arg = notes;
 	}
 	return 0;
 }
@@ -65,12 +79,44 @@ static void note_untaken(struct gw_move_report *report, const struct migrate_con
 		(unsigned long long)(shared ? shared : refused));
 }
 
-void move_options_end(const struct gw_move_options *options, const struct migrate_control *control,
-	const struct gw_move_report *report)
+void move_options_end(const struct migrate_control *control, struct move_notes *notes)
 {
-	if (!options || !options->report)
-		return;
-	*options->report = *report;
-	move_report_totals(options->report, control);
-	note_untaken(options->report, control);
+	const struct gw_move_options *options = notes->options;
+
+	if (options && options->report) {
+		*options->report = notes->report;
+		move_report_totals(options->report, control);
+		note_untaken(options->report, control);
+	}
+	if (options && options->stayed)
+		stayed_list_end(options->stayed, &notes->stayed);
+}
+
+// ---- The list of what stayed
+
+void stayed_list_begin(const struct gw_stayed_list *list, struct stayed *ret_stayed)
+{
+	*ret_stayed = (struct stayed){.max = list->max};
+}
+
+static void copy_run(struct gw_stayed *out, const struct stayed_run *run)
+{
+	*out = (struct gw_stayed){
+		.address = run->address,
+		.pages = run->nr,
+		.page_size = (unsigned)(PAGE_SIZE << run->order),
+		.node = run->nid,
+		.why = (enum gw_why)run->why,
+	};
+	memcpy(out->detail, run->detail, sizeof out->detail);
+}
+
+void stayed_list_end(struct gw_stayed_list *list, struct stayed *stayed)
+{
+	stayed_finish(stayed);
+	for (size_t i = 0; i < stayed->nr; i++)
+		copy_run(&list->v[i], &stayed->run[i]);
+	list->count = stayed->nr;
+	list->more_pages = stayed->nr_more;
+	stayed_release(stayed);
 }

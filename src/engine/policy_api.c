@@ -37,15 +37,15 @@ int gw_mbind_explained(struct gw_task *task, uint64_t address, uint64_t length, 
 	const struct gw_move_options *options)
 {
 	struct migrate_control mc;
-	struct gw_move_report report;
+	struct move_notes notes;
 
 	if (task_is_dead(task))
 		return -EOWNERDEAD;
-	int err = move_options_begin(options, &mc, &report);
+	int err = move_options_begin(options, &mc, &notes);
 	if (err)
 		return err;
 	err = (int)mbind_range(task_of(task), address, length, mode, nodes, maxnode, flags, &mc);
-	move_options_end(options, &mc, &report);
+	move_options_end(&mc, &notes);
 	return err;
 }
 

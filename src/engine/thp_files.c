@@ -68,52 +68,55 @@ static int set_words(struct gw_machine *m, const struct tunable *t,
 
 // ---- A folder for each size
 
-static int size_index(unsigned kbytes, unsigned *ret_size)
+// A row's `least` is the smallest order that has the file: anonymous memory has no folios of two
+// pages, shared memory does.
+static int size_order(const struct tunable *t, unsigned kbytes, unsigned *ret_order)
 {
-	if (kbytes < 16 || kbytes > PMD_SIZE >> 10 || kbytes & (kbytes - 1))
+	if (kbytes < PAGE_SIZE << t->least >> 10 || kbytes > PMD_SIZE >> 10 ||
+		kbytes & (kbytes - 1))
 		return -ENOENT;
-	*ret_size = (unsigned)__builtin_ctz(kbytes) - 4;
+	*ret_order = (unsigned)__builtin_ctz(kbytes) + 10 - PAGE_SHIFT;
 	return 0;
 }
 
 enum { OF_ANON, OF_SHMEM };
 
-static _Atomic unsigned long *size_setting(struct thp *thp, const struct tunable *t, unsigned size)
+static _Atomic unsigned long *size_setting(struct thp *thp, const struct tunable *t, unsigned order)
 {
-	return t->slot == OF_ANON ? &thp->size_enabled[size] : &thp->size_shmem[size];
+	return t->slot == OF_ANON ? &thp->size_enabled[order] : &thp->size_shmem[order];
 }
 
 static int get_size(struct gw_machine *m, const struct tunable *t, const unsigned *index,
 	struct text_buf *text)
 {
-	unsigned size;
-	int err = size_index(index[0], &size);
+	unsigned order;
+	int err = size_order(t, index[0], &order);
 
 	if (err)
 		return err;
-	tunable_print_words(text, t->words, (unsigned)*size_setting(&m->thp, t, size));
+	tunable_print_words(text, t->words, (unsigned)*size_setting(&m->thp, t, order));
 	return 0;
 }
 
 static int set_size(struct gw_machine *m, const struct tunable *t, const unsigned *index,
 	const char *value)
 {
-	unsigned size, nth;
-	int err = size_index(index[0], &size);
+	unsigned order, nth;
+	int err = size_order(t, index[0], &order);
 
 	if (!err)
 		err = tunable_word(t->words, value, &nth);
-	return err ? err : change(m, size_setting(&m->thp, t, size), nth);
+	return err ? err : change(m, size_setting(&m->thp, t, order), nth);
 }
 
 static int get_stat(struct gw_machine *m, const struct tunable *t, const unsigned *index,
 	struct text_buf *text)
 {
-	unsigned size;
-	int err = size_index(index[0], &size);
+	unsigned order;
+	int err = size_order(t, index[0], &order);
 
 	if (!err)
-		text_printf(text, "%lu\n", atomic_load(&m->thp.stat[size][t->slot]));
+		text_printf(text, "%ld\n", size_stat(&m->phys.sizes, order, t->slot));
 	return err;
 }
 
@@ -155,7 +158,8 @@ static int split_huge_pages(struct gw_machine *m, const struct tunable *t maybe_
 
 #define NUMBER(path_, which, least_, most_)                                                        \
 	{path_, get_number, set_number, .slot = which, .least = least_, .most = most_},
-#define STAT(name, which) {DIR "hugepages-*kB/stats/" name, get_stat, NULL, .slot = which},
+#define STAT(name, file, least_)                                                                   \
+	{DIR "hugepages-*kB/stats/" #file, get_stat, NULL, .slot = STAT_##name, .least = least_},
 
 static const struct tunable rows[] = {
 	// clang-format off
@@ -176,17 +180,11 @@ static const struct tunable rows[] = {
 	TUNABLE(DIR "khugepaged/full_scans", get_full_scans, NULL),
 	TUNABLE(DIR "khugepaged/pages_collapsed", get_collapsed, NULL),
 	{DIR "hugepages-*kB/enabled", get_size, set_size, .slot = OF_ANON,
-		.words = "always inherit madvise never"},
+		.least = THP_LEAST_ORDER, .words = "always inherit madvise never"},
 	{DIR "hugepages-*kB/shmem_enabled", get_size, set_size, .slot = OF_SHMEM,
+		.least = THP_LEAST_SHMEM_ORDER,
 		.words = "always inherit within_size advise never"},
-	STAT("anon_fault_alloc", STAT_ANON_FAULT_ALLOC)
-	STAT("anon_fault_fallback", STAT_ANON_FAULT_FALLBACK)
-	STAT("anon_fault_fallback_charge", STAT_ANON_FAULT_FALLBACK_CHARGE)
-	STAT("shmem_alloc", STAT_SHMEM_ALLOC)
-	STAT("shmem_fallback", STAT_SHMEM_FALLBACK)
-	STAT("split", STAT_SPLIT)
-	STAT("split_failed", STAT_SPLIT_FAILED)
-	STAT("split_deferred", STAT_SPLIT_DEFERRED)
+	SIZE_STATS(STAT)
 	NUMBER("godwit/read_only_thp_for_fs", SET_READ_ONLY_FILES, 0, 1)
 	TUNABLE("sys/kernel/debug/split_huge_pages", NULL, split_huge_pages),
 	// clang-format on

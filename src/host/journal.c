@@ -63,7 +63,8 @@ static int journal_path(const struct host *host, char *buf, size_t size)
 	return n < (int)size ? 0 : -ENAMETOOLONG;
 }
 
-// The first line of the lock's holder is "# pid N"; it is no entry.
+// The first line of the lock's holder is "# pid N"; it is no entry. A guardian leaves there who has
+// died: it is about to end, and whoever comes may wait for it.
 static pid_t owner_of(int fd)
 {
 	char text[32] = "";
@@ -110,7 +111,7 @@ static int rewrite(struct host_journal *journal, const char *text)
 	buf = malloc(size + 1);
 	if (!buf)
 		return -ENOMEM;
-	used = (size_t)snprintf(buf, size, "# pid %d\n", (int)getpid());
+	used = (size_t)snprintf(buf, size, "# pid %d\n", (int)journal->owner);
 	for (; *text; text++)
 		if (*text != '\n' || buf[used - 1] != '\n')
 			buf[used++] = *text;
@@ -125,7 +126,7 @@ static int rewrite(struct host_journal *journal, const char *text)
 int host_journal_open(struct host *host, struct host_journal *ret_journal, pid_t *ret_owner,
 	host_complaint_fn *complain, void *arg)
 {
-	struct host_journal j = {.host = host, .guard = -1};
+	struct host_journal j = {.host = host, .owner = getpid(), .guard = -1};
 	int err = journal_path(host, j.path, sizeof j.path);
 
 	*ret_owner = 0;
@@ -366,7 +367,7 @@ int host_journal_restore(struct host_journal *journal, host_complaint_fn *compla
 
 int host_journal_recover(struct host *host, host_complaint_fn *complain, void *arg)
 {
-	struct host_journal j = {.host = host, .guard = -1};
+	struct host_journal j = {.host = host, .owner = getpid(), .guard = -1};
 	pid_t owner = 0;
 	int err = journal_path(host, j.path, sizeof j.path);
 
@@ -384,7 +385,7 @@ int host_journal_recover(struct host *host, host_complaint_fn *complain, void *a
 
 bool host_journal_left(struct host *host)
 {
-	struct host_journal j = {.host = host, .guard = -1};
+	struct host_journal j = {.host = host, .owner = getpid(), .guard = -1};
 	bool left = false;
 
 	if (journal_path(host, j.path, sizeof j.path))

@@ -5,6 +5,7 @@
 //	hugetlb.c	all pools, set up and taken down
 //	pool.c		pages: free ones by node
 //	resize.c	growing and shrinking
+//	demote.c	free large pages become smaller ones of the other pool
 //	surplus.c	more pages than the pool shall have; promises as numbers
 //	promise.c	reservations: what a mapping was promised, and what it used of it
 //	take.c		a page for an address, by policy and promise
@@ -98,6 +99,10 @@ static inline unsigned long hugetlb_read(const _Atomic unsigned long *counter)
 // compact.
 void hugetlb_resize(struct hugetlb *, struct hugetlb_pool *, unsigned long count,
 	struct nodemask allowed, bool of_node);
+// So many free pages of `from`, which nobody was promised, become persistent ones of the smaller
+// `to`. Fewer when there are fewer. -EBUSY: what is free is damaged. No lock held.
+int hugetlb_demote(struct hugetlb *, struct hugetlb_pool *from, struct hugetlb_pool *to,
+	unsigned long count, struct nodemask allowed);
 void hugetlb_set_overcommit(struct hugetlb *, struct hugetlb_pool *, unsigned long count);
 
 // ---- Mappings

@@ -66,6 +66,8 @@ struct folio *hugetlb_alloc_surplus(struct hugetlb *, struct hugetlb_pool *, gfp
 	struct nodemask allowed);
 struct folio *hugetlb_alloc_temporary(struct hugetlb *, struct hugetlb_pool *, gfp_t, int nid,
 	struct nodemask allowed);
+// Free pages of these nodes, promised or not. H
+unsigned long hugetlb_free_within(const struct hugetlb_pool *, struct nodemask);
 // So many more pages are promised, if they are there within `allowed` or surplus pages can be had:
 // 0, -ENOMEM. And the promise ends unused: surplus pages it kept go back to the buddy.
 int hugetlb_reserve(struct hugetlb *, struct hugetlb_pool *, struct task *, unsigned long nr);

@@ -79,7 +79,7 @@ static struct nodemask usable_nodes(struct task *task)
 	return nodes;
 }
 
-static unsigned long free_within(const struct hugetlb_pool *pool, struct nodemask nodes)
+unsigned long hugetlb_free_within(const struct hugetlb_pool *pool, struct nodemask nodes)
 {
 	unsigned long nr = 0;
 	int nid;
@@ -145,7 +145,7 @@ int hugetlb_reserve(struct hugetlb *h, struct hugetlb_pool *pool, struct task *t
 		hugetlb_add(&pool->reserved, (long)nr);
 	enqueue_surplus(h, pool, &got);
 	bool uncovered = hugetlb_read(&pool->reserved) > hugetlb_read(&pool->nr_free);
-	bool short_of = !err && (uncovered || nr > free_within(pool, nodes));
+	bool short_of = !err && (uncovered || nr > hugetlb_free_within(pool, nodes));
 	mutex_unlock(&h->lock);
 	if (short_of) {
 		MARK(hugetlb_promise_outside_of_cpuset);

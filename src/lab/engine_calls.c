@@ -56,14 +56,20 @@ int engine_mbind(struct lab_machine *machine, const struct command *c, struct la
 	const struct story_range *r = &c->policy.range;
 	const unsigned long nodes = p->nodes;
 
+	struct engine_machine *m = engine_of(machine);
 	struct gw_move_report report = {0};
+	struct engine_stayed *stayed = engine_stayed_new();
 	const struct gw_move_options options = {.size = sizeof options,
-		.keep_huge = c->policy.keep_huge, .report = &report};
-	int ret = gw_mbind_explained(engine_task(engine_of(machine), c->task), r->address,
-		r->length, p->mode | (int)p->flags, p->have_nodes ? &nodes : NULL,
+		.keep_huge = c->policy.keep_huge,
+		.report = &report,
+		.stayed = stayed ? &stayed->list : NULL};
+	int ret = gw_mbind_explained(engine_task(m, c->task), r->address, r->length,
+		p->mode | (int)p->flags, p->have_nodes ? &nodes : NULL,
 		p->have_nodes ? MAXNODE : 0, c->policy.flags, &options);
 
-	return engine_moved(result, ret, options.keep_huge ? &report : NULL);
+	return engine_stayed_end(m, stayed, c->task, result)
+		       ? -ENOMEM
+		       : engine_moved(result, ret, options.keep_huge ? &report : NULL);
 }
 
 int engine_get_policy(struct lab_machine *machine, const struct command *c,
@@ -142,8 +148,12 @@ static int call_move(struct engine_machine *m, const struct command *c, struct l
 	int err = lab_result_statuses(result, beyond ? move->count : count);
 	const int *to = move->bad == BAD_NODES ? (const int *)8 : nodes;
 	struct gw_move_report report = {0};
+	bool known = !move->have_pid || !move->raw_pid; // whose names these addresses have
+	struct engine_stayed *stayed = move->to && known ? engine_stayed_new() : NULL;
 	const struct gw_move_options options = {.size = sizeof options,
-		.keep_huge = move->keep_huge, .report = move->keep_huge ? &report : NULL};
+		.keep_huge = move->keep_huge,
+		.report = move->keep_huge ? &report : NULL,
+		.stayed = stayed ? &stayed->list : NULL};
 
 	if (!pages || (move->to && !nodes) || err) {
 		err = lab_machine_fail(&m->base, -ENOMEM, "out of memory");
@@ -155,6 +165,8 @@ static int call_move(struct engine_machine *m, const struct command *c, struct l
 			move->bad == BAD_STATUS ? NULL : result->status, move->flags, &options);
 		err = engine_moved(result, beyond && ret >= 0 ? -EFAULT : ret, options.report);
 	}
+	if (engine_stayed_end(m, stayed, move->of ? move->of : c->task, result))
+		err = -ENOMEM;
 	free(pages);
 	free(nodes);
 	return err;
@@ -177,12 +189,17 @@ int engine_migrate(struct lab_machine *machine, const struct command *c, struct 
 	int pid = c->migrate.of ? gw_task_pid(engine_task(m, c->migrate.of)) : 0;
 
 	struct gw_move_report report = {0};
+	struct engine_stayed *stayed = engine_stayed_new();
 	const struct gw_move_options options = {.size = sizeof options,
-		.keep_huge = c->migrate.keep_huge, .report = &report};
+		.keep_huge = c->migrate.keep_huge,
+		.report = &report,
+		.stayed = stayed ? &stayed->list : NULL};
 	long ret = gw_migrate_pages_explained(engine_task(m, c->task), pid, MAXNODE, &from, &to,
 		&options);
 
-	return engine_moved(result, ret, options.keep_huge ? &report : NULL);
+	return engine_stayed_end(m, stayed, c->migrate.of ? c->migrate.of : c->task, result)
+		       ? -ENOMEM
+		       : engine_moved(result, ret, options.keep_huge ? &report : NULL);
 }
 
 int engine_mems(struct lab_machine *machine, const struct command *c, struct lab_result *result)

@@ -5,6 +5,7 @@
 #define GODWIT_LAB_ENGINE_MACHINE_H
 
 #include <godwit/machine.h>
+#include <godwit/migrate.h>
 #include <godwit/space.h>
 
 #include "lab/lab_machine.h"
@@ -93,6 +94,18 @@ lab_action_fn engine_task_new, engine_fork, engine_exit, engine_cpu, engine_map,
 lab_action_fn engine_policy, engine_get_policy, engine_mbind, engine_where, engine_move,
 	engine_migrate, engine_mems, engine_mems_v1, engine_set, engine_fill, engine_unfill,
 	engine_sleep;
+
+// engine_stayed.c: what a call left where it was, for the report. task: whose pages they are.
+#define ENGINE_STAYED_MAX 512
+
+struct engine_stayed {
+	struct gw_stayed_list list;
+	struct gw_stayed v[ENGINE_STAYED_MAX];
+};
+struct engine_stayed *engine_stayed_new(void); // NULL: no memory
+// 0 or -ENOMEM. NULL is allowed and is nothing; it is freed.
+int engine_stayed_end(struct engine_machine *, struct engine_stayed *,
+	const struct story_task *task, struct lab_result *);
 
 // engine_query.c
 int engine_nodes(struct lab_machine *, const struct story_range *, int32_t *nodes);

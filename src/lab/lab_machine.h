@@ -39,10 +39,22 @@
 //   where move                            status, one entry an address that the call was told of
 //                                         (raw count=N included), also when ret is -1
 //   get_policy                            text: the policy, the node, or the set of nodes
+//   move mbind migrate                    stayed, on a machine that knows
 //   stop                                  accesses, stall_ns, lost; signal and address, when a
 //                                         thread died of one
 //   set                                   error, of the write to the file
 //   the others                            ret and error, when there is a call that can fail
+// Neighbouring pages that a move left where they were.
+struct lab_stayed {
+	char *range;	 // "A.buf[0:8K]", or an address
+	uint64_t pages;	 // of page_size bytes
+	uint64_t page_size;
+	int node;	 // of the story; -1: on none
+	const char *why; // "SHARED", and in words; both static
+	const char *text;
+	char detail[60]; // may be empty
+};
+
 struct lab_result {
 	long long ret;	  // what the call returned; -1: failed, see error
 	int error;	  // positive errno, only with ret == -1
@@ -57,6 +69,9 @@ struct lab_result {
 	uint64_t accesses;
 	uint64_t stall_ns;
 	uint64_t lost; // values read that were not the last ones written
+	struct lab_stayed *stayed; // why pages stayed: said, not compared
+	size_t stayed_count;
+	uint64_t stayed_more; // others, of 4 KiB
 };
 
 // ret = -1 and error = errno_value (positive).

@@ -2,8 +2,9 @@
 // The report for programs: one JSON object a line, schema 1.
 //
 // Every command begins with schema, line, task, command, return, errno; then come the members that
-// apply: status, signal, text, found_byte and address (check, stop), accesses, stall_ns and lost
-// (stop), show, values (show vmstat), expect, wanted, found and held (expect), failure, differs.
+// apply: status, signal, text, stayed and stayed_more (move, mbind, migrate), found_byte, address
+// (check, stop), accesses, stall_ns and lost (stop), show, values (show vmstat), expect, wanted,
+// found and held (expect), failure, differs.
 // The last object of a story has no "line": it has the story, the machine, the result, the totals
 // and the counters. godwit-lab(1) documents them; a member may be added to schema 1, never changed.
 //
@@ -56,6 +57,27 @@ static void add_status(struct json_object *o, const struct lab_result *r)
 	free(text);
 }
 
+static void add_stayed(struct json_object *o, const struct lab_result *r)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < r->stayed_count; i++) {
+		const struct lab_stayed *s = &r->stayed[i];
+		struct json_object *entry = json_object_new_object();
+
+		add(entry, "range", json_object_new_string(s->range));
+		add(entry, "pages", json_object_new_uint64(s->pages));
+		add(entry, "page_size", json_object_new_uint64(s->page_size));
+		add(entry, "node", s->node < 0 ? NULL : json_object_new_int(s->node));
+		add(entry, "why", json_object_new_string(s->why));
+		add(entry, "text", json_object_new_string(s->text));
+		add(entry, "detail", s->detail[0] ? json_object_new_string(s->detail) : NULL);
+		json_object_array_add(list, entry);
+	}
+	add(o, "stayed", list);
+	add(o, "stayed_more", json_object_new_uint64(r->stayed_more));
+}
+
 static void add_result(struct json_object *o, const struct lab_result *r)
 {
 	if (r->status)
@@ -64,6 +86,8 @@ static void add_result(struct json_object *o, const struct lab_result *r)
 		add(o, "signal", text_or_null(signal_name(r->signal)));
 	if (r->text)
 		add(o, "text", json_object_new_string(r->text));
+	if (r->stayed)
+		add_stayed(o, r);
 	if (r->mismatch)
 		add(o, "found_byte", json_object_new_int(r->found));
 	if (r->mismatch || (r->has_load && r->signal))

@@ -6,6 +6,11 @@
 //     6  expect vmstat x 3            FAILED: found 2
 //   story FILE: 5 commands, 3 expectations, 1 failed
 //
+// What a move left where it was follows it, a line for neighbours with one reason:
+//
+//     7  A move buf to=1              return 0  status -EACCES*2 1*62
+//           stayed  A.buf[0:8K]  2 pages  node 0  mapped by several spaces ... (mapped 2 times)
+//
 // Comments of the story stand above the command that they introduce, so that a report can be read
 // alone. Texts that were shown follow their command, indented. Colours only say again what the
 // words say. Nothing is kept between lines but the width of the first column.
@@ -64,6 +69,57 @@ static void print_values(const struct text_report *t, const struct lab_counters 
 		fprintf(t->out, "        %s %+" PRId64 "\n", values->v[i].name, values->v[i].value);
 }
 
+#define STAYED_LINES 8
+
+static int pages_text(const struct lab_stayed *s, char *buf, size_t size)
+{
+	const char *plural = s->pages == 1 ? "" : "s";
+
+	if (s->page_size == STORY_PAGE_SIZE)
+		return snprintf(buf, size, "%" PRIu64 " page%s", s->pages, plural);
+	unsigned unit = s->page_size >= 1ul << 30 ? 2 : s->page_size >= 1ul << 20 ? 1 : 0;
+
+	return snprintf(buf, size, "%" PRIu64 " page%s of %" PRIu64 "%c", s->pages, plural,
+		s->page_size >> 10 * (unit + 1), "KMG"[unit]);
+}
+
+static void print_stayed(const struct text_report *t, const struct lab_stayed *s, int range_width,
+	int pages_width)
+{
+	char pages[48], node[24] = "no node";
+
+	pages_text(s, pages, sizeof pages);
+	if (s->node >= 0)
+		snprintf(node, sizeof node, "node %d", s->node);
+	fprintf(t->out, "          stayed  %-*s  %-*s  %-7s  %s", range_width, s->range,
+		pages_width, pages, node, s->text);
+	if (s->detail[0])
+		fprintf(t->out, " (%s)", s->detail);
+	fputc('\n', t->out);
+}
+
+static void print_all_stayed(const struct text_report *t, const struct lab_result *r)
+{
+	size_t lines = r->stayed_count <= STAYED_LINES ? r->stayed_count : STAYED_LINES - 1;
+	uint64_t more = r->stayed_more;
+	int range_width = 0, pages_width = 0;
+	char pages[48];
+
+	for (size_t i = 0; i < lines; i++) {
+		int range = (int)strlen(r->stayed[i].range);
+		int width = pages_text(&r->stayed[i], pages, sizeof pages);
+
+		range_width = range > range_width ? range : range_width;
+		pages_width = width > pages_width ? width : pages_width;
+	}
+	for (size_t i = 0; i < lines; i++)
+		print_stayed(t, &r->stayed[i], range_width, pages_width);
+	for (size_t i = lines; i < r->stayed_count; i++)
+		more += r->stayed[i].pages * (r->stayed[i].page_size / STORY_PAGE_SIZE);
+	if (more)
+		fprintf(t->out, "          stayed  %" PRIu64 " pages of 4K more\n", more);
+}
+
 static void print_verdict(const struct text_report *t, const struct play_event *e)
 {
 	if (e->held)
@@ -113,6 +169,8 @@ static void event(struct reporter *r, const struct play_event *e)
 	} else {
 		fprintf(t->out, "%s\n", e->command->source);
 	}
+	if (e->result && !e->wanted)
+		print_all_stayed(t, e->result);
 	if (e->text)
 		print_indented(t, e->text);
 	if (e->values)

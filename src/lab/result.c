@@ -47,6 +47,9 @@ void lab_result_release(struct lab_result *result)
 {
 	free(result->status);
 	free(result->text);
+	for (size_t i = 0; i < result->stayed_count; i++)
+		free(result->stayed[i].range);
+	free(result->stayed);
 	*result = (struct lab_result){0};
 }
 

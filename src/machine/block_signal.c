@@ -124,20 +124,25 @@ static int signal_map(
 	return err;
 }
 
-// Pages without translation stay so: the mapping there is empty, and would be read as zeros.
-static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+// Pages without translation stay so: nobody gets at them, and readable they would be zeros.
+static int change_shown(struct rewire_call *c, struct pfn first, int host, uint64_t gone,
+	uint64_t state)
 {
 	struct rewire_call part;
 	int err = 0;
 
 	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
 		i = (unsigned)(part.page - c->page) + part.nr) {
-		err = host_protect(part.at, part.size, host_prot(prot));
+		err = host_protect(part.at, part.size, host);
 		if (!err)
-			window_state_change(part.window, part.page, part.nr, PAGE_PROT | PAGE_OFF,
-				prot_state(prot));
+			window_state_change(part.window, part.page, part.nr, gone, state);
 	}
 	return err;
+}
+
+static int protect_shown(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
+{
+	return change_shown(c, first, host_prot(prot), PAGE_PROT | PAGE_OFF, prot_state(prot));
 }
 
 static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr,
@@ -200,21 +205,10 @@ static bool any_refused(const struct rewire_call *c)
 	return false;
 }
 
-// Absent pages stay so: nobody gets at them, and readable they would be zeros.
 static int block_shown(struct rewire_call *c, struct pfn first, bool readers)
 {
-	struct rewire_call part;
-	int err = 0;
-
-	for (unsigned i = 0; !err && rewire_next_shown(c, first, i, &part);
-		i = (unsigned)(part.page - c->page) + part.nr) {
-		err = host_protect(part.at, part.size, readers ? PROT_NONE : PROT_READ);
-		if (!err)
-			window_state_change(part.window, part.page, part.nr,
-				readers ? PAGE_PROT : 0,
-				PAGE_OFF | (readers ? PAGE_PROT_NONE : PAGE_PROT_READ));
-	}
-	return err;
+	return change_shown(c, first, readers ? PROT_NONE : PROT_READ, readers ? PAGE_PROT : 0,
+		PAGE_OFF | (readers ? PAGE_PROT_NONE : PAGE_PROT_READ));
 }
 
 static int signal_block(struct mmu *mmu, uintptr_t at, struct pfn first, unsigned nr, bool readers)

@@ -172,21 +172,19 @@ static int for_each_shown(struct rewire_call *c, struct pfn first, enum mmu_prot
 	int (*change)(struct rewire_call *shown, struct pfn first, enum mmu_prot prot))
 {
 	struct rewire_call shown, gap;
-	int err = 0, one = 0;
-	unsigned i = 0;
+	int err = 0;
 
-	while (i < c->nr) {
+	for (unsigned i = 0, from; i < c->nr; i = from + shown.nr) {
 		bool any = rewire_next_shown(c, first, i, &shown);
-		unsigned from = (unsigned)(shown.page - c->page);
+
+		from = (unsigned)(shown.page - c->page);
 
 		if (from > i) {
 			gap = uffd_part(c, c->page + i, from - i);
 			uffd_clear_pages(&gap);
 		}
-		if (any)
-			one = change(&shown, pfn_add(first, from), prot);
-		err = err ? err : one;
-		i = from + shown.nr;
+		int failed = any ? change(&shown, pfn_add(first, from), prot) : 0;
+		err = err ? err : failed;
 	}
 	return err;
 }

@@ -31,18 +31,24 @@
 #include <errno.h>
 #include <unistd.h>
 
+static void close_files(struct rewire *rw)
+{
+	if (rw->uffd >= 0)
+		close(rw->uffd);
+	if (rw->void_fd >= 0)
+		close(rw->void_fd);
+	if (rw->bus_fd >= 0)
+		close(rw->bus_fd);
+	rw->uffd = rw->void_fd = rw->bus_fd = -1;
+}
+
 static void rewire_in_child(struct fork_guarded *g)
 {
 	struct rewire *rw = container_of(g, struct rewire, guard);
 
 	if (rw->pool)
 		uffd_pool_forget(rw->pool);
-	if (rw->uffd >= 0)
-		close(rw->uffd);
-	if (rw->void_fd >= 0)
-		close(rw->void_fd);
-	close(rw->bus_fd);
-	rw->uffd = rw->void_fd = rw->bus_fd = -1;
+	close_files(rw);
 }
 
 int rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *fault)
@@ -85,12 +91,7 @@ void rewire_destroy(struct rewire *rw)
 		if (rw->stage)
 			host_unmap(rw->stage, rw->guard.size);
 	}
-	if (rw->uffd >= 0)
-		close(rw->uffd);
-	if (rw->void_fd >= 0)
-		close(rw->void_fd);
-	if (rw->bus_fd >= 0)
-		close(rw->bus_fd);
+	close_files(rw);
 	write_unlock(&host_fork_lock);
 	mutex_destroy(&rw->lock);
 }

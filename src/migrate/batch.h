@@ -110,7 +110,8 @@ static inline struct page_table *mapper_table(struct mapper *, struct space *, u
 struct page_table *mapper_pmd_table(struct mapper *, struct space *, uint64_t addr);
 // Issue what is queued and give up the tables, but keep the rmap lock.
 void mapper_release_tables(struct mapper *);
-// For the table held now: queue translations to new frames; to the old frames again; none.
+// For the table held now: queue translations to new frames (none for MMU_NONE); to the old frames
+// again; none.
 static inline void mapper_map(struct mapper *, uintptr_t at, struct pfn, unsigned nr,
 	enum mmu_prot);
 void mapper_unblock(struct mapper *, uintptr_t at, struct pfn, unsigned nr, enum mmu_prot);
@@ -140,6 +141,12 @@ static inline void mapper_map(struct mapper *m, uintptr_t at, struct pfn pfn, un
 {
 	const struct gather_change c = {GATHER_MAP, at, pfn, nr, prot, false};
 
+	// Cleared when it was unmapped, unless mprotect() has changed the vma since, and is on its
+	// way to this table.
+	if (unlikely(prot == MMU_NONE)) {
+		mapper_clear(m, at, nr);
+		return;
+	}
 	if (!gather_continues(m->now, &c))
 		mapper_flush(m, m->now);
 	gather_change(m->now, c);

@@ -59,21 +59,6 @@ int folio_detach(struct mm_core *mm, struct folio *folio, enum detach how)
 	return err;
 }
 
-void folios_attach(struct mm_core *mm, struct folio *first, unsigned order, unsigned nr)
-{
-	struct lone_batch room;
-	struct batch *b = lone_batch(&room, mm, first);
-	struct mapper m;
-
-	mapper_init(&m, b);
-	for (unsigned i = 0; i < nr; i++) {
-		struct folio *piece = (struct folio *)folio_frame(first, (unsigned long)i << order);
-
-		slot_remap(&m, piece, piece);
-	}
-	(void)mapper_finish(&m);
-}
-
 // Of pages that nobody maps nobody cares.
 static bool may_be_exchanged(struct mm_core *mm, struct folio *piece)
 {
@@ -86,7 +71,8 @@ static bool may_be_exchanged(struct mm_core *mm, struct folio *piece)
 	return folio_page_is_zero(mm, piece, 0);
 }
 
-void folios_attach_used(struct mm_core *mm, struct folio *first, unsigned nr)
+static void attach(struct mm_core *mm, struct folio *first, unsigned order, unsigned nr,
+	bool only_used)
 {
 	struct lone_batch room;
 	struct batch *b = lone_batch(&room, mm, first);
@@ -94,12 +80,22 @@ void folios_attach_used(struct mm_core *mm, struct folio *first, unsigned nr)
 
 	mapper_init(&m, b);
 	for (unsigned i = 0; i < nr; i++) {
-		struct folio *piece = (struct folio *)folio_frame(first, i);
+		struct folio *piece = (struct folio *)folio_frame(first, (unsigned long)i << order);
 
-		if (may_be_exchanged(mm, piece))
+		if (only_used && may_be_exchanged(mm, piece))
 			slot_remap_zero(&m, piece);
 		else
 			slot_remap(&m, piece, piece);
 	}
 	(void)mapper_finish(&m);
+}
+
+void folios_attach(struct mm_core *mm, struct folio *first, unsigned order, unsigned nr)
+{
+	attach(mm, first, order, nr, false);
+}
+
+void folios_attach_used(struct mm_core *mm, struct folio *first, unsigned nr)
+{
+	attach(mm, first, 0, nr, true);
 }

@@ -52,3 +52,14 @@ const char *migrate_why_text(enum migrate_why why)
 
 	return (unsigned)why < WHY_COUNT ? text[why] : "?";
 }
+
+const char *migrate_why_name(enum migrate_why why)
+{
+	static const char *const name[] = {
+#define X(word, words) [WHY_##word] = #word,
+		MIGRATE_WHYS(X)
+#undef X
+	};
+
+	return (unsigned)why < WHY_COUNT ? name[why] : "?";
+}

@@ -6,6 +6,8 @@
 
 #include "base/vmstat.h"
 #include "migrate/migrate.h"
+#include "migrate/movable.h"
+#include "migrate/stayed.h"
 #include "virt/gather.h"
 #include "virt/space.h"
 
@@ -41,12 +43,23 @@ struct page_queue {
 	uint64_t nr_refused;	 // pages that could not be isolated
 	struct folio *large;	 // the last one seen
 	struct gather gather;
+	struct stayed *stayed; // NULL: nobody asks
+	bool meets;	       // only to meet what stayed
 };
 
 // mmap_lock held. Isolates with MOVE (folios not mapped by several spaces; others are passed over
 // and do not count as failed) or MOVE_ALL. 0, or -EIO with STRICT and neither, at the first folio
 // that matches.
 must_check int queue_pages_range(struct page_queue *, struct space *, uint64_t start, uint64_t end);
+// After migrate_pages(), before what it left is put back; no lock held. The addresses of what
+// stayed, if anybody asks.
+void queue_meet_stayed(struct page_queue *, struct space *, uint64_t start, uint64_t end);
+
+// isolation_add() refused.
+static inline enum migrate_why why_not_isolated(const struct folio *folio)
+{
+	return folio_test_movable_type(folio) ? WHY_ISOLATION_REFUSED : WHY_NOT_ON_LRU;
+}
 
 // ---- Steps of move_pages(2)
 

@@ -62,6 +62,7 @@ static int queue_misplaced(struct space *space, struct mbind_request *rq)
 	q->nodes = rq->user;
 	q->invert = true;
 	q->flags = (unsigned)rq->flags;
+	q->stayed = mb->control ? mb->control->stayed : NULL;
 	return queue_pages_range(q, space, rq->start, rq->end);
 }
 
@@ -123,6 +124,7 @@ long mbind_range(struct task *caller, uint64_t start, uint64_t len, int mode,
 		MARK(mbind_strict_failed);
 		err = -EIO;
 	}
+	queue_meet_stayed(&mb.queue, space, mb.rq.start, mb.rq.end);
 	putback_movable_pages(caller->mm, &mb.queue.list);
 	mempolicy_put(mb.rq.policy);
 	space_put(space);

@@ -11,6 +11,7 @@
 
 struct task;
 struct space;
+struct stayed;
 
 // Why a page did not move: the check that stopped it. Texts and the public enum come from here.
 #define MIGRATE_WHYS(X)                                                                            \
@@ -76,6 +77,9 @@ struct migrate_control {
 	// Called once for each folio that stays, before it is given back. NULL: nobody asks.
 	void (*explain)(struct folio *, enum migrate_why, const char *detail, void *arg);
 	void *explain_arg;
+	// Of calls for ranges: what stayed, at which addresses. explain() passes on what it is told
+	// (stayed_leave()). NULL: nobody asks.
+	struct stayed *stayed;
 	// Results, in pages of 4 KiB unless said.
 	unsigned nr_succeeded;
 	unsigned nr_failed;
@@ -137,6 +141,7 @@ void migrate_describe_room(const struct phys *, struct nodemask nodes, unsigned 
 	size_t size);
 
 const char *migrate_why_text(enum migrate_why);
+const char *migrate_why_name(enum migrate_why); // "SHARED"
 
 // How long accessors waited for moving pages, all spaces of this machine.
 struct histogram *migrate_wait_histogram(struct mm_core *);

@@ -22,12 +22,14 @@
 
 #include <errno.h>
 
+#define WHOLE_SPACE (UINT64_MAX & PAGE_MASK) // its end
+
 static int collect(struct page_queue *q, struct space *space)
 {
 	int err;
 
 	read_lock(&space->mmap_lock);
-	err = queue_pages_range(q, space, 0, UINT64_MAX & PAGE_MASK);
+	err = queue_pages_range(q, space, 0, WHOLE_SPACE);
 	read_unlock(&space->mmap_lock);
 	return err;
 }
@@ -40,6 +42,7 @@ static long migrate_to_node(struct space *space, int from, int to, const struct 
 		.mm = mm,
 		.nodes = nodemask_of((unsigned)from),
 		.flags = move->all ? MBIND_MOVE_ALL : MBIND_MOVE,
+		.stayed = mc->stayed,
 	};
 	struct node_target target = {
 		.mm = mm,
@@ -57,6 +60,7 @@ static long migrate_to_node(struct space *space, int from, int to, const struct 
 		migrate_target_on_node(&mc->target, &target);
 		err = migrate_pages(&q.list, mc);
 	}
+	queue_meet_stayed(&q, space, 0, WHOLE_SPACE);
 	putback_movable_pages(mm, &q.list);
 	return err < 0 ? err : err + (long)q.nr_failed;
 }

@@ -26,6 +26,7 @@
 #include "migrate/batch.h"
 #include "migrate/movable.h"
 #include "phys/lru.h"
+#include "phys/zone.h"
 #include "virt/object.h"
 
 #include <errno.h>
@@ -88,6 +89,8 @@ static int switch_anon(struct batch *b, struct slot *s)
 	// No way back from here.
 	folio_set_index(dst, folio_index(src));
 	folio_set_mapping_raw(dst, folio_mapping_raw(src));
+	if (s->nr_pages > 1 && !folio_test_hugetlb(dst)) // and the source, until it is free
+		folio_size_stat(dst, STAT_NR_ANON, 1);
 	if (folio_test_ksm(src) && mm->up.ksm_migrated)
 		mm->up.ksm_migrated(dst, src);
 	unfreeze_source(b, s, refs - s->kept);

@@ -24,7 +24,6 @@
 #include "virt/task.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #define PART_MAX 256
@@ -43,7 +42,7 @@ struct mover {
 	struct space *space;
 	struct nodemask mems; // the task's cpuset
 	struct lookup lookup;
-	struct part part;
+	struct part *part;
 	struct node_target target;
 	// The open batch: addresses [start, end) for `node` (NO_NODE: none is open), whose folios
 	// are isolated.
@@ -60,10 +59,12 @@ static long move_all(struct mover *mv);
 
 static long with_space(struct move_request *rq, struct task *target)
 {
-	struct mover mv = {.rq = rq, .node = NO_NODE}; // its part is empty
+	struct part part; // not zeroed: a third of the time of a page that need not move
+	struct mover mv = {.rq = rq, .node = NO_NODE, .part = &part};
 	size_t queued_size = rq->why && rq->nodes ? rq->count * sizeof(uint32_t) : 0;
 	long ret;
 
+	part.first = part.nr = 0;
 	mv.space = task_space_get(target);
 	if (!mv.space)
 		return -EINVAL;
@@ -206,7 +207,7 @@ static void hold_mmap_lock(struct mover *mv)
 
 static void give_up_mmap_lock(struct mover *mv)
 {
-	const struct part *part = &mv->part;
+	const struct part *part = mv->part;
 
 	lookup_end(&mv->lookup);
 	for (uint64_t k = 0; k < part->nr; k++)
@@ -218,7 +219,7 @@ static void give_up_mmap_lock(struct mover *mv)
 static int read_part(struct mover *mv, uint64_t i)
 {
 	const struct move_request *rq = mv->rq;
-	struct part *part = &mv->part;
+	struct part *part = mv->part;
 
 	give_up_mmap_lock(mv);
 	if (!user_array(rq->pages) || !user_array(rq->nodes))
@@ -227,7 +228,7 @@ static int read_part(struct mover *mv, uint64_t i)
 	part->nr = min(rq->count - i, (uint64_t)PART_MAX);
 	memcpy(part->page, rq->pages + i, part->nr * sizeof *part->page);
 	memcpy(part->node, rq->nodes + i, part->nr * sizeof *part->node);
-	memset(part->stored, 0, sizeof part->stored);
+	memset(part->stored, 0, part->nr * sizeof *part->stored);
 	return 0;
 }
 
@@ -243,14 +244,14 @@ static void explain_shared(struct mover *mv, uint64_t i, const struct folio *fol
 
 	if (!mv->rq->detail)
 		return;
-	snprintf(text, sizeof text, "mapped %d times", folio_mapcount(folio));
+	stayed_describe_shared(folio, text, sizeof text);
 	mv->rq->detail(i, WHY_SHARED, text, mv->rq->detail_arg);
 }
 
 // 1: the folio is queued. 0: it is on the node already. Else what its status shall be.
 static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 {
-	uint64_t addr = mv->part.page[i - mv->part.first];
+	uint64_t addr = mv->part->page[i - mv->part->first];
 	bool all = mv->rq->flags & MBIND_MOVE_ALL;
 	struct folio *folio;
 	struct vma *vma;
@@ -272,9 +273,7 @@ static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 		return refuse(why, WHY_SHARED, -EACCES);
 	}
 	if (isolation_add(&mv->isolation, folio))
-		return refuse(why,
-			folio_test_movable_type(folio) ? WHY_ISOLATION_REFUSED : WHY_NOT_ON_LRU,
-			-EBUSY);
+		return refuse(why, why_not_isolated(folio), -EBUSY);
 	if (mv->queued)
 		mv->queued[i] = frame_link(&folio->page);
 	return 1;
@@ -282,11 +281,11 @@ static int queue_address(struct mover *mv, uint64_t i, enum migrate_why *why)
 
 static int read_node(struct mover *mv, uint64_t i, int *ret_node)
 {
-	int err = i - mv->part.first < mv->part.nr ? 0 : read_part(mv, i), node;
+	int err = i - mv->part->first < mv->part->nr ? 0 : read_part(mv, i), node;
 
 	if (err)
 		return err;
-	node = mv->part.node[i - mv->part.first];
+	node = mv->part->node[i - mv->part->first];
 	if (node < 0 || !nodemask_test(mv->space->mm->phys->has_memory, (unsigned)node))
 		return -ENODEV;
 	if (!nodemask_test(mv->mems, (unsigned)node))
@@ -306,13 +305,13 @@ static enum migrate_why why_not_to_node(long err)
 // this address, which is done.
 static long store_and_flush(struct mover *mv, uint64_t i, int status)
 {
-	uint64_t k = i - mv->part.first;
+	uint64_t k = i - mv->part->first;
 	long ret;
 
 	if (!user_array(mv->rq->status))
 		return -EFAULT;
-	mv->part.status[k] = status ? status : mv->node;
-	mv->part.stored[k] = true;
+	mv->part->status[k] = status ? status : mv->node;
+	mv->part->stored[k] = true;
 	ret = flush(mv, i);
 	mv->node = NO_NODE;
 	return ret > 0 ? ret - 1 : ret;

@@ -32,11 +32,7 @@ static void tell_host(struct remap *w, struct vma *vma, uint64_t addr, struct pt
 	unsigned nr = pte_huge(entry) ? PTRS_PER_TABLE : 1;
 	enum mmu_prot prot = vma_pte_prot(vma, entry);
 
-	// Cleared when it was unmapped, unless mprotect() has changed the vma since, and is on its
-	// way to this table.
-	if (prot == MMU_NONE)
-		mapper_clear(w->m, at, nr);
-	else if (w->dst == w->src && !w->zero)
+	if (prot != MMU_NONE && w->dst == w->src && !w->zero)
 		mapper_unblock(w->m, at, pte_pfn(entry), nr, prot);
 	else
 		mapper_map(w->m, at, pte_pfn(entry), nr, prot);

@@ -196,15 +196,10 @@ static void remap_one(struct mapper *m, struct vma *vma, uint64_t addr, struct p
 {
 	unsigned index = pte_index(vaddr_of(addr));
 	struct pte old = table_entry(table, index), new = new_entry(vma, s, old);
-	enum mmu_prot prot;
 
 	add_mapping(s, migration_entry_exclusive(old));
 	table_set_entry(table, index, new);
-	prot = vma_pte_prot(vma, new);
-	if (prot != MMU_NONE)
-		mapper_map(m, vma_host(vma, addr), pte_pfn(new), 1, prot);
-	else // as remap.c does
-		mapper_clear(m, vma_host(vma, addr), 1);
+	mapper_map(m, vma_host(vma, addr), pte_pfn(new), 1, vma_pte_prot(vma, new));
 	trace_event(m->batch->mc->mm->trace, remove_migration_pte, .addr = addr, .pte = new.v,
 		.order = 0);
 }

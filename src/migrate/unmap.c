@@ -145,11 +145,6 @@ static bool replace_entry(struct unmap *u, const struct place *p)
 	return true;
 }
 
-static bool maps_page(struct pte e, const struct folio *folio, unsigned page)
-{
-	return pte_present(e) && !pte_zero_page(e) && pte_pfn(e).n == folio_pfn(folio).n + page;
-}
-
 // nr pages from addr, all in one table.
 static bool unmap_entries(struct unmap *u, struct vma *vma, uint64_t addr, unsigned page,
 	unsigned nr)
@@ -163,8 +158,8 @@ static bool unmap_entries(struct unmap *u, struct vma *vma, uint64_t addr, unsig
 		unsigned index = pte_index(vaddr_of(addr));
 		struct place p = {vma, addr, table, index, page + i, table_entry(table, index)};
 
-		go_on = !maps_page(p.entry, src, p.page) || replace_entry(u, &p);
-		if (go_on && maps_page(p.entry, src, p.page)) {
+		go_on = !pte_maps(p.entry, src, p.page) || replace_entry(u, &p);
+		if (go_on && pte_maps(p.entry, src, p.page)) {
 			dirty |= p.entry.v & PTE_DIRTY;
 			gone++;
 			continue;
@@ -185,7 +180,7 @@ static int unmap_leaf(struct unmap *u, struct vma *vma, uint64_t addr, unsigned 
 	if (!table)
 		return 0;
 	struct place p = {vma, addr, table, index, page, table_entry(table, index)};
-	if (!pte_huge(p.entry) || !maps_page(p.entry, u->slot->src, page))
+	if (!pte_huge(p.entry) || !pte_maps(p.entry, u->slot->src, page))
 		return 0;
 	if (!replace_entry(u, &p))
 		return -1;
@@ -221,7 +216,7 @@ static bool unmap_page(struct unmap *u, const struct rmap_range *r)
 	if (!table)
 		return true;
 	struct place p = {r->vma, r->addr, table, index, r->first_page, table_entry(table, index)};
-	if (!maps_page(p.entry, u->slot->src, p.page))
+	if (!pte_maps(p.entry, u->slot->src, p.page))
 		return true;
 	if (!replace_entry(u, &p))
 		return false;

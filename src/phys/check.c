@@ -24,6 +24,7 @@ struct books {
 	unsigned long pcp_pages[ZONES_PER_NODE];
 	unsigned long lru_pages[NR_LRU_LISTS];
 	unsigned long quarantined, poisoned;
+	struct size_stats *sizes; // of the whole machine
 };
 
 static void printf_format(3, 4)
@@ -123,6 +124,10 @@ static unsigned long check_folio(struct books *books, struct zone *zone, struct 
 	}
 	if (folio_test_lru(folio))
 		books->lru_pages[folio_lru_list(folio)] += nr;
+	if (folio_test_anon(folio) && !folio_test_hugetlb(folio))
+		size_stat_add(books->sizes, folio_order(folio), STAT_NR_ANON, 1);
+	if (folio_test_partially_mapped(folio))
+		size_stat_add(books->sizes, folio_order(folio), STAT_NR_ANON_PARTIALLY_MAPPED, 1);
 	return nr;
 }
 
@@ -302,16 +307,33 @@ static void check_node(struct books *books, struct node *node)
 	check_node_sums(books, node);
 }
 
+static void check_size_stat(struct books *books, const struct phys *phys, enum size_stat which,
+	const char *name)
+{
+	for (unsigned order = 1; order <= PMD_ORDER; order++) {
+		long found = size_stat(books->sizes, order, which);
+		long counted = size_stat(&phys->sizes, order, which);
+		if (found != counted)
+			difference(books, NULL, "%s of order %u: %ld counted, %ld found", name,
+				order, counted, found);
+	}
+}
+
 int phys_check_text(struct phys *phys, char *buf, size_t size)
 {
-	for (unsigned nid = 0; nid < phys->nr_nodes; nid++) {
-		struct books books = {.buf = buf, .size = size};
+	struct size_stats sizes = {0};
+	struct books books;
 
+	for (unsigned nid = 0; nid < phys->nr_nodes; nid++) {
+		books = (struct books){.buf = buf, .size = size, .sizes = &sizes};
 		check_node(&books, phys->node[nid]);
 		if (books.bad)
 			return -EINVAL;
 	}
-	return 0;
+	books = (struct books){.buf = buf, .size = size, .sizes = &sizes};
+	check_size_stat(&books, phys, STAT_NR_ANON, "nr_anon");
+	check_size_stat(&books, phys, STAT_NR_ANON_PARTIALLY_MAPPED, "nr_anon_partially_mapped");
+	return books.bad ? -EINVAL : 0;
 }
 
 void phys_check(struct phys *phys)

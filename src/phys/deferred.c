@@ -84,6 +84,8 @@ bool folio_deferred_unqueue(struct folio *folio)
 	struct deferred_split *queue;
 	bool was;
 
+	if (folio_test_partially_mapped(folio) && folio_test_clear_partially_mapped(folio))
+		folio_size_stat(folio, STAT_NR_ANON_PARTIALLY_MAPPED, -1);
 	// Unqueued is stable for who owns the folio alone; the lock settles the rest.
 	if (!folio_deferred_queued(folio))
 		return false;
@@ -94,6 +96,15 @@ bool folio_deferred_unqueue(struct folio *folio)
 		queue_unlink(queue, folio);
 	mutex_unlock(&queue->lock);
 	return was;
+}
+
+bool folio_mark_partially_mapped(struct folio *folio)
+{
+	if (folio_test_set_partially_mapped(folio))
+		return false;
+	folio_size_stat(folio, STAT_SPLIT_DEFERRED, 1);
+	folio_size_stat(folio, STAT_NR_ANON_PARTIALLY_MAPPED, 1);
+	return true;
 }
 
 unsigned node_deferred_take(struct node *node, struct folio **ret_folios, unsigned max)

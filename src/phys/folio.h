@@ -304,7 +304,10 @@ void folio_dissolve(struct folio *folio, unsigned new_order, uint32_t flags);
 // some mappings and would free memory when split. A freed folio leaves it by itself.
 bool folio_deferred_queued(const struct folio *folio);
 bool folio_deferred_queue(struct folio *folio);	  // false: it was there, or may not be
-bool folio_deferred_unqueue(struct folio *folio); // false: it was not there
+// It is going to be free, split, or another folio: off the queue, and partially mapped no more.
+// false: it was not there.
+bool folio_deferred_unqueue(struct folio *folio);
+bool folio_mark_partially_mapped(struct folio *folio); // false: it was; counted by size
 // Up to max folios off the queue's head, each with a reference; the rest stays. Returns how many.
 unsigned node_deferred_take(struct node *node, struct folio **ret_folios, unsigned max);
 unsigned long node_deferred_length(struct node *node);

@@ -114,6 +114,8 @@ void folio_free(struct folio *folio)
 	}
 	folio_release_lru(folio);
 	folio_deferred_unqueue(folio);
+	if (order && folio_test_anon(folio))
+		folio_size_stat(folio, STAT_NR_ANON, -1);
 	vm_events(phys->stat, VM_PGFREE, 1l << order);
 	poisoned = wipe_frames(&folio->page, 1ul << order);
 	release_all(zone, &folio->page, order, poisoned);

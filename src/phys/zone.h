@@ -14,6 +14,7 @@
 #include "phys/folio.h"
 #include "phys/gfp.h"
 #include "phys/lru.h"
+#include "phys/size_stat.h"
 
 #define MAX_PAGE_ORDER 10
 #define NR_PAGE_ORDERS (MAX_PAGE_ORDER + 1)
@@ -199,6 +200,7 @@ struct phys {
 	struct node *node[MAX_NODES];	 // C
 	struct nodemask has_memory;	 // C
 	struct vmstat *stat;
+	struct size_stats sizes;
 	struct trace_ring *trace;
 	struct copier *copier;
 	struct phys_upcalls up;
@@ -227,6 +229,12 @@ static inline struct node *phys_node(const struct phys *phys, unsigned nid)
 static inline struct zone *node_zone(struct node *node, enum zone_type type)
 {
 	return &node->zone[type - ZONE_NORMAL];
+}
+
+// So many more of this size, of which the folio is one, or was.
+static inline void folio_size_stat(const struct folio *folio, enum size_stat which, long delta)
+{
+	size_stat_add(&folio_phys(folio)->sizes, folio_order(folio), which, delta);
 }
 
 static inline bool zone_populated(const struct zone *zone)

@@ -180,13 +180,6 @@ static void print_sizes(struct text_buf *text, const struct vma *vma, const stru
 	line(text, "Locked:", s->pss_locked >> PSS_SHIFT);
 }
 
-// The kernel accounts private memory that is, or was once, writable.
-static bool is_accounted(const struct vma *vma)
-{
-	return !(vma->flags & (VM_SHARED | VM_HUGETLB)) &&
-	       (vma->flags & VM_WRITE || atomic_load(&vma->anon_vma));
-}
-
 static void print_flags(struct text_buf *text, const struct vma *vma)
 {
 	const unsigned flags = vma->flags;
@@ -208,7 +201,7 @@ static void print_flags(struct text_buf *text, const struct vma *vma)
 		{"io", flags & VM_IO},
 		{"dc", flags & VM_DONTFORK},
 		{"de", flags & (VM_DONTEXPAND | VM_HUGETLB)},
-		{"ac", is_accounted(vma)},
+		{"ac", flags & VM_ACCOUNT},
 		{"ht", flags & VM_HUGETLB},
 		{"sd", !(flags & VM_STACK)}, // nobody clears soft-dirty here
 		{"hg", flags & VM_HUGEPAGE},

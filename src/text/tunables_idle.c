@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Tunables of subsystems that may be missing: transparent huge pages, KSM, NUMA balancing,
-// demotion. A subsystem that is there has registered rows of its own, which are found
-// before these.
+// Tunables of subsystems that may be missing: KSM, NUMA balancing, demotion. A subsystem that is
+// there has registered rows of its own, which are found before these.
 //
 //	switch       has its value for "off" and accepts no other: -EOPNOTSUPP, not in this build
 //	parameter    is kept and shown, though nobody heeds it: a story may set the stage
 //	counter      is 0
-//	action       -EOPNOTSUPP, after the checks that Linux makes
 //
 // A value that Linux would refuse is refused first, with Linux's error. Defaults are Linux's, but
 // for the switches. Values live in the machine's slots; nothing is locked, nothing else can fail.
@@ -25,15 +23,6 @@
 
 // X(slot, path, default, least, most, set)
 #define PARAMETERS(X)                                                                              \
-	X(USE_ZERO_PAGE, THP "use_zero_page", 1, 0, 1, sysfs)                                      \
-	X(SHRINK_UNDERUSED, THP "shrink_underused", 1, 0, 1, flag)                                 \
-	X(ALLOC_SLEEP, THP "khugepaged/alloc_sleep_millisecs", 60000, 0, UMOST, sysfs)             \
-	X(KHUGEPAGED_DEFRAG, THP "khugepaged/defrag", 1, 0, 1, sysfs)                              \
-	X(MAX_PTES_NONE, THP "khugepaged/max_ptes_none", 511, 0, 511, sysfs)                       \
-	X(MAX_PTES_SHARED, THP "khugepaged/max_ptes_shared", 256, 0, 511, sysfs)                   \
-	X(MAX_PTES_SWAP, THP "khugepaged/max_ptes_swap", 64, 0, 511, sysfs)                        \
-	X(KHUGEPAGED_PAGES, THP "khugepaged/pages_to_scan", 4096, 1, UMOST, sysfs)                 \
-	X(SCAN_SLEEP, THP "khugepaged/scan_sleep_millisecs", 10000, 0, UMOST, sysfs)               \
 	X(KSM_PAGES, KSM "pages_to_scan", 100, 0, UMOST, sysfs)                                    \
 	X(KSM_SLEEP, KSM "sleep_millisecs", 20, 0, UMOST, sysfs)                                   \
 	X(KSM_ACROSS, KSM "merge_across_nodes", 1, 0, 1, sysfs)                                    \
@@ -56,94 +45,15 @@
 	X(SWAPPINESS, "proc/sys/vm/swappiness", 60, 0, 200, sysctl)                                \
 	X(STAT_INTERVAL, "proc/sys/vm/stat_interval", 1, 0, MOST, sysctl)
 
-#define SIZES 8 // of transparent huge pages: 16 kB to 2048 kB
-
 enum slot {
 #define X(name, path, standard, least, most, set) SLOT_##name,
 	PARAMETERS(X)
 #undef X
-	SLOT_THP_DEFRAG,
-	SLOT_SIZE_ENABLED,
-	SLOT_SIZE_SHMEM = SLOT_SIZE_ENABLED + SIZES,
-	SLOTS = SLOT_SIZE_SHMEM + SIZES,
+	SLOTS
 };
 build_assert(SLOTS <= TUNABLE_SLOTS, "TUNABLE_SLOTS is too small");
 
-// ---- Files in a folder for each size of transparent huge pages
-
-// 16, 32 ... 2048 as 0, 1 ... 7; -ENOENT.
-static int size_index(unsigned kbytes, unsigned *ret_size)
-{
-	if (kbytes < 16 || kbytes > PMD_SIZE >> 10 || kbytes & (kbytes - 1))
-		return -ENOENT;
-	*ret_size = (unsigned)__builtin_ctz(kbytes) - 4;
-	return 0;
-}
-
-// The row as it is for this size: its own slot, and the whole PMD size inherits by default.
-static int size_row(const struct tunable *t, unsigned kbytes, struct tunable *ret_row)
-{
-	unsigned size;
-	int err = size_index(kbytes, &size);
-
-	if (err)
-		return err;
-	*ret_row = *t;
-	ret_row->slot += size;
-	if (size == SIZES - 1)
-		ret_row->standard = 1;
-	return 0;
-}
-
-static int get_of_size(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
-	struct text_buf *text)
-{
-	struct tunable row;
-	int err = size_row(t, index[0], &row);
-
-	return err ? err : tunable_get_words(machine, &row, index, text);
-}
-
-// "inherit" of what is off, and "never", are off.
-static int set_of_size(struct gw_machine *machine, const struct tunable *t, const unsigned *index,
-	const char *value)
-{
-	struct tunable row;
-	unsigned nth;
-	int err = size_row(t, index[0], &row);
-
-	if (!err)
-		err = tunable_word(t->words, value, &nth);
-	if (err)
-		return err;
-	if (nth != 1 && nth != t->standard)
-		return -EOPNOTSUPP;
-	tunable_set_slot(machine, &row, nth);
-	return 0;
-}
-
-static int get_zero_of_size(struct gw_machine *machine, const struct tunable *t,
-	const unsigned *index, struct text_buf *text)
-{
-	unsigned size;
-	int err = size_index(index[0], &size);
-
-	return err ? err : tunable_get_standard(machine, t, index, text);
-}
-
 // ---- Single files
-
-// Off or deny.
-static int set_shmem_enabled(struct gw_machine *machine maybe_unused, const struct tunable *t,
-	const unsigned *index maybe_unused, const char *value)
-{
-	unsigned nth;
-	int err = tunable_word(t->words, value, &nth);
-
-	if (err)
-		return err;
-	return nth == t->standard || nth == t->standard + 1 ? 0 : -EOPNOTSUPP;
-}
 
 static int get_false(struct gw_machine *machine maybe_unused, const struct tunable *t maybe_unused,
 	const unsigned *index maybe_unused, struct text_buf *text)
@@ -187,17 +97,9 @@ static int set_lru_gen(struct gw_machine *machine maybe_unused,
 	return bits ? -EOPNOTSUPP : 0;
 }
 
-static int split_huge_pages(struct gw_machine *machine maybe_unused,
-	const struct tunable *t maybe_unused, const unsigned *index maybe_unused,
-	const char *value maybe_unused)
-{
-	return -EOPNOTSUPP;
-}
-
 // ---- The table
 
 #define ZERO(path) TUNABLE(path, tunable_get_standard, NULL),
-#define ZERO_OF_SIZE(name) TUNABLE(THP "hugepages-*kB/stats/" name, get_zero_of_size, NULL),
 #define SWITCH(path, off, most_)                                                                   \
 	{path, tunable_get_standard, tunable_refuse_number, .standard = off, .most = most_},
 #define WORDS(path, words_, off)                                                                   \
@@ -210,32 +112,7 @@ static const struct tunable rows[] = {
 	PARAMETERS(X)
 #undef X
 	// clang-format off
-	WORDS(THP "enabled", "always madvise never", 2)
-	{THP "defrag", tunable_get_words, tunable_set_words, .slot = SLOT_THP_DEFRAG, .standard = 3,
-		.words = "always defer defer+madvise madvise never"},
-	{THP "shmem_enabled", tunable_get_standard, set_shmem_enabled, .standard = 3,
-		.words = "always within_size advise never deny force"},
 	{THP "hpage_pmd_size", .get = tunable_get_standard, .standard = PMD_SIZE},
-	ZERO(THP "khugepaged/full_scans")
-	ZERO(THP "khugepaged/pages_collapsed")
-	{THP "hugepages-*kB/enabled", get_of_size, set_of_size, .slot = SLOT_SIZE_ENABLED,
-		.standard = 3, .words = "always inherit madvise never"},
-	{THP "hugepages-*kB/shmem_enabled", get_of_size, set_of_size, .slot = SLOT_SIZE_SHMEM,
-		.standard = 4, .words = "always inherit within_size advise never"},
-	ZERO_OF_SIZE("anon_fault_alloc")
-	ZERO_OF_SIZE("anon_fault_fallback")
-	ZERO_OF_SIZE("anon_fault_fallback_charge")
-	ZERO_OF_SIZE("nr_anon")
-	ZERO_OF_SIZE("nr_anon_partially_mapped")
-	ZERO_OF_SIZE("shmem_alloc")
-	ZERO_OF_SIZE("shmem_fallback")
-	ZERO_OF_SIZE("shmem_fallback_charge")
-	ZERO_OF_SIZE("split")
-	ZERO_OF_SIZE("split_deferred")
-	ZERO_OF_SIZE("split_failed")
-	ZERO_OF_SIZE("swpout")
-	ZERO_OF_SIZE("swpout_fallback")
-	TUNABLE("sys/kernel/debug/split_huge_pages", NULL, split_huge_pages),
 	SWITCH(KSM "run", 0, 2)
 	WORDS(KSM "advisor_mode", "none scan-time", 0)
 	ZERO(KSM "full_scans")

@@ -267,70 +267,81 @@ static enum scan_result replace(struct work *w)
 
 // ---- Tables that only small entries needed
 
-// false: it is still used.
-static bool retract_table(struct vma *vma, uint64_t haddr)
+static void retract_table(const struct vma *vma, uint64_t haddr)
 {
-	struct space *space = vma->space;
-	struct page_table *pmd = pmd_table_lock(space, vaddr_of(haddr));
-	struct page_table *table = pmd
-		? pmd_entry_table(table_entry(pmd, pmd_index(vaddr_of(haddr)))) : NULL;
-	bool empty = false, used = table;
-
-	if (table) {
-		mutex_lock_nested(&table->lock);
-		empty = !table->nr_used;
-		if (empty)
-			pmd_install_table(pmd, pmd_index(vaddr_of(haddr)), NULL);
-		mutex_unlock(&table->lock);
-	}
-	if (pmd)
-		page_table_unlock(pmd);
-	if (empty)
-		page_table_free(space, table);
-	return empty || !used;
+	page_tables_free_range(vma->space, vaddr_of(haddr), vaddr_of(haddr + PMD_SIZE));
 }
 
 static bool retract_here(const struct rmap_range *range, void *arg)
 {
 	(void)arg;
 	if (range->nr_pages == PTRS_PER_TABLE && !(range->addr & ~PMD_MASK))
-		(void)retract_table(range->vma, range->addr);
+		retract_table(range->vma, range->addr);
 	return true;
 }
 
 // ---- A leaf for the caller of MADV_COLLAPSE
 
-// The small entries at haddr that map the folio go; false: others stay.
-static bool clear_entries(struct vma *vma, uint64_t haddr, struct folio *folio)
+// Does a table of small entries map pages of the folio alone?
+static enum scan_result look_at_entries(struct vma *vma, uint64_t haddr, const struct folio *folio)
+{
+	struct page_table *table = pte_table_lock(vma->space, vaddr_of(haddr));
+	enum scan_result result = SCAN_SUCCEED;
+
+	for (unsigned i = 0; table && i < PTRS_PER_TABLE && result == SCAN_SUCCEED; i++) {
+		struct pte e = table_entry(table, i);
+
+		if (!pte_none(e) && !pte_present(e))
+			result = SCAN_PTE_NON_PRESENT;
+		else if (pte_present(e) && pte_pfn(e).n != folio_pfn(folio).n + i)
+			result = SCAN_FAIL; // a private copy, say
+	}
+	if (table)
+		page_table_unlock(table);
+	return result;
+}
+
+// The folio is locked. Small entries that map it go, but only if no others would stay.
+static enum scan_result make_room(struct vma *vma, uint64_t haddr, struct folio *folio)
 {
 	const struct rmap_range range = {vma, haddr, 0, PTRS_PER_TABLE};
+	enum scan_result result;
 
+	if (folio_object(folio) != vma->object)
+		return SCAN_PAGE_NULL;
+	if (folio_order(folio) != PMD_ORDER || folio_index(folio) != vma_pgoff(vma, haddr))
+		return SCAN_PAGE_COMPOUND;
+	result = collapse_pmd_state(vma->space, haddr);
+	if (result == SCAN_PMD_NONE)
+		return SCAN_SUCCEED;
+	if (result == SCAN_SUCCEED)
+		result = look_at_entries(vma, haddr, folio);
+	if (result != SCAN_SUCCEED)
+		return result;
 	folio_unmap_range(folio, &range, MM_INVALIDATE_COLLAPSE);
-	return retract_table(vma, haddr);
+	retract_table(vma, haddr);
+	return SCAN_SUCCEED; // if entries have come back meanwhile there will be no leaf
 }
 
 // Where the task has no table of PMD entries yet, there is nothing to put a leaf into: the object
 // is huge, but the call fails.
 enum scan_result collapse_map_object(struct vma *vma, uint64_t haddr)
 {
-	if (collapse_pmd_state(vma->space, haddr) == SCAN_PMD_NULL)
-		return SCAN_PMD_NULL;
-	struct folio *folio = object_find(vma->object, vma_pgoff(vma, haddr));
-	bool mapped = false;
+	enum scan_result result = collapse_pmd_state(vma->space, haddr);
 
-	if (folio) {
-		folio_lock(folio);
-		bool huge = folio_order(folio) == PMD_ORDER &&
-			    folio_object(folio) == vma->object &&
-			    folio_index(folio) == vma_pgoff(vma, haddr);
-		bool room = huge && clear_entries(vma, haddr, folio);
-		folio_unlock(folio);
-		folio_put(folio);
-		if (room)
-			mapped = thp_object_fault(vma, NULL, haddr, false, false) > 0;
-	}
-	return mapped || collapse_pmd_state(vma->space, haddr) == SCAN_PMD_MAPPED
-		       ? SCAN_SUCCEED : SCAN_FAIL;
+	if (result == SCAN_PMD_MAPPED)
+		return result;
+	struct folio *folio = object_find(vma->object, vma_pgoff(vma, haddr));
+	if (!folio)
+		return SCAN_PAGE_NULL; // truncated meanwhile
+	folio_lock(folio);
+	result = make_room(vma, haddr, folio);
+	folio_unlock(folio);
+	folio_put(folio);
+	if (result == SCAN_SUCCEED && thp_object_fault(vma, NULL, haddr, false, false) <= 0)
+		result = collapse_pmd_state(vma->space, haddr) == SCAN_PMD_MAPPED
+			? SCAN_PMD_MAPPED : SCAN_FAIL;
+	return result;
 }
 
 static enum scan_result collapse_object(struct collapse *c, struct object *object, uint64_t pgoff)

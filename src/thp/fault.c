@@ -33,12 +33,20 @@
 
 static int map_zero_leaf(struct vma *vma, uint64_t haddr);
 
+// There the small pages' level says SIGBUS. (A leaf that an access before the end has brought
+// reaches beyond it all the same, and shows zeros.)
+static bool is_beyond_object(const struct vma *vma, uint64_t addr)
+{
+	return vma->object &&
+	       vma_pgoff(vma, addr) >= DIV_ROUND_UP(vma->object->size, PAGE_SIZE);
+}
+
 int thp_huge_fault(struct vma *vma, struct task *task, uint64_t addr, bool write)
 {
 	struct mm_core *mm = vma->space->mm;
 	uint64_t haddr = addr & PMD_MASK;
 
-	if (haddr < vma->start || haddr + PMD_SIZE > vma->end)
+	if (haddr < vma->start || haddr + PMD_SIZE > vma->end || is_beyond_object(vma, addr))
 		return 0;
 	bool allowed = thp_vma_orders(mm->thp, vma, THP_FAULT, 1u << PMD_ORDER);
 	if (vma->object)
@@ -70,7 +78,8 @@ struct folio *thp_alloc_for_fault(struct vma *vma, struct task *task, uint64_t h
 		haddr, task);
 
 	vm_event(thp->mm->stat, folio ? VM_THP_FAULT_ALLOC : VM_THP_FAULT_FALLBACK);
-	thp_count(thp, PMD_ORDER, folio ? STAT_ANON_FAULT_ALLOC : STAT_ANON_FAULT_FALLBACK);
+	size_stat_add(&thp->mm->phys->sizes, PMD_ORDER,
+		folio ? STAT_ANON_FAULT_ALLOC : STAT_ANON_FAULT_FALLBACK, 1);
 	return folio;
 }
 
@@ -176,7 +185,8 @@ static struct folio *add_new_folio(struct vma *vma, struct task *task, uint64_t 
 	struct folio *folio = folio_alloc_object(thp_fault_gfp(thp, vma) | GFP_ZERO, order,
 		vma->object, pgoff, task);
 
-	thp_count(thp, order, folio ? STAT_SHMEM_ALLOC : STAT_SHMEM_FALLBACK);
+	size_stat_add(&thp->mm->phys->sizes, order,
+		folio ? STAT_SHMEM_ALLOC : STAT_SHMEM_FALLBACK, 1);
 	if (order == PMD_ORDER)
 		vm_event(thp->mm->stat, folio ? VM_THP_FILE_ALLOC : VM_THP_FILE_FALLBACK);
 	if (!folio)
@@ -226,7 +236,7 @@ void thp_large_object(struct vma *vma, struct task *task, uint64_t addr)
 
 	if (atomic_load(&vma->space->thp_disabled))
 		return;
-	for (unsigned order = PMD_ORDER - 1; order >= THP_LEAST_ORDER; order--) {
+	for (unsigned order = PMD_ORDER - 1; order >= THP_LEAST_SHMEM_ORDER; order--) {
 		struct folio *folio = NULL;
 
 		if (thp_shmem_allows(thp, vma, vma->object, pgoff, order, THP_FAULT) &&
@@ -373,7 +383,8 @@ int thp_large_fault(struct vma *vma, struct task *task, uint64_t addr)
 		struct folio *folio = folio_alloc_vma(thp_fault_gfp(thp, vma) | GFP_ZERO, order,
 			vma, base, task);
 
-		thp_count(thp, order, folio ? STAT_ANON_FAULT_ALLOC : STAT_ANON_FAULT_FALLBACK);
+		size_stat_add(&thp->mm->phys->sizes, order,
+			folio ? STAT_ANON_FAULT_ALLOC : STAT_ANON_FAULT_FALLBACK, 1);
 		if (!folio)
 			continue;
 		folio_ref_add(folio, (1u << order) - 1); // one an entry

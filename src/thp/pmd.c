@@ -7,23 +7,22 @@
 //					whole was
 //	huge zero page			512 entries of the zero page
 //	migration entry			512 migration entries of the same kind
-//	object				nothing: faults bring back what is needed
+//	object, migrating or not	nothing: faults bring back what is needed, and a move that
+//					is under way finds nothing to restore
 //
 // The host keeps its translations: 512 frames in a row are the same to it, however the engine
 // counts them. Only for an object they go.
 //
 // Held: mmap_lock in any way, or the rmap lock of what is mapped there; the PMD table's lock is
 // taken, and within it that of the new table. thp_split_pmd counts as it succeeds.
-// What can fail: nothing for anonymous memory, whose table was laid by when the leaf was made. An
-// object's entry needs none but while it is being migrated: then -ENOMEM, with nothing changed.
+// What can fail: nothing. Anonymous memory had its table laid by when the leaf was made.
 #include "thp/thp.h"
 
+#include "base/assert.h"
 #include "base/vmstat.h"
 #include "virt/object.h"
 #include "virt/rmap.h"
 #include "virt/vma.h"
-
-#include <errno.h>
 
 // The counts of one mapping of the whole become those of 512 pages.
 static void spread_counts(struct pte leaf)
@@ -61,6 +60,8 @@ static void unmap_object_leaf(struct vma *vma, struct gather *g, unsigned index,
 {
 	struct folio *folio = pfn_folio(pte_pfn(leaf));
 
+	assert_that(!folio_test_anon(folio), "a private leaf in a mapping of an object at %#lx",
+		(unsigned long)haddr);
 	table_set_entry(g->table, index, (struct pte){0});
 	gather_clear(g, vma_host(vma, haddr), PTRS_PER_TABLE);
 	(void)gather_flush(g);
@@ -69,17 +70,14 @@ static void unmap_object_leaf(struct vma *vma, struct gather *g, unsigned index,
 		return;
 	if (leaf.v & PTE_DIRTY)
 		folio_mark_dirty(folio);
+	if (leaf.v & PTE_YOUNG)
+		folio_set_referenced(folio);
 	folio_remove_rmap_pmd(folio);
 	gather_put(g, folio);
 }
 
-static bool of_object(struct pte leaf)
-{
-	return !pte_zero_page(leaf) && !folio_test_anon(pfn_folio(pte_pfn(leaf)));
-}
-
-// true: there was a leaf. *table, an object's, is used up, or the caller's still.
-static bool split_entry(struct vma *vma, uint64_t haddr, struct page_table **table)
+// true: there was a leaf.
+static bool split_entry(struct vma *vma, uint64_t haddr)
 {
 	struct space *space = vma->space;
 	unsigned index = pmd_index(vaddr_of(haddr));
@@ -89,14 +87,10 @@ static bool split_entry(struct vma *vma, uint64_t haddr, struct page_table **tab
 	struct page_table *pmd = gather_pmd_table(&g, space, vaddr_of(haddr));
 	struct pte leaf = pmd ? table_entry(pmd, index) : (struct pte){0};
 	bool huge = pte_huge(leaf);
-	if (huge && of_object(leaf) && pte_present(leaf)) {
-		unmap_object_leaf(vma, &g, index, leaf, haddr);
-	} else if (huge && vma_deposits(vma)) {
+	if (huge && vma_deposits(vma))
 		split_leaf(pmd, index, page_table_withdraw(space, vaddr_of(haddr)), leaf);
-	} else if (huge) {
-		split_leaf(pmd, index, *table, leaf);
-		*table = NULL;
-	}
+	else if (huge)
+		unmap_object_leaf(vma, &g, index, leaf, haddr);
 	(void)gather_finish(&g);
 	return huge;
 }
@@ -105,16 +99,11 @@ int thp_split_pmd(struct vma *vma, uint64_t addr)
 {
 	struct space *space = vma->space;
 	uint64_t haddr = addr & PMD_MASK;
-	struct page_table *table = NULL;
 	struct mm_invalidation inv;
 
-	if (!vma_deposits(vma) && !(table = page_table_alloc(space, 1, vaddr_of(haddr))))
-		return -ENOMEM;
 	mm_notify_start(&inv, space, haddr, haddr + PMD_SIZE, MM_INVALIDATE_SPLIT);
-	bool huge = split_entry(vma, haddr, &table);
+	bool huge = split_entry(vma, haddr);
 	mm_notify_end(&inv);
-	if (table)
-		page_table_free(space, table);
 	if (huge)
 		vm_event(space->mm->stat, VM_THP_SPLIT_PMD);
 	return 0;

@@ -41,11 +41,6 @@ static const unsigned long defaults[THP_SETTINGS] = {
 	[SET_KHUGEPAGED_DEFRAG] = 1,
 };
 
-static void count_deferred(struct folio *folio)
-{
-	thp_count(folio_phys(folio)->mm->thp, folio_order(folio), STAT_SPLIT_DEFERRED);
-}
-
 static void register_upcalls(struct mm_upcalls *up)
 {
 	up->huge_fault = thp_huge_fault;
@@ -55,7 +50,6 @@ static void register_upcalls(struct mm_upcalls *up)
 	up->split_huge_pmd = thp_split_pmd;
 	up->split_folio = thp_split_folio;
 	up->advise = thp_advise;
-	up->partially_mapped = count_deferred;
 	up->thp_eligible = thp_eligible;
 	up->space_forked = thp_space_forked;
 	up->space_exit = thp_space_exit;
@@ -66,10 +60,10 @@ void thp_init(struct thp *thp, struct mm_core *mm)
 	thp->mm = mm;
 	for (unsigned i = 0; i < THP_SETTINGS; i++)
 		thp->setting[i] = defaults[i];
-	for (unsigned i = 0; i < THP_SIZES; i++) {
-		bool pmd = i == THP_SIZES - 1;
-		thp->size_enabled[i] = pmd ? SIZE_INHERIT : SIZE_NEVER;
-		thp->size_shmem[i] = pmd ? SIZE_SHMEM_INHERIT : SIZE_SHMEM_NEVER;
+	for (unsigned order = 0; order <= PMD_ORDER; order++) {
+		bool pmd = order == PMD_ORDER;
+		thp->size_enabled[order] = pmd ? SIZE_INHERIT : SIZE_NEVER;
+		thp->size_shmem[order] = pmd ? SIZE_SHMEM_INHERIT : SIZE_SHMEM_NEVER;
 	}
 	mutex_init(&thp->khugepaged.daemon_lock, RANK_MACHINE);
 	mutex_init(&thp->khugepaged.lock, RANK_MACHINE);
@@ -83,8 +77,7 @@ void thp_init(struct thp *thp, struct mm_core *mm)
 
 static unsigned long size_enabled(const struct thp *thp, unsigned order)
 {
-	return atomic_load_explicit(&thp->size_enabled[order - THP_LEAST_ORDER],
-		memory_order_relaxed);
+	return atomic_load_explicit(&thp->size_enabled[order], memory_order_relaxed);
 }
 
 static bool size_allows(const struct thp *thp, unsigned order, bool advised)
@@ -167,7 +160,7 @@ bool thp_shmem_allows(struct thp *thp, const struct vma *vma, const struct objec
 	uint64_t pgoff, unsigned order, enum thp_use use)
 {
 	unsigned long global = thp_setting(thp, SET_SHMEM_ENABLED);
-	unsigned long size = atomic_load(&thp->size_shmem[order - THP_LEAST_ORDER]);
+	unsigned long size = atomic_load(&thp->size_shmem[order]);
 	bool advised = vma && vma->flags & VM_HUGEPAGE;
 
 	if (global == SHMEM_DENY || (vma && vma->flags & VM_NOHUGEPAGE))
@@ -185,7 +178,7 @@ bool thp_shmem_allows(struct thp *thp, const struct vma *vma, const struct objec
 // smaps and khugepaged ask once for a vma, at its beginning, and take a yes of any size for theirs.
 static bool shmem_allows_some(struct thp *thp, const struct vma *vma)
 {
-	for (unsigned order = THP_LEAST_ORDER; order <= PMD_ORDER; order++)
+	for (unsigned order = THP_LEAST_SHMEM_ORDER; order <= PMD_ORDER; order++)
 		if (thp_shmem_allows(thp, vma, vma->object, vma->pgoff, order, THP_FAULT))
 			return true;
 	return false;
@@ -223,7 +216,6 @@ static unsigned object_orders(struct thp *thp, const struct vma *vma, enum thp_u
 	}
 }
 
-#define VM_SPECIAL (VM_IO | VM_PFNMAP | VM_DONTEXPAND)
 
 unsigned thp_vma_orders(struct thp *thp, const struct vma *vma, enum thp_use use, unsigned orders)
 {

@@ -132,7 +132,7 @@ int thp_split_folio_to(struct folio *folio, unsigned new_order, struct folio_lis
 	err = folio_test_anon(folio) ? split_anon(&s) : split_object(&s);
 	if (s.order == PMD_ORDER)
 		vm_event(s.mm->stat, err ? VM_THP_SPLIT_PAGE_FAILED : VM_THP_SPLIT_PAGE);
-	thp_count(s.mm->thp, s.order, err ? STAT_SPLIT_FAILED : STAT_SPLIT);
+	size_stat_add(&s.mm->phys->sizes, s.order, err ? STAT_SPLIT_FAILED : STAT_SPLIT, 1);
 	return err;
 }
 
@@ -246,6 +246,14 @@ static void list_pieces(struct split *s)
 	}
 }
 
+static void count_pieces(const struct split *s)
+{
+	struct size_stats *sizes = &s->mm->phys->sizes;
+
+	size_stat_add(sizes, s->order, STAT_NR_ANON, -1);
+	size_stat_add(sizes, s->new_order, STAT_NR_ANON, (long)s->nr);
+}
+
 // The index's lock only where there is an index.
 NO_THREAD_SAFETY_ANALYSIS static int freeze_and_dissolve(struct split *s)
 {
@@ -260,8 +268,9 @@ NO_THREAD_SAFETY_ANALYSIS static int freeze_and_dissolve(struct split *s)
 		return -EAGAIN;
 	}
 	(void)folio_deferred_unqueue(s->folio);
-	folio_clear_partially_mapped(s->folio);
 	// No way back from here.
+	if (!s->object)
+		count_pieces(s);
 	folio_dissolve(s->folio, s->new_order, inherited_flags(s));
 	enter_pieces(s);
 	list_pieces(s);

@@ -74,22 +74,9 @@ enum thp_setting {
 	THP_SETTINGS
 };
 
-#define THP_LEAST_ORDER 2
-#define THP_SIZES (PMD_ORDER - THP_LEAST_ORDER + 1) // 16 kB to 2 MiB
+#define THP_LEAST_ORDER 2	// 16 kB: anonymous memory
+#define THP_LEAST_SHMEM_ORDER 1 // 8 kB: shared memory
 #define THP_ORDERS_ALL (((1u << (PMD_ORDER + 1)) - 1) & ~3u)
-
-// Numbers of each size, in the order of their names in hugepages-*kB/stats/.
-enum thp_stat {
-	STAT_ANON_FAULT_ALLOC,
-	STAT_ANON_FAULT_FALLBACK,
-	STAT_ANON_FAULT_FALLBACK_CHARGE,
-	STAT_SHMEM_ALLOC,
-	STAT_SHMEM_FALLBACK,
-	STAT_SPLIT,
-	STAT_SPLIT_FAILED,
-	STAT_SPLIT_DEFERRED,
-	THP_STATS
-};
 
 // ---- khugepaged
 
@@ -115,9 +102,7 @@ struct khugepaged {
 struct thp {
 	struct mm_core *mm;
 	_Atomic unsigned long setting[THP_SETTINGS];
-	_Atomic unsigned long size_enabled[THP_SIZES]; // by order - THP_LEAST_ORDER
-	_Atomic unsigned long size_shmem[THP_SIZES];
-	_Atomic unsigned long stat[THP_SIZES][THP_STATS];
+	_Atomic unsigned long size_enabled[PMD_ORDER + 1], size_shmem[PMD_ORDER + 1]; // by order
 	_Atomic bool zero_page_counted;
 	struct khugepaged khugepaged;
 };
@@ -132,13 +117,6 @@ int thp_settings_changed(struct thp *);
 static inline unsigned long thp_setting(const struct thp *thp, enum thp_setting which)
 {
 	return atomic_load_explicit(&thp->setting[which], memory_order_relaxed);
-}
-
-static inline void thp_count(struct thp *thp, unsigned order, enum thp_stat stat)
-{
-	if (order >= THP_LEAST_ORDER)
-		atomic_fetch_add_explicit(&thp->stat[order - THP_LEAST_ORDER][stat], 1,
-			memory_order_relaxed);
 }
 
 // ---- Policy
@@ -219,7 +197,8 @@ enum scan_result collapse_scan_pmd(struct collapse *, struct vma *, uint64_t had
 enum scan_result collapse_scan_object(struct collapse *, struct vma *, uint64_t haddr,
 	bool *ret_locked);
 // The object's folio at haddr is huge: small entries of the space that map it make room for a leaf.
-// mmap_lock held. SCAN_FAIL: something else is mapped among them.
+// mmap_lock held. Else PAGE_NULL, PAGE_COMPOUND: it is gone, or small; PMD_NULL; PTE_NON_PRESENT,
+// FAIL: something else is mapped there, and all entries stay.
 enum scan_result collapse_map_object(struct vma *, uint64_t haddr);
 // A huge folio by the node loads that a scan counted; SCAN_SUCCEED or why not.
 enum scan_result collapse_alloc(struct collapse *, struct folio **ret_folio);

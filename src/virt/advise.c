@@ -103,7 +103,6 @@ struct flag_advice {
 
 // Huge pages that are there by themselves (hugetlb) are told to be transparent ones or not, too: it
 // does nothing, and smaps shows it.
-
 static const struct flag_advice flag_table[] = {
 	{ADVISE_DONTFORK, VM_DONTFORK, 0, 0, 0},
 	{ADVISE_DOFORK, 0, VM_DONTFORK, VM_IO, 0},
@@ -127,38 +126,49 @@ static unsigned flags_after(const struct vma *vma, const struct flag_advice *f)
 	return vma->flags & f->ignore ? vma->flags : (vma->flags & ~f->clear) | f->set;
 }
 
-// A vma whose flags stay as they are is not cut in two.
-static int change_flags(struct space *space, struct vma *vma, uint64_t start, uint64_t end,
+static bool changes_flags(const struct vma *vma, const void *advice)
+{
+	return flags_after(vma, advice) != vma->flags;
+}
+
+// How far it can be done: up to a vma that refuses. Holes are told of, and passed over.
+static int check_range(struct space *space, uint64_t start, uint64_t *end,
 	const struct flag_advice *f)
 {
-	unsigned flags = flags_after(vma, f);
-	int err = 0;
+	int err = space_range_mapped(space, start, *end) ? 0 : -ENOMEM;
 
-	if (vma->flags & f->refuse)
-		return -EINVAL;
-	if (flags == vma->flags)
-		return 0;
-	start = max(vma->start, start);
-	err = space_split_range(space, start, min(vma->end, end));
-	if (!err)
-		vma_lookup(space, start)->flags = flags;
+	for (struct vma *vma = vma_find(space, start); vma && vma->start < *end;
+		vma = vma_next(vma))
+		if (vma->flags & f->refuse) {
+			*end = max(vma->start, start);
+			return -EINVAL;
+		}
 	return err;
+}
+
+static struct vma *change_flags(struct vma *vma, const struct flag_advice *f)
+{
+	if (!changes_flags(vma, f))
+		return vma;
+	vma->flags = flags_after(vma, f);
+	return vma_merge_around(vma);
 }
 
 static int set_flags(struct space *space, uint64_t start, uint64_t end, const struct flag_advice *f)
 {
-	struct vma *vma;
-	int err = 0;
+	int split = 0;
 
 	write_lock(&space->mmap_lock);
-	bool hole = !space_range_mapped(space, start, end);
-	for (uint64_t at = start; !err && (vma = vma_find(space, at)) && vma->start < end;) {
-		at = vma->end;
-		err = change_flags(space, vma, start, end, f);
+	int err = check_range(space, start, &end, f);
+	if (start < end)
+		split = space_split_changing(space, start, end, changes_flags, f);
+	if (!split) {
+		for (struct vma *vma = vma_find(space, start); vma && vma->start < end;
+			vma = vma_next(vma))
+			vma = change_flags(vma, f);
 	}
-	space_merge_range(space, start, end);
 	space_write_unlock(space);
-	return err ? err : hole ? -ENOMEM : 0;
+	return split ? split : err;
 }
 
 static int advise_flags(struct space *space, struct task *task, uint64_t start, uint64_t end,

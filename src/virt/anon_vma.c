@@ -25,6 +25,7 @@
 
 #include "base/assert.h"
 #include "base/mark.h"
+#include "virt/mempolicy.h"
 #include "virt/vma.h"
 
 #include <errno.h>
@@ -279,16 +280,9 @@ static struct anon_vma *neighbour_anon_vma(struct vma *a, struct vma *b, struct 
 
 	if (!a || !b || a->end != b->start || a->region != b->region || a->object != b->object ||
 		(a->flags ^ b->flags) & ~may_differ || a->pgoff + vma_pages(a) != b->pgoff ||
-		a->policy != b->policy)
+		!mempolicy_equal(a->policy, b->policy))
 		return NULL;
 	return of->anon_vma && list_is_singular(&of->anon_chain) ? of->anon_vma : NULL;
-}
-
-static struct vma *vma_prev(struct vma *vma)
-{
-	struct interval_node *node = interval_tree_prev(&vma->node);
-
-	return node ? container_of(node, struct vma, node) : NULL;
 }
 
 // With a reference. mmap_lock keeps the neighbours and their anon_vmas.

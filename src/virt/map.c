@@ -58,6 +58,8 @@ static int check_rights(struct map_request *r)
 	if (object && r->pgoff + (r->len >> PAGE_SHIFT) < r->pgoff)
 		return -EINVAL;
 	r->flags |= VM_MAYWRITE;
+	if ((r->flags & (VM_WRITE | VM_SHARED | VM_HUGETLB)) == VM_WRITE)
+		r->flags |= VM_ACCOUNT;
 	if (r->flags & VM_SHARED && object->ops->kind == OBJECT_FILE && !object->writable_fd)
 		r->flags &= ~VM_MAYWRITE;
 	return r->flags & VM_WRITE && !(r->flags & VM_MAYWRITE) ? -EACCES : 0;

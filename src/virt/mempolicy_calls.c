@@ -297,9 +297,12 @@ static int apply(struct space *space, const struct mbind_request *r)
 			mempolicy_put(vma->policy);
 			mempolicy_get(r->policy);
 			vma->policy = r->policy;
+			vma = vma_merge_around(vma);
 		}
+	} else {
+		space_unsplit(space, r->start);
+		space_unsplit(space, r->end);
 	}
-	space_merge_range(space, r->start, r->end);
 	return err;
 }
 

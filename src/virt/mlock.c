@@ -188,18 +188,20 @@ static bool changes_lock(const struct vma *vma, const void *lock)
 				   : vma->flags & VM_LOCKED;
 }
 
-static void lock_vma(struct vma *vma)
+static struct vma *lock_vma(struct vma *vma)
 {
 	vma->flags |= VM_LOCKED;
 	vma->space->locked_vm += (long)vma_pages(vma);
 	mlock_vma_pages(vma, vma->start, vma->end);
+	return vma_merge_around(vma);
 }
 
-static void unlock_vma(struct vma *vma)
+static struct vma *unlock_vma(struct vma *vma)
 {
 	vma->flags &= ~(unsigned)VM_LOCKED;
 	vma->space->locked_vm -= (long)vma_pages(vma);
 	munlock_vma_pages(vma, vma->start, vma->end);
+	return vma_merge_around(vma);
 }
 
 // Up to the first hole, which is -ENOMEM.
@@ -212,8 +214,7 @@ static int for_range(struct space *space, uint64_t start, uint64_t end, bool loc
 		for (struct vma *vma = vma_find(space, start); vma && vma->start < hole;
 			vma = vma_next(vma))
 			if (changes_lock(vma, &lock))
-				(lock ? lock_vma : unlock_vma)(vma);
-		space_merge_range(space, start, hole);
+				vma = (lock ? lock_vma : unlock_vma)(vma);
 	}
 	space_write_unlock(space);
 	return err ? err : hole < end ? -ENOMEM : 0;

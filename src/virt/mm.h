@@ -106,8 +106,6 @@ struct mm_upcalls {
 	// LRU.
 	// -EBUSY: in use by others, -EAGAIN: something is locked.
 	int (*split_folio)(struct folio *, struct folio_list *tails);
-	// It lost some of its mappings, the first time: for the counters of its size.
-	void (*partially_mapped)(struct folio *);
 	// A folio of a pool: off its active list with a reference, or false; back on it, putting
 	// the reference; a folio to move src to (allowed empty: any node), or NULL; src became dst:
 	// pool counts and the temporary mark follow.

@@ -81,8 +81,8 @@ void page_table_free(struct space *, struct page_table *);
 void page_table_deposit(struct space *, struct page_table *);
 struct page_table *page_table_withdraw(struct space *, struct vaddr base);
 bool vma_deposits(const struct vma *);
-// Free PTE tables that are wholly inside [start,end) and empty. mmap_lock for write, and no vma of
-// the range may be reachable by rmap any more.
+// Free PTE tables that are wholly inside [start,end) and empty. They stay away if mmap_lock is held
+// for write and no vma of the range is reachable by rmap any more; else faults may bring new ones.
 void page_tables_free_range(struct space *, struct vaddr start, struct vaddr end);
 void page_tables_destroy(struct space *);
 

@@ -125,19 +125,33 @@ static bool changes_rwx(const struct vma *vma, const void *rwx)
 	return (vma->flags & VM_RWX) != *(const unsigned *)rwx;
 }
 
-// A vma that changes lies in the range as a whole; no huge entry reaches out of it.
-static void protect_vma(struct vma *vma, unsigned rwx)
+// What becomes writable counts as memory that may be wanted from then on, as long as it could have
+// pages of its own.
+static unsigned new_flags(const struct vma *vma, unsigned rwx)
 {
-	unsigned old = vma->flags, flags = (old & ~(unsigned)VM_RWX) | rwx;
+	unsigned flags = (vma->flags & ~(unsigned)VM_RWX) | rwx;
+
+	if (rwx & VM_WRITE && !(flags & (VM_SHARED | VM_HUGETLB)))
+		flags |= VM_ACCOUNT;
+	if (!(rwx & VM_WRITE) && !vma->object && !vma->anon_vma)
+		flags &= ~(unsigned)VM_ACCOUNT;
+	return flags;
+}
+
+// A vma that changes lies in the range as a whole; no huge entry reaches out of it.
+static struct vma *protect_vma(struct vma *vma, unsigned rwx)
+{
+	unsigned old = vma->flags, flags = new_flags(vma, rwx);
 	struct protect_walk w = {.walk = {.huge = change_huge, .pages = change_pages},
-		.gives = flags & ~old};
+		.gives = rwx & ~old};
 
 	if (!changes_rwx(vma, &rwx))
-		return;
+		return vma;
 	vma->flags = flags;
 	(void)vma_walk(&w.walk, vma, vma->start, vma->end);
 	if (w.gives)
 		vma_forget_refusals(vma, vma->start, vma->end);
+	return vma_merge_around(vma);
 }
 
 // How far it can be done, and what is to be told then. -ENOMEM: a hole; -EACCES: what was mapped
@@ -173,10 +187,9 @@ static void protect_range(struct space *space, uint64_t start, uint64_t end, uns
 			*ret_to = vma->end;
 			wanted = true;
 		}
-		protect_vma(vma, rwx);
+		vma = protect_vma(vma, rwx);
 	}
 	mm_notify_end(&inv);
-	space_merge_range(space, start, end);
 }
 
 // An end that no address is: nothing is mapped there.

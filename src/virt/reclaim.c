@@ -72,8 +72,11 @@ static enum verdict judge_anon(struct reclaim *r, struct folio *folio)
 	if (folio_maybe_pinned(folio))
 		return STAYS;
 	if (folio_ref_count(folio) == folio_expected_ref_count(folio) + 1 &&
-		!r->mm->up.split_folio(folio, r->list) && order == PMD_ORDER && !partial)
-		vm_event(r->mm->stat, VM_THP_SWPOUT_FALLBACK);
+		!r->mm->up.split_folio(folio, r->list) && !partial) {
+		size_stat_add(&r->mm->phys->sizes, order, STAT_SWPOUT_FALLBACK, 1);
+		if (order == PMD_ORDER)
+			vm_event(r->mm->stat, VM_THP_SWPOUT_FALLBACK);
+	}
 	return STAYS_ACTIVE;
 }
 

@@ -44,27 +44,18 @@ static bool may_go(struct lazy *l, struct pte e)
 	return false;
 }
 
-static bool maps(const struct lazy *l, struct pte e, unsigned page)
-{
-	return pte_present(e) && !pte_zero_page(e) && pte_pfn(e).n == folio_pfn(l->folio).n + page;
-}
-
 static bool drop_entry(struct lazy *l, uint64_t addr, unsigned page)
 {
 	struct page_table *table = gather_table(&l->g, l->vma->space, vaddr_of(addr));
-	unsigned index = pte_index(vaddr_of(addr));
-	struct pte e = table ? table_entry(table, index) : (struct pte){0};
+	struct pte e = table ? table_entry(table, pte_index(vaddr_of(addr))) : (struct pte){0};
 
-	if (!maps(l, e, page))
+	if (!pte_maps(e, l->folio, page))
 		return true;
 	if (!may_go(l, e))
 		return false;
-	table_set_entry(table, index, (struct pte){0});
-	gather_clear(&l->g, vma_host(l->vma, addr), 1);
-	(void)gather_flush(&l->g); // the count is looked at for the next page
-	folio_remove_rmap(l->folio, page, 1);
-	space_rss_add(l->vma->space, l->folio, -1);
-	folio_put(l->folio);
+	folio_unmap_entry(&l->g, l->vma, addr, l->folio, page);
+	(void)gather_flush(&l->g);
+	folio_put(l->folio); // now: the count is looked at for the next page
 	return true;
 }
 

@@ -18,9 +18,7 @@
 #include "base/assert.h"
 #include "base/mark.h"
 #include "base/meta.h"
-#include "virt/mempolicy.h"
 #include "virt/mm.h"
-#include "virt/rmap.h"
 #include "virt/vma.h"
 
 #include <errno.h>
@@ -199,53 +197,4 @@ void vma_forget_refusals(struct vma *vma, uint64_t start, uint64_t end)
 		clear_empty(&g, vma, start, next);
 	}
 	(void)gather_finish(&g);
-}
-
-// ---- Fork
-
-// Vmas are duplicated in order of address: the region of the one before may reach over this one, as
-// it does in the parent.
-static int region_for_child(struct space *child, const struct vma *vma, struct region **ret_region)
-{
-	struct interval_node *node = interval_tree_before(&child->vmas, vma->start);
-	struct region *before = node ? container_of(node, struct vma, node)->region : NULL;
-
-	if (before && region_covers(before, vma->start, vma->end - vma->start)) {
-		*ret_region = before;
-		return 0;
-	}
-	uint64_t base = vma->region->base;
-	return region_open(child, &base, vma->region->window->size, PAGE_SIZE, false, ret_region);
-}
-
-int vma_duplicate_into(struct space *child, struct vma *vma, struct vma **ret_child)
-{
-	struct mempolicy *policy;
-	struct region *region;
-	int err = mempolicy_dup(vma->policy, &policy);
-
-	if (err)
-		return err;
-	err = region_for_child(child, vma, &region);
-	if (err) {
-		mempolicy_put(policy);
-		return err;
-	}
-	// A lock is not inherited.
-	struct vma *dup = vma_create(child, vma->start, vma->end, vma->flags & ~VM_LOCKED, region,
-		vma->object, vma->pgoff, policy);
-	mempolicy_put(policy);
-	if (!dup) {
-		if (!region->nr_vmas)
-			region_discard(region, child);
-		return -ENOMEM;
-	}
-	err = anon_vma_fork(dup, vma);
-	if (err) {
-		vma_free(dup); // and the region, when it is the only one in it
-		return err;
-	}
-	vma_link(dup);
-	*ret_child = dup;
-	return 0;
 }

@@ -35,8 +35,4 @@ void vma_forget_refusals(struct vma *, uint64_t start, uint64_t end);
 // wait for, may need the lock itself.
 void space_write_unlock(struct space *space) RELEASE(&space->mmap_lock);
 
-// For fork: a vma like `vma` in the child, at the same address and another host pointer, in the
-// child's tree and in the rmap trees. Both mmap_locks held for write. -ENOMEM.
-int vma_duplicate_into(struct space *child, struct vma *vma, struct vma **ret_child);
-
 #endif

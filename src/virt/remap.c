@@ -338,7 +338,9 @@ static int move_mapping(struct move *m, uint64_t new_len, uint64_t new_addr, boo
 	}
 	if (err) {
 		space_free_tables(space, m->to_addr, m->to_addr + new_len);
-		space_merge_range(space, m->from_addr, m->tail_end);
+		space_unsplit(space, m->from_addr);
+		space_unsplit(space, end);
+		space_unsplit(space, m->tail_end);
 		region_discard(m->to, space);
 		return err;
 	}
@@ -362,7 +364,7 @@ static bool grow_in_place(struct vma *vma, uint64_t end, uint64_t more)
 	vma_replace(vma);
 	vma_forget_refusals(vma, end, end + more);
 	count_growth(vma, 0, more);
-	vma_merge_around(vma);
+	vma_merge_next(vma);
 	return true;
 }
 

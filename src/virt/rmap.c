@@ -82,6 +82,8 @@ void folio_add_new_anon_rmap(struct folio *folio, struct vma *vma, uint64_t addr
 	folio_set_swapbacked(folio);
 	folio_set_index(folio, vma_pgoff(vma, addr));
 	folio_set_mapping(folio, vma->anon_vma, MAPPING_ANON);
+	if (nr > 1)
+		folio_size_stat(folio, STAT_NR_ANON, 1);
 	if (folio_order(folio) == PMD_ORDER) {
 		folio_add_rmap_pmd(folio, true);
 		return;
@@ -118,14 +120,8 @@ void folio_note_partially_mapped(struct folio *folio)
 {
 	if (!folio_test_anon(folio) || folio_test_hugetlb(folio) || folio_order(folio) < 2)
 		return;
-	if (!folio_test_set_partially_mapped(folio)) {
-		struct mm_core *mm = folio_phys(folio)->mm;
-
-		if (folio_order(folio) == PMD_ORDER)
-			vm_event(mm->stat, VM_THP_DEFERRED_SPLIT_PAGE);
-		if (mm->up.partially_mapped)
-			mm->up.partially_mapped(folio);
-	}
+	if (folio_mark_partially_mapped(folio) && folio_order(folio) == PMD_ORDER)
+		vm_event(folio_phys(folio)->stat, VM_THP_DEFERRED_SPLIT_PAGE);
 	folio_deferred_queue(folio);
 }
 

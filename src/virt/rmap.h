@@ -91,12 +91,21 @@ int rmap_walk(struct folio *, rmap_one_fn *one, void *arg, bool try_lock);
 // What maps the folio by small entries there goes for good (unmap_folio.c). The caller, who has a
 // reference, has locked the folio.
 void folio_unmap_range(struct folio *, const struct rmap_range *, enum mm_invalidate_reason);
+// One page of it, which the entry at addr in the gather's table maps. The reference of the mapping
+// is the caller's then, to be put when the gather is flushed.
+void folio_unmap_entry(struct gather *, struct vma *, uint64_t addr, struct folio *, unsigned page);
 // Leaves of the PMD level there become tables, or, of an object, go.
 void folio_split_leaves(struct folio *, const struct rmap_range *);
 // With the lock already held by the caller (a run of folios of one family).
 void rmap_walk_held(struct folio *, rmap_one_fn *one, void *arg);
 // The rwlock that protects the folio's rmap (anon_vma root lock or object i_mmap), or NULL.
 struct rwlock *folio_rmap_lock(struct folio *);
+
+// The entry, of a table of the lowest level, maps this page of the folio.
+static inline bool pte_maps(struct pte e, const struct folio *folio, unsigned page)
+{
+	return pte_present(e) && !pte_zero_page(e) && pte_pfn(e).n == folio_pfn(folio).n + page;
+}
 
 // Address of a page of the folio in a vma, or -EFAULT when outside.
 int vma_address(const struct vma *, uint64_t pgoff, uint64_t *ret_addr);

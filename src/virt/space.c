@@ -132,6 +132,11 @@ struct vma *vma_next(struct vma *vma)
 	return vma_of(interval_tree_next(&vma->node));
 }
 
+struct vma *vma_prev(struct vma *vma)
+{
+	return vma_of(interval_tree_prev(&vma->node));
+}
+
 void *space_pointer(struct space *space, uint64_t addr)
 {
 	read_lock(&space->mmap_lock);

@@ -39,6 +39,8 @@ enum vm_flags {
 	VM_STACK = 1 << 14,
 	VM_HEAP = 1 << 15,
 	VM_HUGETLB_1G = 1 << 16, // with VM_HUGETLB: its pages have 1 GiB, else 2 MiB
+	VM_ACCOUNT = 1 << 17,	 // private memory that may be written, or could be once
+	VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP, // never merged
 };
 
 // The host window of one mapping call; lives as long as a vma lies in it. Addresses and host
@@ -153,13 +155,18 @@ int space_advise(struct space *, struct task *, uint64_t addr, uint64_t len, int
 int space_lock(struct space *, struct task *, uint64_t addr, uint64_t len);
 int space_unlock(struct space *, uint64_t addr, uint64_t len);
 
-// mmap_lock held. The vma that contains addr, else NULL; the first that ends after addr.
+// mmap_lock held. The vma that contains addr, else NULL; the first that ends after addr; those
+// beside one.
 struct vma *vma_lookup(struct space *, uint64_t addr);
 struct vma *vma_find(struct space *, uint64_t addr);
 struct vma *vma_next(struct vma *);
-// Split so that addr is a boundary; and merge back with neighbours of the same properties.
+struct vma *vma_prev(struct vma *);
+// Split so that addr is a boundary.
 int vma_split(struct vma *, uint64_t addr);
+// Merge a vma that is new, or whose properties have just changed, with what lies beside it and is
+// alike: on both sides, or only above. Returns the vma that it is then. mmap_lock held for write.
 struct vma *vma_merge_around(struct vma *);
+struct vma *vma_merge_next(struct vma *);
 
 // The vma may be moved at all (vma_migratable: not device memory, not hugetlb unless supported).
 bool vma_migratable(const struct vma *);

@@ -4,6 +4,7 @@
 // (A page that comes back at the same address by itself leaves a migration entry: migrate/unmap.c.)
 //
 //	folio_unmap_range()	at one place; from a callback of rmap_walk()
+//	folio_unmap_entry()	one page there, for who decides page by page
 //	folio_split_leaves()	leaves of the PMD level there become tables first; those of an
 //				object just go
 //
@@ -20,21 +21,25 @@
 #include "virt/rss.h"
 #include "virt/space.h"
 
-static void unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio,
+void folio_unmap_entry(struct gather *g, struct vma *vma, uint64_t addr, struct folio *folio,
 	unsigned page)
 {
 	unsigned index = pte_index(vaddr_of(addr));
 	struct pte e = table_entry(g->table, index);
 
-	if (!pte_present(e) || pte_zero_page(e) || pte_pfn(e).n != folio_pfn(folio).n + page)
-		return;
 	table_set_entry(g->table, index, (struct pte){0});
 	gather_clear(g, vma_host(vma, addr), 1);
 	if (e.v & PTE_DIRTY)
 		folio_mark_dirty(folio);
 	folio_remove_rmap(folio, page, 1);
 	space_rss_add(vma->space, folio, -1);
-	gather_put(g, folio);
+}
+
+// The gather's table, if it is there, has the folio's page at addr.
+static bool maps(const struct gather *g, uint64_t addr, const struct folio *folio, unsigned page)
+{
+	return g->table &&
+	       pte_maps(table_entry(g->table, pte_index(vaddr_of(addr))), folio, page);
 }
 
 void folio_unmap_range(struct folio *folio, const struct rmap_range *range,
@@ -47,9 +52,13 @@ void folio_unmap_range(struct folio *folio, const struct rmap_range *range,
 
 	mm_notify_start(&inv, vma->space, addr, end, reason);
 	gather_init(&g, vma->space->mm);
-	for (unsigned i = 0; i < range->nr_pages; i++, addr += PAGE_SIZE)
-		if (gather_table(&g, vma->space, vaddr_of(addr)))
-			unmap_entry(&g, vma, addr, folio, range->first_page + i);
+	for (unsigned i = 0; i < range->nr_pages; i++, addr += PAGE_SIZE) {
+		(void)gather_table(&g, vma->space, vaddr_of(addr));
+		if (!maps(&g, addr, folio, range->first_page + i))
+			continue;
+		folio_unmap_entry(&g, vma, addr, folio, range->first_page + i);
+		gather_put(&g, folio);
+	}
 	(void)gather_finish(&g);
 	mm_notify_end(&inv);
 }

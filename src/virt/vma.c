@@ -9,7 +9,18 @@
 //	      |---------- vma ---------|		vma_split(vma, addr)
 //	      |--- vma ---|--- new ----|		vma_merge_around() of either
 //
-// The one that stays is the one that has an anon_vma, so that merging allocates nothing.
+// Only what is new or has changed is merged, with what lies beside it; then its anon_vma counts:
+//
+//	of the vma	of the neighbour	merged
+//	the same, or both none			yes
+//	none		one			if a fork has not made it one of several
+//	one		none			no: it is the neighbour's turn, if it ever changes
+//	one		another			no
+//
+// Where both neighbours would do, but have two different ones, it is merged with the lower one.
+// So what was touched and what was not stay apart more often than they need to; that is how Linux
+// does it, and numa_maps and smaps show it. The one that stays is the one that has an anon_vma, so
+// that merging allocates nothing.
 //
 // Locks: mmap_lock for write. What rmap walks look at (start, end, pgoff, host) changes under the
 // rmap locks for write too. In between a walk may meet an address in two vmas, never in none.
@@ -168,15 +179,19 @@ int vma_split(struct vma *vma, uint64_t addr)
 
 // ---- Merge
 
-static bool mergeable(const struct vma *a, const struct vma *b)
+// But for their anon_vmas.
+static bool alike(const struct vma *a, const struct vma *b)
 {
-	struct anon_vma *av = a->anon_vma, *bv = b->anon_vma;
-
 	return a->end == b->start && a->flags == b->flags && !(a->flags & VM_HUGETLB) &&
-	       a->region == b->region &&
-	       a->object == b->object && a->pgoff + vma_pages(a) == b->pgoff &&
-	       (a->policy == b->policy || mempolicy_equal(a->policy, b->policy)) &&
-	       (!av || !bv || av == bv);
+	       a->region == b->region && a->object == b->object &&
+	       a->pgoff + vma_pages(a) == b->pgoff && mempolicy_equal(a->policy, b->policy);
+}
+
+// What has no anon_vma of its own may join; but not a chain that came of a fork.
+static bool takes_in(const struct vma *neighbour, const struct vma *vma)
+{
+	return neighbour->anon_vma == vma->anon_vma ||
+	       (!vma->anon_vma && list_is_singular(&neighbour->anon_chain));
 }
 
 static struct vma *merge(struct vma *a, struct vma *b)
@@ -206,17 +221,30 @@ static struct vma *merge(struct vma *a, struct vma *b)
 	return keep;
 }
 
+// `changed` is one of the two; the other takes it in.
+static bool may_merge(const struct vma *a, const struct vma *b, const struct vma *changed)
+{
+	return a && b && !(changed->flags & VM_SPECIAL) && alike(a, b) &&
+	       takes_in(changed == a ? b : a, changed);
+}
+
+struct vma *vma_merge_next(struct vma *vma)
+{
+	struct vma *next = vma_next(vma);
+
+	return may_merge(vma, next, vma) ? merge(vma, next) : vma;
+}
+
 struct vma *vma_merge_around(struct vma *vma)
 {
-	struct interval_node *before = interval_tree_prev(&vma->node);
-	struct vma *prev = before ? container_of(before, struct vma, node) : NULL, *next;
+	struct vma *prev = vma_prev(vma), *next = vma_next(vma);
+	bool with_prev = may_merge(prev, vma, vma), with_next = may_merge(vma, next, vma);
 
-	if (prev && mergeable(prev, vma))
+	if (with_prev && with_next && prev->anon_vma && next->anon_vma)
+		with_next = prev->anon_vma == next->anon_vma;
+	if (with_prev)
 		vma = merge(prev, vma);
-	next = vma_next(vma);
-	if (next && mergeable(vma, next))
-		vma = merge(vma, next);
-	return vma;
+	return with_next ? merge(vma, next) : vma;
 }
 
 // ---- Ranges
@@ -245,19 +273,17 @@ int space_split_changing(struct space *space, uint64_t start, uint64_t end,
 		if (vma && vma->start < cut_at[i] && changes(vma, arg))
 			err = vma_split(vma, cut_at[i]);
 		if (err && i)
-			space_merge_range(space, start, start + 1);
+			space_unsplit(space, start);
 	}
 	return err;
 }
 
-void space_merge_range(struct space *space, uint64_t start, uint64_t end)
+void space_unsplit(struct space *space, uint64_t addr)
 {
-	struct vma *vma = vma_find(space, start);
+	struct vma *vma = vma_lookup(space, addr), *prev = vma ? vma_prev(vma) : NULL;
 
-	while (vma && vma->start <= end) {
-		vma = vma_merge_around(vma);
-		vma = vma_next(vma);
-	}
+	if (prev && alike(prev, vma) && prev->anon_vma == vma->anon_vma)
+		merge(prev, vma);
 }
 
 bool vma_migratable(const struct vma *vma)

@@ -48,8 +48,8 @@ int space_split_range(struct space *, uint64_t start, uint64_t end);
 // The same, but a vma of which changes() is false is not cut; it may reach out of the range then.
 int space_split_changing(struct space *, uint64_t start, uint64_t end,
 	bool (*changes)(const struct vma *, const void *arg), const void *arg);
-// Merge what can be merged in [start, end) and with its two neighbours.
-void space_merge_range(struct space *, uint64_t start, uint64_t end);
+// Undo a split there.
+void space_unsplit(struct space *, uint64_t addr);
 // Unmap [start, end), which begins and ends at vma boundaries. Cannot fail.
 void space_remove_range(struct space *, uint64_t start, uint64_t end);
 // Free page tables that only [start, end), which has no vma, used.

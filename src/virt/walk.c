@@ -4,12 +4,13 @@
 //
 // Interface: vma_walk() in virt/vma.h. For each table that exists it calls back with the table
 // locked by the walk's gather; what has no table costs nothing. A huge entry wholly inside of the
-// range is handed over as one; one that reaches out of it is split first by mm->up.split_huge_pmd,
-// which may need memory for a table. As faults may make huge entries at any time while mmap_lock is
-// held for reading only, the entry is looked at again after each step.
+// range is handed over as one; one that reaches out of it is split first by mm->up.split_huge_pmd.
+// As faults may make huge entries at any time while mmap_lock is held for reading only, the entry
+// is looked at again after each step.
 //
 // Locks: mmap_lock is the caller's; one page-table lock at a time is the gather's.
-// What can fail: the split, -ENOMEM. The walk goes on past what it could not split.
+// What can fail: the split, if it is refused (that of src/thp/ never is). The walk goes on past
+// what it could not split.
 #include "virt/vma.h"
 
 #include "base/assert.h"

@@ -20,7 +20,7 @@
 //
 // Locks: mmap_lock in any way, one page-table lock at a time. Subscribers are told before and
 // after.
-// What can fail: a huge entry that reaches out of the range and cannot be split stays, -ENOMEM.
+// What can fail: a huge entry that reaches out of the range and is refused to be split stays.
 #include "base/assert.h"
 #include "phys/lru.h"
 #include "virt/fault.h"

@@ -33,7 +33,7 @@
 
 #define PAGE GW_PAGE_SIZE
 #define TRIES 20
-#define WAIT_MS 3000 // a busy machine wakes late; a waiter that is never woken costs this once
+#define PATIENCE_MS 60000 // a busy machine lets a thread sleep late
 
 struct world {
 	struct gw_machine *machine;
@@ -193,19 +193,20 @@ struct waiter {
 	struct world *w;
 	int private;
 	_Atomic int tid;
+	atomic_bool awake;
 	int result; // 0 woken, else errno
 };
 
 static void *wait_main(void *arg)
 {
-	const struct timespec limit = {.tv_sec = WAIT_MS / 1000};
 	struct waiter *a = arg;
 
 	assert_int_equal(gw_task_attach(a->w->task), 0);
 	atomic_store(&a->tid, (int)syscall(SYS_gettid));
-	a->result = syscall(SYS_futex, a->w->word, FUTEX_WAIT | a->private, 1, &limit, NULL, 0)
+	a->result = syscall(SYS_futex, a->w->word, FUTEX_WAIT | a->private, 1, NULL, NULL, 0)
 			    ? errno
 			    : 0;
+	atomic_store(&a->awake, true);
 	assert_int_equal(gw_task_attach(NULL), 0);
 	return NULL;
 }
@@ -218,30 +219,41 @@ static bool sleeps(int tid)
 	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
 	f = fopen(path, "re");
 	if (!f)
-		return true; // this kernel does not tell: the wait below is all there is
+		return true; // this kernel does not tell: the pause behind it is all there is
 	if (!fgets(text, sizeof text, f))
 		text[0] = '\0';
 	fclose(f);
 	return atoi(text) == SYS_futex;
 }
 
-// 1: woken, 0: never.
+static void interrupt(int sig)
+{
+	(void)sig;
+}
+
+// 1: woken, 0: never; then a signal ends its sleep.
 static int futex_try_flags(struct world *w, int private)
 {
+	const struct sigaction act = {.sa_handler = interrupt};
 	struct waiter a = {.w = w, .private = private};
 	long woken = 0;
 	pthread_t thread;
 
+	sigaction(SIGUSR1, &act, NULL);
 	assert_int_equal(pthread_create(&thread, NULL, wait_main, &a), 0);
 	while (!atomic_load(&a.tid))
 		usleep(1000);
-	for (unsigned i = 0; i < 50 && !sleeps(atomic_load(&a.tid)); i++)
+	for (unsigned i = 0; i < PATIENCE_MS && !sleeps(atomic_load(&a.tid)); i++)
 		usleep(1000);
 	usleep(5000);
 	(void)move(w);
 	(void)get(w); // it is there again
 	for (unsigned i = 0; i < 4 && !woken; i++) {
 		woken = syscall(SYS_futex, w->word, FUTEX_WAKE | private, 1, NULL, NULL, 0);
+		usleep(1000);
+	}
+	while (woken != 1 && !atomic_load(&a.awake)) {
+		pthread_kill(thread, SIGUSR1);
 		usleep(1000);
 	}
 	pthread_join(thread, NULL);

@@ -72,10 +72,14 @@ static void *zap(void *arg)
 	struct setup *s = ((struct thread *)arg)->setup;
 
 	hold(!gw_task_attach(s->task));
-	while (!s->stop)
-		for (uint64_t i = 0; i < HUGE_SIZE && !s->stop; i += STEP)
+	do {
+		uint64_t i = 0;
+
+		do
 			if (!gw_advise(s->task, s->at + i, STEP, MADV_DONTNEED))
 				s->zaps++;
+		while ((i += STEP) < HUGE_SIZE && !s->stop);
+	} while (!s->stop);
 	hold(!gw_task_attach(NULL));
 	return NULL;
 }
@@ -86,7 +90,7 @@ static void *fork_and_look(void *arg)
 	uint64_t value;
 
 	hold(!gw_task_attach(s->task));
-	while (!s->stop) {
+	do {
 		struct gw_task *child;
 
 		hold(!gw_task_fork(s->task, &child));
@@ -98,7 +102,7 @@ static void *fork_and_look(void *arg)
 		hold(gw_write(child, s->at + PAGE, &value, 8) == 8);
 		gw_task_exit(child);
 		s->forks++;
-	}
+	} while (!s->stop);
 	hold(!gw_task_attach(NULL));
 	return NULL;
 }
@@ -222,6 +226,8 @@ static void run(enum gw_blocker blocker)
 	}
 	assert_int_equal(gw_task_create(s.machine, NULL, &s.task), 0);
 	assert_int_equal(gw_task_attach(s.task), 0);
+	assert_int_equal(gw_tunable_set(s.machine, "sys/kernel/mm/transparent_hugepage/khugepaged/"
+				 "scan_sleep_millisecs", "3600000"), 0); // it counts pages
 	assert_int_equal(gw_tunable_set(s.machine, "sys/kernel/mm/transparent_hugepage/enabled",
 				 "always"), 0);
 	for (unsigned i = 0; i < ROUNDS; i++) {

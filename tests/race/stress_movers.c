@@ -19,6 +19,43 @@ struct batch {
 
 static _Thread_local struct batch batch;
 
+#define MAX_STAYED 64u
+
+static _Thread_local struct gw_stayed stayed[MAX_STAYED];
+static _Thread_local struct gw_stayed_list stayed_list;
+
+// Options of a call that is asked what it left, mostly.
+static struct gw_move_options ask(struct actor *actor)
+{
+	stayed_list = (struct gw_stayed_list){.v = stayed, .max = below(actor, MAX_STAYED + 1),
+		.count = MAX_STAYED + 1};
+	return (struct gw_move_options){.size = sizeof(struct gw_move_options),
+		.stayed = chance(actor, 75) ? &stayed_list : NULL};
+}
+
+// In order, each page once, and each with a reason that a page can have.
+static void look_at_stayed(struct actor *actor, const struct gw_move_options *options)
+{
+	uint64_t before = 0;
+
+	if (!options->stayed)
+		return;
+	if (stayed_list.count > stayed_list.max)
+		fail(actor, "%zu entries of what stayed, room for %zu", stayed_list.count,
+			stayed_list.max);
+	for (size_t i = 0; i < stayed_list.count; i++) {
+		const struct gw_stayed *s = &stayed[i];
+
+		if (s->address < before || !s->pages || s->page_size < PAGE || s->node < -1 ||
+			s->node > 2 || s->why == GW_WHY_MOVED || s->why >= GW_WHY_COUNT ||
+			s->why == GW_WHY_ALREADY_THERE)
+			fail(actor, "stayed: %lu pages of %u at %#lx on node %d: %s", s->pages,
+				s->page_size, s->address, s->node, gw_why_text(s->why));
+		before = s->address;
+		actor->why[s->why]++;
+	}
+}
+
 // A place to move: mostly of an area, sometimes of memory that comes and goes.
 static void aim(struct actor *actor, uint64_t *ret_address, unsigned *ret_pages,
 	struct gw_task **ret_task)
@@ -118,11 +155,7 @@ static void query(struct actor *actor, struct gw_task *task)
 
 void act_move(struct actor *actor)
 {
-	const struct gw_move_options options = {
-		.size = sizeof options,
-		.pause_budget_us = chance(actor, 30) ? 10 : 0,
-		.explain = batch.explain,
-	};
+	struct gw_move_options options = ask(actor);
 	bool explained = chance(actor, 80);
 	unsigned pages, flags = chance(actor, 50) ? GW_MPOL_MF_MOVE_ALL : GW_MPOL_MF_MOVE;
 	struct gw_task *task;
@@ -130,6 +163,8 @@ void act_move(struct actor *actor)
 	int pid;
 	long ret;
 
+	options.pause_budget_us = chance(actor, 30) ? 10 : 0;
+	options.explain = batch.explain;
 	aim(actor, &address, &pages, &task);
 	fill_addresses(actor, address, pages);
 	fill_nodes(actor);
@@ -143,6 +178,8 @@ void act_move(struct actor *actor)
 	ret = gw_move_pages_explained(actor->task, pid, batch.n, batch.page, batch.node,
 		batch.status, flags, explained ? &options : NULL);
 	look_at_results(actor, ret, explained ? &options : NULL);
+	if (explained)
+		look_at_stayed(actor, &options);
 }
 
 void act_migrate(struct actor *actor)
@@ -153,7 +190,9 @@ void act_migrate(struct actor *actor)
 
 	actor->doing = "gw_migrate_pages";
 	actor->calls++;
-	ret = gw_migrate_pages(actor->task, gw_task_pid(task), 8, &from, &to);
+	const struct gw_move_options options = ask(actor);
+	ret = gw_migrate_pages_explained(actor->task, gw_task_pid(task), 8, &from, &to, &options);
+	look_at_stayed(actor, &options);
 	if (ret < 0 && ret != -ENOMEM && ret != -EINVAL) // no node in common with the cpuset
 		fail(actor, "gw_migrate_pages: %ld", ret);
 	actor->doing = "wait";
@@ -198,7 +237,10 @@ void act_bind(struct actor *actor)
 		mask |= 3; // nodes that are never full
 	actor->doing = "gw_mbind";
 	actor->calls++;
-	err = gw_mbind(task, address + first * PAGE, n * PAGE, mode, &mask, 8, flags);
+	const struct gw_move_options options = ask(actor);
+	err = gw_mbind_explained(task, address + first * PAGE, n * PAGE, mode, &mask, 8, flags,
+		&options);
+	look_at_stayed(actor, &options);
 	if (err && err != -EIO && err != -EFAULT && err != -EINVAL && err != -ENOMEM)
 		fail(actor, "gw_mbind: %d", err);
 	actor->doing = "wait";

@@ -417,7 +417,7 @@ static void begin(struct race *r, const struct race_spec *spec)
 	thp_init(&r->thp, &r->fx.mm);
 	r->thp.setting[SET_ENABLED] = r->seed % 2 ? THP_ALWAYS : THP_MADVISE;
 	r->thp.setting[SET_SHMEM_ENABLED] = spec->shared == 2 ? SHMEM_NEVER : SHMEM_ALWAYS;
-	r->thp.size_shmem[4 - THP_LEAST_ORDER] = SIZE_SHMEM_ALWAYS;
+	r->thp.size_shmem[4] = SIZE_SHMEM_ALWAYS;
 	r->thp.setting[SET_READ_ONLY_FILES] = 1;
 	r->task = fx_task(&r->fx, 0);
 	r->protects = spec->protects;

@@ -298,11 +298,11 @@ static inline void huge_cases(struct cases *c)
 	folio[0] = case_put_huge(c->task, p);
 	folio[1] = case_put_huge(c->task, p + PMD_SIZE);
 	write_lock(&space->mmap_lock);
-	vma_lookup(space, p)->flags |= VM_HUGETLB;
+	vma_lookup(space, p)->flags ^= VM_HUGETLB | VM_ACCOUNT;
 	write_unlock(&space->mmap_lock);
 	case_show(c, "hugetlb", p, 1536);
 	write_lock(&space->mmap_lock);
-	vma_lookup(space, p)->flags &= ~VM_HUGETLB;
+	vma_lookup(space, p)->flags ^= VM_HUGETLB | VM_ACCOUNT;
 	write_unlock(&space->mmap_lock);
 	case_drop_huge(c->task, p, folio[0]);
 	case_drop_huge(c->task, p + PMD_SIZE, folio[1]);

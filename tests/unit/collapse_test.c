@@ -228,7 +228,7 @@ static void shared_memory_is_collapsed_for_all(void **state)
 
 static void set_size(unsigned order, enum thp_size_shmem word)
 {
-	atomic_store(&thp.size_shmem[order - THP_LEAST_ORDER], word);
+	atomic_store(&thp.size_shmem[order], word);
 }
 
 // Of 64 kB, which b maps in two tables, small ones, and holes.
@@ -300,6 +300,41 @@ static void shared_memory_is_mapped_by_a_leaf(void **state)
 	fx_check(&fx);
 	fx_verify(&fx, a, at, 40, 1);
 	object_put(object);
+}
+
+// Why an object's page is not mapped by a leaf, and that what is mapped stays as it is then.
+static void no_room_for_a_leaf(void **state)
+{
+	struct map_request rq = {.len = PMD_SIZE,
+		.flags = VM_READ | VM_WRITE | VM_MAYWRITE,
+		.align = PMD_SIZE,
+		.own = true};
+	uint64_t at, p, x = 9;
+	struct vma *vma;
+
+	(void)state;
+	fx_ok(object_create_shmem(&fx.mm, NULL, PMD_SIZE, &rq.object));
+	at = fx_map_shared(a, HPAGES, rq.object);
+	vma = vma_lookup(a->space, at);
+	assert_int_equal(collapse_map_object(vma, at), SCAN_PAGE_NULL);
+	fx_fill(&fx, a, at, HPAGES, 1);
+	assert_int_equal(collapse_map_object(vma, at), SCAN_PAGE_COMPOUND);
+	assert_int_equal(advise(at, PMD_SIZE), 0);
+	assert_int_equal(collapse_map_object(vma, at), SCAN_PMD_MAPPED);
+	// A private copy among the object's pages.
+	fx_ok(space_map(a->space, &rq, &p));
+	vma = vma_lookup(a->space, p);
+	fx_ok(fx_access(&fx, a, p + 7 * PAGE_SIZE, &x, 8, true));
+	for (unsigned i = 0; i < HPAGES; i++)
+		fx_ok(fx_access(&fx, a, p + i * PAGE_SIZE, &x, 8, false));
+	long shmem = a->space->rss_shmem;
+	assert_int_equal(collapse_map_object(vma, p), SCAN_FAIL);
+	assert_int_equal(a->space->rss_shmem, shmem);
+	fx_ok(fx_access(&fx, a, p + 7 * PAGE_SIZE, &x, 8, false));
+	assert_int_equal(x, 9);
+	fx_verify(&fx, a, at, HPAGES, 1);
+	fx_check(&fx);
+	object_put(rq.object);
 }
 
 // ---- Files
@@ -583,6 +618,7 @@ int main(void)
 		CASE(shared_memory_is_collapsed_for_all),
 		CASE(folios_of_other_sizes),
 		CASE(shared_memory_is_mapped_by_a_leaf),
+		CASE(no_room_for_a_leaf),
 		CASE(a_file_opened_for_reading),
 		CASE(a_private_mapping_of_a_file),
 		CASE(files_that_are_not_collapsed),

@@ -619,6 +619,7 @@ static int open_machine(void **state)
 
 	(void)state;
 	fx_ok(gw_machine_create(&config, &machine));
+	tune("sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "3600000");
 	fx_ok(gw_task_create(machine, NULL, &user));
 	area = map_pages(NODE_PAGES);
 	for (uint64_t i = 0; i < NODE_PAGES; i++)

@@ -327,7 +327,7 @@ static void the_child_finds_shut_doors(struct setup *s)
 static bool needs_no_machine(const char *name)
 {
 	static const char *const names[] = {"gw_machine_create", "gw_machine_error", "gw_why_text",
-		"gw_invalidate_reason_text", "gw_vmstat_name", "gw_host_facts"};
+		"gw_why_name", "gw_invalidate_reason_text", "gw_vmstat_name", "gw_host_facts"};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(name, names[i]))

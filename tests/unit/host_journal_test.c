@@ -151,7 +151,7 @@ static void test_kill_with_guardian(void **state)
 	child = start_changer(true);
 	assert_value(THP, "madvise");
 	kill_hard(child);
-	for (int i = 0; i < 500; i++) { // nobody can wait for the guardian but by looking
+	for (int i = 0; i < 6000; i++) { // nobody can wait for the guardian but by looking
 		free(text);
 		assert_int_equal(host_read(&host, THP, &text), 0);
 		if (!strcmp(text, "always"))
@@ -161,6 +161,38 @@ static void test_kill_with_guardian(void **state)
 	free(text);
 	assert_value(THP, "always");
 	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
+	assert_value(BALANCING, "1");
+}
+
+// Who comes while a guardian has put everything back, and has not ended yet, waits for it.
+static void test_guardian_is_waited_for(void **state)
+{
+	int ready[2];
+	pid_t child;
+	char byte;
+
+	(void)state;
+	set_before();
+	assert_int_equal(pipe(ready), 0);
+	child = fork();
+	if (child == 0) {
+		struct host_journal journal = open_journal();
+
+		change(&journal);
+		if (fork() == 0) { // as a guardian does; it is gone some time after its last write
+			if (host_journal_restore(&journal, no_complaint, NULL) ||
+				write(ready[1], "", 1) != 1)
+				_exit(1);
+			usleep(200000);
+		}
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
+	assert_value(THP, "always");
 	assert_value(BALANCING, "1");
 }
 
@@ -413,6 +445,7 @@ int main(void)
 		JOURNAL_TEST(test_normal_end),
 		JOURNAL_TEST(test_folder),
 		JOURNAL_TEST(test_kill_with_guardian),
+		JOURNAL_TEST(test_guardian_is_waited_for),
 		JOURNAL_TEST(test_kill_without_guardian),
 		JOURNAL_TEST(test_next_one_restores),
 		JOURNAL_TEST(test_one_at_a_time),

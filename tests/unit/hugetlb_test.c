@@ -562,6 +562,8 @@ static void gigantic_pages(void **state)
 	struct hugetlb_pool *gigantic = &h.pool[HUGETLB_1G];
 	struct map_request rq = {.len = PUD_SIZE, .flags = RW, .addr = 16ull << 40, .fixed = true};
 	const uint64_t stride = 37 * PMD_SIZE + 3 * PAGE_SIZE;
+	struct frame *damaged;
+	unsigned left; // the node of the page that was promised
 	struct task *b;
 	uint64_t addr;
 
@@ -595,6 +597,28 @@ static void gigantic_pages(void **state)
 	task_exit(b);
 	fx_ok(space_unmap(a->space, addr, PUD_SIZE));
 	assert_int_equal(gigantic->nr_free, 2);
+	// Demotion leaves what is promised, and what is damaged.
+	fx_ok(hugetlb_map(a, &rq, PUD_SHIFT, &addr));
+	fx_ok(hugetlb_demote(&h, gigantic, pool, 5, fx.phys.has_memory));
+	assert_int_equal(gigantic->nr, 1);
+	assert_int_equal(gigantic->max, 1);
+	assert_int_equal(pool->nr_free, PTRS_PER_TABLE);
+	assert_int_equal(pool->max, PTRS_PER_TABLE);
+	check();
+	fx_ok(touch(a, addr, true));
+	fx_ok(space_unmap(a->space, addr, PUD_SIZE));
+	left = hugetlb_read(&gigantic->free_node[1]);
+	damaged = folio_frame(folio_list_first(&gigantic->free[left]), 77);
+	frame_set_hwpoison(damaged);
+	assert_int_equal(hugetlb_demote(&h, gigantic, pool, 1, fx.phys.has_memory), -EBUSY);
+	frame_clear_hwpoison(damaged);
+	fx_ok(hugetlb_demote(&h, gigantic, pool, 1, nodemask_of(!left)));
+	assert_int_equal(gigantic->nr, 1);
+	fx_ok(hugetlb_demote(&h, gigantic, pool, 1, nodemask_of(left)));
+	assert_int_equal(gigantic->nr, 0);
+	assert_int_equal(pool->free_node[0], PTRS_PER_TABLE);
+	assert_int_equal(pool->free_node[1], PTRS_PER_TABLE);
+	check();
 }
 
 static int setup_large(void **state)

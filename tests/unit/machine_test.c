@@ -154,6 +154,29 @@ static void nodes_in_files_of_a_disk(void **state)
 			fail_msg("'%s'", gw_machine_error());                                      \
 	} while (0)
 
+// A child's: it lives on until the gate is closed.
+static void wait_at(const int gate[2])
+{
+	char byte;
+
+	close(gate[1]);
+	_exit(read(gate[0], &byte, 1) != 0);
+}
+
+static void open_gate(const int gate[2])
+{
+	close(gate[0]);
+	close(gate[1]);
+}
+
+static void expect_success(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 // Two nodes on the same bytes would each hand them out.
 static void one_file_is_one_node(void **state)
 {
@@ -166,7 +189,7 @@ static void one_file_is_one_node(void **state)
 	const struct gw_machine_config same = {
 		.size = sizeof same, .node_bytes = two_small, .path = alias};
 	struct gw_machine *machine, *after;
-	int gate[2], status;
+	int gate[2];
 	pid_t pid;
 
 	(void)state;
@@ -185,21 +208,17 @@ static void one_file_is_one_node(void **state)
 	pid = fork(); // another process; its end does not release what is ours
 	if (pid == 0)
 		_exit(gw_machine_create(&one, &after) == -EBUSY ? 0 : 1);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	expect_success(pid);
 	EXPECT_BUSY(&same);
 
 	assert_int_equal(pipe(gate), 0);
 	pid = fork(); // a child that lives on holds nothing
-	if (pid == 0) {
-		close(gate[1]);
-		_exit(read(gate[0], words, 1) != 0);
-	}
+	if (pid == 0)
+		wait_at(gate);
 	gw_machine_destroy(machine);
 	assert_int_equal(gw_machine_create(&same, &after), 0);
-	close(gate[0]);
-	close(gate[1]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	open_gate(gate);
+	expect_success(pid);
 	EXPECT_BUSY(&one);
 	gw_machine_destroy(after);
 	unlink(path);
@@ -209,12 +228,12 @@ static void one_file_is_one_node(void **state)
 // Nor does a parent that ends leave anything with its child.
 static void a_process_that_ends_releases_its_file(void **state)
 {
-	char path[] = "/tmp/godwit-machine-XXXXXX", byte;
+	char path[] = "/tmp/godwit-machine-XXXXXX";
 	const char *const paths[] = {path};
 	const struct gw_machine_config config = {
 		.size = sizeof config, .node_bytes = two_small, .path = paths};
 	struct gw_machine *machine;
-	int gate[2], status;
+	int gate[2];
 	pid_t pid;
 
 	(void)state;
@@ -226,22 +245,22 @@ static void a_process_that_ends_releases_its_file(void **state)
 	if (pid == 0) {
 		int err = gw_machine_create(&config, &machine);
 
-		if (!err && fork() == 0) { // it outlives the machine's process
-			close(gate[1]);
-			_exit(read(gate[0], &byte, 1) != 0);
-		}
+		if (!err && fork() == 0)
+			wait_at(gate); // it outlives the machine's process
 		_exit(err != 0);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	expect_success(pid);
 	int err;
 
 	// The kernel gives the file up a moment after the process has ended.
-	for (unsigned tries = 0; (err = gw_machine_create(&config, &machine)) == -EBUSY && tries < 500; tries++)
+	for (unsigned tries = 0; tries < 500; tries++) {
+		err = gw_machine_create(&config, &machine);
+		if (err != -EBUSY)
+			break;
 		usleep(10000);
+	}
 	assert_int_equal(err, 0);
-	close(gate[0]);
-	close(gate[1]);
+	open_gate(gate);
 	gw_machine_destroy(machine);
 	unlink(path);
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The arrays of gw_move_pages() in managed memory that nobody has touched yet, as in a program whose
+// The arrays of gw_move_pages(), and the lists of what a call left, in managed memory that nobody has touched yet, as in a program whose
 // heap it is. The library touches them itself; it must hold no lock then, for the access needs the
 // same locks. A mistake aborts (the SIGSEGV handler finds a lock held) or stands still.
 #include "unit.h"
 
 #include <godwit/machine.h>
 #include <godwit/migrate.h>
+#include <godwit/policy.h>
 #include <godwit/space.h>
 
 #define PAGE GW_PAGE_SIZE
@@ -19,6 +20,7 @@ struct world {
 	uint64_t *pages;
 	int *nodes, *status;
 	struct gw_explanation *explain;
+	struct gw_pin *pins[PAGES];
 };
 
 static void *fresh(struct world *w, size_t size)
@@ -119,6 +121,42 @@ static void arrays_that_move(enum gw_blocker blocker)
 	close_world(&w);
 }
 
+// What stayed is written to pages that nobody has touched, or that are on the list themselves.
+static void lists_of_what_stayed(enum gw_blocker blocker)
+{
+	const unsigned long from = 1, to = 2;
+	struct gw_stayed_list list = {.max = PAGES};
+	const struct gw_move_options options = {.size = sizeof options, .stayed = &list};
+	struct gw_pin *pin;
+	struct world w;
+
+	open_world(&w, blocker);
+	const uint64_t at = w.pages[0];
+	for (size_t i = 0; i < PAGES; i += 2)
+		assert_int_equal(gw_pin(w.task, w.pages[i], PAGE, "a ring", &w.pins[i]), 0);
+	list.v = fresh(&w, PAGES * sizeof *list.v);
+	assert_int_equal(gw_mbind_explained(w.task, at, PAGES * PAGE, GW_MPOL_BIND, &to, 65,
+				 GW_MPOL_MF_MOVE, &options),
+		0);
+	assert_int_equal(list.count, PAGES / 2);
+	for (size_t i = 0; i < PAGES; i += 2) {
+		assert_int_equal(list.v[i / 2].address, w.pages[i]);
+		assert_int_equal(list.v[i / 2].why, GW_WHY_PINNED);
+	}
+	assert_int_equal(gw_pin(w.task, (uint64_t)(uintptr_t)list.v, PAGE, "the list", &pin), 0);
+	assert_true(gw_migrate_pages_explained(w.task, 0, 65, &from, &to, &options) > 0);
+	assert_int_equal(list.count, PAGES / 2 + 1);
+	for (size_t i = 0; i < PAGES; i++)
+		w.nodes[i] = 1;
+	assert_true(gw_move_pages_explained(w.task, 0, PAGES, w.pages, w.nodes, w.status,
+			    GW_MPOL_MF_MOVE, &options) > 0);
+	assert_int_equal(list.count, PAGES / 2);
+	gw_unpin(pin);
+	for (size_t i = 0; i < PAGES; i += 2)
+		gw_unpin(w.pins[i]);
+	close_world(&w);
+}
+
 #define BOTH(name)                                                                                 \
 	static void name##_signal(void **state)                                                    \
 	{                                                                                          \
@@ -132,10 +170,13 @@ static void arrays_that_move(enum gw_blocker blocker)
 	}
 BOTH(untouched_arrays)
 BOTH(arrays_that_move)
+BOTH(lists_of_what_stayed)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(lists_of_what_stayed_signal),
+		cmocka_unit_test(lists_of_what_stayed_userfaultfd),
 		cmocka_unit_test(untouched_arrays_signal),
 		cmocka_unit_test(untouched_arrays_userfaultfd),
 		cmocka_unit_test(arrays_that_move_signal),

@@ -87,6 +87,7 @@ static void map_small(void)
 	folio_set_swapbacked(huge);
 	folio_set_index(huge, vma_pgoff(vma, buf));
 	folio_set_mapping(huge, vma->anon_vma, MAPPING_ANON);
+	folio_size_stat(huge, STAT_NR_ANON, 1);
 	folio_add_anon_rmap(huge, 0, HUGE_PAGES, true);
 	folio_ref_add(huge, HUGE_PAGES - 1);
 	folio_add_lru(huge);
@@ -124,6 +125,7 @@ static int split(struct folio *folio, struct folio_list *tails)
 	if (folio_entire_mapcount(folio) || !folio_ref_freeze(folio, refs))
 		return -EBUSY;
 	(void)folio_deferred_unqueue(folio);
+	folio_size_stat(folio, STAT_NR_ANON, -1);
 	folio_dissolve(folio, 0, 0);
 	folio_ref_unfreeze(folio, 2);
 	for (unsigned i = 1; i < HUGE_PAGES; i++) {

@@ -4,7 +4,6 @@
 #include "thp_fixture.h"
 
 #include "base/fault_inject.h"
-#include "base/mark.h"
 #include "phys/lru.h"
 #include "virt/vma.h"
 
@@ -101,11 +100,11 @@ static void smaller_sizes(void **state)
 {
 	(void)state;
 	thp.setting[SET_ENABLED] = THP_NEVER;
-	thp.size_enabled[4 - THP_LEAST_ORDER] = SIZE_ALWAYS; // 64 kB
+	thp.size_enabled[4] = SIZE_ALWAYS; // 64 kB
 	store(a, buf + 20 * PAGE_SIZE, 9);
 	assert_int_equal(folio_order(folio_at(a, buf + 16 * PAGE_SIZE)), 4);
 	assert_int_equal(a->space->rss_anon, 16);
-	assert_int_equal(thp.stat[4 - THP_LEAST_ORDER][STAT_ANON_FAULT_ALLOC], 1);
+	assert_int_equal(size_stat(&fx.phys.sizes, 4, STAT_ANON_FAULT_ALLOC), 1);
 	assert_int_equal(load(a, buf + 20 * PAGE_SIZE), 9);
 }
 
@@ -343,7 +342,7 @@ static void folios_that_cannot_be_split(void **state)
 	unpin_pages(pin);
 	folio_put(folio);
 	assert_int_equal(fx_since(&fx, VM_THP_SPLIT_PAGE_FAILED), 1);
-	assert_int_equal(thp.stat[THP_SIZES - 1][STAT_SPLIT_FAILED], 1);
+	assert_int_equal(size_stat(&fx.phys.sizes, PMD_ORDER, STAT_SPLIT_FAILED), 1);
 
 	unmapped = folio_alloc(&fx.phys, GFP_TRANSHUGE, PMD_ORDER, 0, NULL, 0);
 	assert_int_equal(split_folio(unmapped), -EBUSY); // nobody's
@@ -625,7 +624,7 @@ static void a_walk_goes_on_past_what_is_not_split(void **state)
 	assert_true(is_leaf(a, buf));
 }
 
-// The same by a system call: a leaf of shared memory has no table put by for its split.
+// A leaf of shared memory has no table put by for its split, and needs none: all of it goes.
 static void advice_on_half_a_leaf_without_memory(void **state)
 {
 	struct object *object;
@@ -639,14 +638,12 @@ static void advice_on_half_a_leaf_without_memory(void **state)
 	store(a, at + 8, 1);
 	store(a, at + PMD_SIZE, 2);
 	assert_true(is_leaf(a, at) && is_leaf(a, at + PMD_SIZE));
-	fault_arm(FI_META, FI_THREAD, 0, 1);
-	assert_int_equal(space_advise(a->space, a, at, PMD_SIZE + PAGE_SIZE, 4), -ENOMEM);
-	assert_true(fault_disarm(FI_META));
-	assert_true(mark_was_hit("walk_left_a_huge_entry"));
-	assert_false(is_leaf(a, at)); // whole, and so gone
-	assert_true(is_leaf(a, at + PMD_SIZE));
+	fault_arm(FI_META, FI_THREAD, 0, FI_ALWAYS);
 	fx_ok(space_advise(a->space, a, at, PMD_SIZE + PAGE_SIZE, 4));
-	assert_false(is_leaf(a, at + PMD_SIZE));
+	assert_false(fault_disarm(FI_META));
+	assert_true(pte_none(pmd_at(a, at)));
+	assert_true(pte_none(pmd_at(a, at + PMD_SIZE)));
+	assert_int_equal(a->space->rss_shmem, 0);
 	assert_int_equal(load(a, at + 8), 1);
 	assert_int_equal(load(a, at + PMD_SIZE), 2);
 	object_put(object);
@@ -679,6 +676,33 @@ static void shared_memory(void **state)
 	object_put(object);
 }
 
+// An object that ends within the range of a leaf: who touches what is beyond gets no leaf.
+static void no_leaf_beyond_the_end(void **state)
+{
+	struct object *object;
+	uint64_t x = 1;
+
+	(void)state;
+	thp.setting[SET_SHMEM_ENABLED] = SHMEM_ALWAYS;
+	fx_ok(object_create_shmem(&fx.mm, NULL, 100 * PAGE_SIZE + 1, &object));
+	uint64_t at = fx_map_shared(a, HPAGES, object);
+	assert_int_equal(fx_access(&fx, a, at + 101 * PAGE_SIZE, &x, 8, true), -EIO);
+	assert_int_equal(fx_access(&fx, a, at + 400 * PAGE_SIZE, &x, 8, false), -EIO);
+	assert_true(pte_none(pmd_at(a, at)));
+	assert_int_equal(object->nr_pages, 0);
+	store(a, at + 100 * PAGE_SIZE, 5);
+	assert_true(is_leaf(a, at));
+	assert_int_equal(load(a, at + 101 * PAGE_SIZE), 0);
+	fx_check(&fx);
+	// Another mapping, now that the page is there.
+	uint64_t again = fx_map_shared(a, HPAGES, object);
+	assert_int_equal(fx_access(&fx, a, again + 400 * PAGE_SIZE, &x, 8, true), -EIO);
+	assert_true(pte_none(pmd_at(a, again)));
+	assert_int_equal(load(a, again + 100 * PAGE_SIZE), 5);
+	assert_true(is_leaf(a, again));
+	object_put(object);
+}
+
 // Shared memory of sizes below 2 MiB: allocated and mapped as a whole, moved and split as such.
 static void shared_memory_of_smaller_sizes(void **state)
 {
@@ -686,15 +710,15 @@ static void shared_memory_of_smaller_sizes(void **state)
 	struct task *b;
 
 	(void)state;
-	thp.size_shmem[4 - THP_LEAST_ORDER] = SIZE_SHMEM_ALWAYS; // 64 kB
-	thp.size_shmem[2 - THP_LEAST_ORDER] = SIZE_SHMEM_ADVISE; // 16 kB
+	thp.size_shmem[4] = SIZE_SHMEM_ALWAYS; // 64 kB
+	thp.size_shmem[2] = SIZE_SHMEM_ADVISE; // 16 kB
 	fx_ok(object_create_shmem(&fx.mm, NULL, PMD_SIZE, &object));
 	uint64_t at = fx_map_shared(a, HPAGES, object); // aligned
 	fx_ok(space_unmap(a->space, at + 40 * PAGE_SIZE, PMD_SIZE - 40 * PAGE_SIZE));
 	store(a, at + 5 * PAGE_SIZE, 1);
 	assert_int_equal(folio_order(folio_at(a, at)), 4);
 	assert_int_equal(a->space->rss_shmem, 16);
-	assert_int_equal(thp.stat[4 - THP_LEAST_ORDER][STAT_SHMEM_ALLOC], 1);
+	assert_int_equal(size_stat(&fx.phys.sizes, 4, STAT_SHMEM_ALLOC), 1);
 	assert_int_equal(fx_since(&fx, VM_THP_FILE_ALLOC), 0);
 	(void)load(a, at + 20 * PAGE_SIZE); // read, the same
 	assert_int_equal(a->space->rss_shmem, 32);
@@ -724,7 +748,7 @@ static void shared_memory_of_smaller_sizes(void **state)
 	// Force is for those that inherit.
 	thp.setting[SET_SHMEM_ENABLED] = SHMEM_FORCE;
 	assert_false(thp_shmem_allows(&thp, NULL, object, 0, 4, THP_FAULT));
-	thp.size_shmem[4 - THP_LEAST_ORDER] = SIZE_SHMEM_INHERIT;
+	thp.size_shmem[4] = SIZE_SHMEM_INHERIT;
 	assert_true(thp_shmem_allows(&thp, NULL, object, 0, 4, THP_FAULT));
 	object_put(object);
 }
@@ -756,6 +780,7 @@ int main(void)
 		CASE(a_walk_goes_on_past_what_is_not_split),
 		CASE(advice_on_half_a_leaf_without_memory),
 		CASE(shared_memory),
+		CASE(no_leaf_beyond_the_end),
 		CASE(shared_memory_of_smaller_sizes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -395,7 +395,7 @@ static void parts_touched_apart_still_merge(void **state)
 	assert_int_equal(space_protect(t->space, a + 0x2000, 0x2000, VM_READ), 0);
 	soft_fill(t->task, a, 1, 1); // the lower part gets its anon_vma
 	assert_int_equal(space_protect(t->space, a, 0x2000, VM_READ), 0);
-	assert_int_equal(t->space->nr_vmas, 1); // one had none
+	assert_int_equal(t->space->nr_vmas, 2); // what was touched does not join what was not
 	assert_int_equal(space_protect(t->space, a + 0x2000, 0x2000, RW), 0);
 	soft_fill(t->task, a + 0x2000, 1, 2);
 	assert_int_equal(space_protect(t->space, a, 0x2000, RW), 0);
@@ -415,6 +415,122 @@ static void the_one_with_an_anon_vma_stays(void **state)
 	assert_ptr_equal(vma_at(t, a), upper);
 	assert_int_equal(upper->start, a);
 	assert_int_equal(soft_byte(t->task, a + 0x3000), 9);
+	space_check(t->space);
+}
+
+// Three parts of two pages. The one between is set apart, some are touched, each by itself (x), and
+// then nothing but that tells them apart any more.
+//
+//	|  x  |     |  x  |  ->  |  x        |  x  |
+static const struct {
+	const char *touched;
+	unsigned vmas;
+	uint64_t first_pages; // of the first
+} parts[] = {
+	{"---", 1, 6}, {"x--", 1, 6}, {"--x", 1, 6}, {"x-x", 2, 4}, {"-x-", 3, 2}, {"xx-", 3, 2},
+	{"-xx", 3, 2}, {"xxx", 3, 2},
+};
+
+static void what_was_touched_decides_who_merges(void **state)
+{
+	struct virt_test *t = *state;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
+		uint64_t a = soft_map(t->task, 6, RW, NULL, 0);
+
+		assert_int_equal(space_advise(t->space, t->task, a + 0x2000, 0x2000, 10), 0);
+		for (unsigned part = 0; part < 3; part++)
+			if (parts[i].touched[part] == 'x')
+				soft_fill(t->task, a + part * 0x2000, 2, (uint8_t)(1 + part));
+		assert_int_equal(t->space->nr_vmas, 3);
+		assert_int_equal(space_advise(t->space, t->task, a + 0x2000, 0x2000, 11), 0);
+		if (t->space->nr_vmas != parts[i].vmas)
+			fail_msg("%s: %u vmas", parts[i].touched, t->space->nr_vmas);
+		assert_int_equal(vma_pages(vma_at(t, a)), parts[i].first_pages);
+		space_check(t->space);
+		assert_int_equal(space_unmap(t->space, a, 0x6000), 0);
+	}
+}
+
+// All of them change, one after the other: each looks at what lies beside it at its turn.
+//
+//	|r    |r  x |r    |  ->  |rw   |rw x       |
+static void each_merges_when_its_turn_comes(void **state)
+{
+	struct virt_test *t = *state;
+	uint64_t a = soft_map(t->task, 6, RW, NULL, 0);
+
+	assert_int_equal(space_protect(t->space, a, 0x2000, VM_READ), 0);
+	assert_int_equal(space_protect(t->space, a + 0x4000, 0x2000, VM_READ), 0);
+	soft_fill(t->task, a + 0x2000, 2, 1);
+	assert_int_equal(space_protect(t->space, a + 0x2000, 0x2000, VM_READ), 0);
+	assert_int_equal(t->space->nr_vmas, 3);
+	assert_int_equal(space_protect(t->space, a, 0x6000, RW), 0);
+	assert_int_equal(t->space->nr_vmas, 2);
+	assert_int_equal(vma_at(t, a)->end, a + 0x2000);
+	// What does not change has no turn.
+	assert_int_equal(space_protect(t->space, a, 0x6000, RW), 0);
+	assert_int_equal(t->space->nr_vmas, 2);
+	space_check(t->space);
+}
+
+static void what_a_fork_left_takes_nothing_in(void **state)
+{
+	struct virt_test *t = *state;
+	uint64_t a = soft_map(t->task, 4, RW, NULL, 0);
+	struct space *child;
+
+	assert_int_equal(space_protect(t->space, a + 0x2000, 0x2000, VM_READ), 0);
+	soft_fill(t->task, a, 2, 1);
+	assert_int_equal(space_fork(t->space, t->task, &child), 0);
+	assert_int_equal(space_protect(child, a + 0x2000, 0x2000, RW), 0);
+	assert_int_equal(child->nr_vmas, 2);
+	space_check(child);
+	space_put(child);
+	assert_int_equal(space_protect(t->space, a + 0x2000, 0x2000, RW), 0);
+	assert_int_equal(t->space->nr_vmas, 1);
+}
+
+// Memory that was writable once stays apart from what never was, if it may have pages of its own.
+static void what_is_accounted_stays_apart(void **state)
+{
+	struct virt_test *t = *state;
+	uint64_t a = soft_map(t->task, 4, VM_READ, NULL, 0);
+
+	for (unsigned touched = 0; touched < 2; touched++) {
+		assert_int_equal(space_protect(t->space, a, 0x2000, RW), 0);
+		if (touched)
+			soft_fill(t->task, a, 2, 1);
+		assert_int_equal(space_protect(t->space, a, 0x2000, VM_READ), 0);
+		assert_int_equal(t->space->nr_vmas, 1 + touched);
+		assert_int_equal(!!(vma_at(t, a)->flags & VM_ACCOUNT), touched);
+	}
+	// Untouched, but for the account it would join.
+	assert_int_equal(space_advise(t->space, t->task, a + 0x2000, 0x2000, 10), 0);
+	assert_int_equal(space_advise(t->space, t->task, a + 0x2000, 0x2000, 11), 0);
+	assert_int_equal(t->space->nr_vmas, 2);
+}
+
+// A hole of an own window that is filled: the new mapping was not touched, and joins on both sides.
+static void a_filled_hole_joins_both_sides(void **state)
+{
+	struct virt_test *t = *state;
+	struct map_request r = {.len = 0x6000, .flags = RW, .own = true};
+	uint64_t a, got;
+
+	assert_int_equal(space_map(t->space, &r, &a), 0);
+	assert_int_equal(space_unmap(t->space, a + 0x2000, 0x2000), 0);
+	soft_fill(t->task, a + 0x4000, 2, 1);
+	r.addr = a + 0x2000;
+	r.len = 0x2000;
+	r.fixed = true;
+	assert_int_equal(space_map(t->space, &r, &got), 0);
+	assert_int_equal(t->space->nr_vmas, 1);
+	assert_int_equal(space_unmap(t->space, a + 0x2000, 0x2000), 0);
+	soft_fill(t->task, a, 2, 2);
+	soft_fill(t->task, a + 0x4000, 2, 3);
+	assert_int_equal(space_map(t->space, &r, &got), 0);
+	assert_int_equal(t->space->nr_vmas, 1); // they share what they had
 	space_check(t->space);
 }
 
@@ -438,6 +554,11 @@ int main(void)
 		virt_unit_test(a_protection_undone_merges_back),
 		virt_unit_test(parts_touched_apart_still_merge),
 		virt_unit_test(the_one_with_an_anon_vma_stays),
+		virt_unit_test(what_was_touched_decides_who_merges),
+		virt_unit_test(each_merges_when_its_turn_comes),
+		virt_unit_test(what_a_fork_left_takes_nothing_in),
+		virt_unit_test(what_is_accounted_stays_apart),
+		virt_unit_test(a_filled_hole_joins_both_sides),
 		virt_unit_test(mappings_of_two_calls_do_not_merge),
 	};
 
