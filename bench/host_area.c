@@ -98,20 +98,28 @@ static uint64_t huge_bytes(const struct host_area *a)
 	return sum;
 }
 
-static unsigned long pool_free(int node)
+unsigned long host_number(const char *path)
 {
-	unsigned long nr = 0;
-	char path[120];
+	char full[160];
+	unsigned long n = 0;
 	FILE *f;
 
-	snprintf(path, sizeof path,
-		"/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/free_hugepages", node);
-	f = fopen(path, "re");
-	if (f && fscanf(f, "%lu", &nr) != 1)
-		nr = 0;
+	snprintf(full, sizeof full, "/%s", path);
+	f = fopen(full, "re");
+	if (f && fscanf(f, "%lu", &n) != 1)
+		n = 0;
 	if (f)
 		fclose(f);
-	return nr;
+	return n;
+}
+
+static unsigned long pool_free(int node)
+{
+	char path[120];
+
+	snprintf(path, sizeof path,
+		"sys/devices/system/node/node%d/hugepages/hugepages-2048kB/free_hugepages", node);
+	return host_number(path);
 }
 
 // All of them on the first node: a page that is elsewhere would be no move, and cost nothing.

@@ -19,6 +19,8 @@ struct host_area {
 	int *to, *status;
 };
 
+// The number that a file of this host holds, by its path without the first slash; 0: none.
+unsigned long host_number(const char *path);
 // The first two nodes of this host that have memory. -ENODEV: there are not two.
 int host_two_nodes(int ret_node[2]);
 // Touched, all on node[0]. On failure `why` says what this host does not give.

@@ -18,6 +18,7 @@
 // What can fail: a huge page that cannot be had, or the right to write a file: then the row has the
 // reason.
 #include "bench/case.h"
+#include "bench/host_area.h"
 #include "bench/writer.h"
 
 #include <godwit/huge.h>
@@ -67,21 +68,6 @@ static int set(const struct side *s, const char *path, const char *value)
 {
 	return s->host ? host_write_file(path, value)
 		       : gw_tunable_set(s->w->machine, path, value);
-}
-
-static unsigned long host_number(const char *path)
-{
-	char full[160];
-	unsigned long n = 0;
-	FILE *f;
-
-	snprintf(full, sizeof full, "/%s", path);
-	f = fopen(full, "re");
-	if (f && fscanf(f, "%lu", &n) != 1)
-		n = 0;
-	if (f)
-		fclose(f);
-	return n;
 }
 
 // What the host's khugepaged and its balancing are set to, to be put back.

@@ -315,15 +315,13 @@ static int restore_lines(struct host_journal *journal, char *text, bool ksm_run,
 static bool is_changed(struct host_journal *journal, const char *path)
 {
 	char line[LINE_MAX_BYTES], *now;
-	bool changed;
 
 	snprintf(line, sizeof line, "set %s ", path);
 	if (!has_line(journal, line) || host_read(journal->host, path, &now))
 		return false;
 	snprintf(line, sizeof line, "set %s %s\n", path, now);
 	free(now);
-	changed = !has_line(journal, line);
-	return changed;
+	return !has_line(journal, line);
 }
 
 // Only where a knob was really changed: separating pages takes memory.
@@ -347,7 +345,7 @@ static int restore(struct host_journal *journal, host_complaint_fn *complain, vo
 	if (!text)
 		return -ENOMEM;
 	end = strrchr(text, '\n'); // what follows was not changed yet
-	end ? (end[1] = '\0') : (*text = '\0');
+	*(end ? end + 1 : text) = '\0';
 	count = restore_lines(journal, text, false, complain, arg);
 	count += restore_lines(journal, text, true, complain, arg);
 	left = text + (*text == '#' ? strcspn(text, "\n") : 0);

@@ -142,7 +142,7 @@ static long read_words(struct survey *s, uint64_t address, uint64_t end)
 		n * sizeof *s->words);
 	if (got < 0)
 		return got;
-	return got ? got / (long)sizeof *s->words : -EIO;
+	return got < (long)sizeof *s->words ? -EIO : got / (long)sizeof *s->words;
 }
 
 // The frame; 0: no page there, or this process may not know.
@@ -194,7 +194,7 @@ static void find_huge(struct look *l)
 		return;
 	if (l->only_node >= 0) {
 		huge->on_node[l->only_node] = m->huge;
-	} else if (m->huge == m->resident) {
+	} else if (l->has_total && m->huge == m->resident) {
 		memcpy(huge->on_node, l->total, sizeof l->total);
 	} else {
 		err = scan(l, HOST_SCAN_HUGE_DATA, see_huge);

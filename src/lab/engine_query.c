@@ -42,36 +42,13 @@ int engine_vmstat(struct lab_machine *machine, struct lab_counters *counters)
 	return 0;
 }
 
-// One line a counter of node*/numastat: its value on each node in turn.
-static int numastat(struct engine_machine *m, char **ret_text)
+static int read_numastat(void *arg, unsigned node, char **ret_text)
 {
-	static const char *const counters[] = {"numa_hit", "numa_miss", "numa_foreign",
-		"interleave_hit", "local_node", "other_node"};
-	char *out = NULL;
-	size_t size;
-	FILE *f = open_memstream(&out, &size);
+	struct engine_machine *m = arg;
+	char path[64];
 
-	if (!f)
-		return -ENOMEM;
-	for (size_t c = 0; c < sizeof counters / sizeof counters[0]; c++) {
-		fprintf(f, "%s", counters[c]);
-		for (unsigned node = 0; node < gw_machine_nodes(m->machine); node++) {
-			char path[64], *text = NULL, *at;
-
-			snprintf(
-				path, sizeof path, "sys/devices/system/node/node%u/numastat", node);
-			if (!gw_text(m->machine, path, &text) && (at = strstr(text, counters[c])))
-				fprintf(f, " %lld", strtoll(at + strlen(counters[c]), NULL, 10));
-			free(text);
-		}
-		fputc('\n', f);
-	}
-	if (fclose(f)) {
-		free(out);
-		return -ENOMEM;
-	}
-	*ret_text = out;
-	return 0;
+	snprintf(path, sizeof path, "sys/devices/system/node/node%u/numastat", node);
+	return gw_text(m->machine, path, ret_text);
 }
 
 int engine_text(struct lab_machine *machine, enum lab_text what, const struct story_range *range,
@@ -93,7 +70,8 @@ int engine_text(struct lab_machine *machine, enum lab_text what, const struct st
 		err = gw_text(m->machine, "proc/buddyinfo", ret_text);
 		break;
 	case TEXT_NUMASTAT:
-		err = numastat(m, ret_text);
+		err = lab_numastat_text(
+			gw_machine_nodes(m->machine), read_numastat, m, ret_text);
 		break;
 	case TEXT_TRACE:
 		err = gw_trace_text(m->machine, m->trace_mark, ret_text);

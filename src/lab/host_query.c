@@ -187,28 +187,12 @@ static int buddyinfo(struct host_machine *m, FILE *out)
 	return err;
 }
 
-// One line a counter of node*/numastat: its value on each node in turn.
-static int numastat(struct host_machine *m, FILE *out)
+static int read_numastat(void *arg, unsigned node, char **ret_text)
 {
-	static const char *const counters[] = {"numa_hit", "numa_miss", "numa_foreign",
-		"interleave_hit", "local_node", "other_node"};
+	struct host_machine *m = arg;
 
-	for (size_t c = 0; c < ARRAY_SIZE(counters); c++) {
-		fprintf(out, "%s", counters[c]);
-		for (unsigned n = 0; n < m->map.count; n++) {
-			uint64_t value = 0;
-			char *text;
-
-			if (host_readf(&m->host, &text, "sys/devices/system/node/node%u/numastat",
-				    m->map.node[n]))
-				continue;
-			host_field(text, counters[c], &value);
-			fprintf(out, " %" PRIu64, value);
-			free(text);
-		}
-		fputc('\n', out);
-	}
-	return 0;
+	return host_readf(&m->host, ret_text, "sys/devices/system/node/node%u/numastat",
+		m->map.node[node]);
 }
 
 // "  A-228   [000] ...1.   12.839977: set_migration_pte: addr=..." from the event's name on, which
@@ -275,7 +259,7 @@ int host_query_text(struct lab_machine *machine, enum lab_text what,
 		err = text_of_machine(m, buddyinfo, ret_text);
 		break;
 	case TEXT_NUMASTAT:
-		err = text_of_machine(m, numastat, ret_text);
+		err = lab_numastat_text(m->map.count, read_numastat, m, ret_text);
 		break;
 	case TEXT_TRACE:
 		err = text_of_machine(m, trace, ret_text);

@@ -101,6 +101,10 @@ int lab_counters_add(struct lab_counters *counters, const char *name, int64_t va
 bool lab_counters_get(const struct lab_counters *counters, const char *name, int64_t *ret_value);
 void lab_counters_release(struct lab_counters *counters);
 
+// TEXT_NUMASTAT of so many nodes: read() gives a node's file, for free(). 0, -ENOMEM or read()'s.
+int lab_numastat_text(unsigned nodes, int (*read)(void *arg, unsigned node, char **ret_text),
+	void *arg, char **ret_text) __attribute__((warn_unused_result));
+
 struct lab_pool {
 	uint64_t total, free, surplus; // pages
 };

@@ -13,6 +13,61 @@
 #include <stdlib.h>
 #include <string.h>
 
+// ---- The machine's numbers ----------------------------------------------------------------------
+
+// What is behind the counter's name in a node's file; 0: a kernel without NUMA has no such file.
+static long long value_of(const char *text, const char *counter)
+{
+	const char *at = text ? strstr(text, counter) : NULL;
+
+	return at ? strtoll(at + strlen(counter), NULL, 10) : 0;
+}
+
+static int print_nodes(char *const *texts, unsigned nodes, char **ret_text)
+{
+	static const char *const counters[] = {"numa_hit", "numa_miss", "numa_foreign",
+		"interleave_hit", "local_node", "other_node"};
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		return -ENOMEM;
+	for (size_t c = 0; c < sizeof(counters) / sizeof(counters[0]); c++) {
+		fprintf(out, "%s", counters[c]);
+		for (unsigned node = 0; node < nodes; node++)
+			fprintf(out, " %lld", value_of(texts[node], counters[c]));
+		fputc('\n', out);
+	}
+	if (fclose(out)) {
+		free(text);
+		return -ENOMEM;
+	}
+	*ret_text = text;
+	return 0;
+}
+
+int lab_numastat_text(unsigned nodes, int (*read)(void *arg, unsigned node, char **ret_text),
+	void *arg, char **ret_text)
+{
+	char **texts = calloc(nodes + 1, sizeof(*texts));
+	int err = texts ? 0 : -ENOMEM;
+
+	for (unsigned node = 0; !err && node < nodes; node++) {
+		err = read(arg, node, &texts[node]);
+		if (err == -ENOENT)
+			err = 0;
+	}
+	if (!err)
+		err = print_nodes(texts, nodes, ret_text);
+	for (unsigned node = 0; texts && node < nodes; node++)
+		free(texts[node]);
+	free(texts);
+	return err;
+}
+
+// ---- What changed -------------------------------------------------------------------------------
+
 static bool shows_numastat(const struct story *story)
 {
 	for (size_t i = 0; i < story->command_count; i++)

@@ -153,19 +153,25 @@ static int fake_list(struct host *host, const char *path,
 	return machine.one_size ? 0 : running_host_ops.list(host, path, each, arg);
 }
 
-static struct host_mappings look(struct host_page_sizes *ret_sizes)
+static void open_host(struct host *host)
 {
 	static struct host_ops ops;
-	struct host_mappings mappings;
-	struct host host;
 
 	ops = running_host_ops;
 	ops.read_at = fake_read_at;
 	ops.scan = fake_scan;
 	ops.move_pages = fake_move_pages;
 	ops.list = fake_list;
-	assert_int_equal(host_init(&host, TEST_DATA "/host/4node-thp"), 0);
-	host.ops = &ops;
+	assert_int_equal(host_init(host, TEST_DATA "/host/4node-thp"), 0);
+	host->ops = &ops;
+}
+
+static struct host_mappings look(struct host_page_sizes *ret_sizes)
+{
+	struct host_mappings mappings;
+	struct host host;
+
+	open_host(&host);
 	assert_int_equal(host_mappings_read(&host, 42, &mappings), 0);
 	machine.scans = machine.reads = machine.moves = machine.addresses = 0;
 	assert_int_equal(host_page_sizes_read(
@@ -328,6 +334,31 @@ static void test_small_entries_look_huge(void **state)
 	host_mappings_release(&all);
 }
 
+// A mapping that was made, or whose start moved, between the two texts.
+static void test_only_in_smaps(void **state)
+{
+	char smaps[] = "100000400000-100000800000 rw-p 00000000 00:00 0 \n"
+		       "Rss: 4096 kB\nAnonymous: 4096 kB\nAnonHugePages: 4096 kB\n"
+		       "100001000000-100001200000 rw-p 00000000 00:00 0 \n"
+		       "Rss: 2048 kB\nAnonymous: 2048 kB\n";
+	struct host_mappings m = {0};
+	struct host_page_sizes told;
+	struct host host;
+
+	(void)state;
+	memset(&machine, 0, sizeof machine);
+	machine.one_size = true;
+	open_host(&host);
+	assert_int_equal(host_smaps_parse(smaps, &m), 0);
+	assert_int_equal(host_page_sizes_read(&host, 42, (struct nodemask){15}, &m, &told), 0);
+	assert_int_equal(m.v[0].nr_sizes, 1);
+	assert_size(&m.v[0], 0, 2 * MIB, 4 * MIB, 4 * MIB, 0);
+	assert_int_equal(m.v[1].nr_sizes, 1);
+	assert_false(m.v[1].sizes->has_nodes);
+	assert_true(told.nodes_hidden);
+	host_mappings_release(&m);
+}
+
 static void test_hidden_frames(void **state)
 {
 	struct host_page_sizes told;
@@ -351,6 +382,7 @@ int main(void)
 		cmocka_unit_test(test_old_kernel_as_root),
 		cmocka_unit_test(test_not_told),
 		cmocka_unit_test(test_small_entries_look_huge),
+		cmocka_unit_test(test_only_in_smaps),
 		cmocka_unit_test(test_hidden_frames),
 	};
 
