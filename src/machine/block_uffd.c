@@ -23,8 +23,8 @@
 //    (docs/decisions/0004-read-only-without-a-gap.md). mremap() returns when a thread of the pool
 //    has read its event.
 //
-// What the engine refuses (refuse()) is made true for the host before the accessor is woken, so that
-// the kernel itself raises the signal, or fails the system call (uffd_refuse.c).
+// What the engine refuses (refuse()) is made true for the host before the accessor is woken, so
+// that the kernel itself raises the signal, or fails the system call (uffd_refuse.c).
 //
 // No thread of the engine may fault on a watched page: it holds locks that the thread of the pool
 // which serves it needs. So populating, which faults, is done to what was made unwatched under the

@@ -31,8 +31,7 @@ void uffd_mend(struct rewire_call *call);
 // Part of a call: n pages from `page` on.
 struct rewire_call uffd_part(const struct rewire_call *call, size_t page, size_t n);
 void uffd_serve(void *rewire, const struct uffd_msg *msg);
-void uffd_refuse(
-	struct mmu *mmu, const struct mmu_fault *fault, enum mmu_fault_result result);
+void uffd_refuse(struct mmu *mmu, const struct mmu_fault *fault, enum mmu_fault_result result);
 // In a thread of the pool, its accessor woken: until that one has got the SIGBUS that this thread
 // refused its access with, if it did, or does not come for it.
 void uffd_refusal_wait(struct rewire *rw);

@@ -269,7 +269,7 @@ pid_t host_tid(void)
 	return (pid_t)syscall(SYS_gettid);
 }
 
-// "running", "-1 STACK PROGRAM" or "NUMBER ARGUMENTS...": procfs only says it of a thread that sleeps.
+// "running", "-1 STACK PROGRAM" or "NUMBER ARGUMENTS...".
 enum host_place host_thread_place(pid_t tid)
 {
 	char path[64], first = 0;

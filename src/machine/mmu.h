@@ -101,8 +101,8 @@ struct mmu_ops {
 	// Wake accessors that got MMU_FAULT_WAIT on these pages; they retry.
 	void (*wake)(struct mmu *, uintptr_t at, unsigned nr);
 	// Before the answer MMU_FAULT_SEGV or _BUS, and under the lock that orders changes of
-	// permission: a refusal that came after the permission would hit an access that may be made.
-	// NULL where the answer is all that it takes.
+	// permission: a refusal that came after the permission would hit an access that may be
+	// made. NULL where the answer is all that it takes.
 	void (*refuse)(struct mmu *, const struct mmu_fault *, enum mmu_fault_result);
 	// Where the engine itself reaches the bytes of a frame, or NULL when there is no direct
 	// map.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The SIGSEGV handler of both blockers.
 //
-// Signal blocker: an access to a page without translation, or a store to a page that is being moved,
-// raises SIGSEGV in the accessor. The handler finds the window and asks the engine (mmu->fault),
-// which may sleep until the page is there; on return the accessor's instruction runs again.
+// Signal blocker: an access to a page without translation, or a store to a page that is being
+// moved, raises SIGSEGV in the accessor. The handler finds the window and asks the engine
+// (mmu->fault), which may sleep until the page is there; on return the accessor's instruction runs
+// again.
 //
 // Userfaultfd blocker: only refused accesses come here, the engine having been asked before. Is the
 // refusal for want of memory, and not this accessor's, then it waits and tries again (uffd_meet).
@@ -158,8 +159,8 @@ static bool bus_is_catchable(const ucontext_t *uc)
 	       (action.sa_flags & SA_SIGINFO || action.sa_handler != SIG_IGN);
 }
 
-// Pending until the handler returns. The page stays as it is: there may be memory for it at the next
-// access. Where the program does not want the signal it ends, as it would by a fault.
+// Pending until the handler returns. The page stays as it is: there may be memory for it at the
+// next access. Where the program does not want the signal it ends, as it would by a fault.
 static void raise_bus(const struct mmu_fault *fault, ucontext_t *uc)
 {
 	struct sigaction dfl = {.sa_handler = SIG_DFL};
@@ -192,9 +193,9 @@ static bool can_be_ours(const struct window_ref *ref, const siginfo_t *info, con
 {
 	if (is_fetch(uc))
 		return false;
-	return info->si_code == SEGV_ACCERR ? ref->mmu->caps & MMU_REAL
-					    : info->si_code == SEGV_MAPERR &&
-						      ref->mmu->ops == &rewire_signal_ops;
+	return info->si_code == SEGV_ACCERR
+		       ? ref->mmu->caps & MMU_REAL
+		       : info->si_code == SEGV_MAPERR && ref->mmu->ops == &rewire_signal_ops;
 }
 
 // True when the access may be tried again, or meets its SIGBUS.

@@ -5,13 +5,14 @@
 // done is done to the page: its protection is taken away on the host, the accessor is woken, runs
 // into it and gets SIGSEGV, or EFAULT in a system call. There are two kinds of refusal:
 //
-//   SEGV   nobody may make that access. The page stays like that until it is mapped or cleared, and
-//          the signal goes to the program as it came.
-//   BUS    there was no memory for this one access. Another thread's may be served the moment after,
-//          so the page is like that for a moment only, and a record says whom it is for:
+//   SEGV   nobody may make that access. The page stays like that until it is mapped or cleared,
+//          and the signal goes to the program as it came.
+//   BUS    there was no memory for this one access. Another thread's may be served the moment
+//          after, so the page is like that for a moment only, and a record says whom it is for:
 //
 //            made      by the thread of the pool that served the access, which then waits
-//            consumed  the accessor comes with SIGSEGV to the handler (sigsegv.c): it gets SIGBUS in
+//            consumed  the accessor comes with SIGSEGV to the handler (sigsegv.c): it gets SIGBUS
+//            in
 //                      its place, and the page is as before
 //            ended     nobody came in BUS_STAYS_NS (a system call failed, a signal handler jumped
 //                      away): the page is as before
@@ -134,8 +135,8 @@ void uffd_refuse(struct mmu *mmu, const struct mmu_fault *fault, enum mmu_fault_
 	if (!err)
 		return;
 	MARK(uffd_signal_by_hand);
-	host_signal_thread(fault->tid, bus ? SIGBUS : SIGSEGV, bus ? BUS_ADRERR : SEGV_ACCERR,
-		fault->at);
+	host_signal_thread(
+		fault->tid, bus ? SIGBUS : SIGSEGV, bus ? BUS_ADRERR : SEGV_ACCERR, fault->at);
 }
 
 void uffd_refusal_wait(struct rewire *rw)
@@ -162,8 +163,7 @@ void uffd_refusal_wait(struct rewire *rw)
 
 static bool host_permits(uint64_t state, enum mmu_access access)
 {
-	return !(state & PAGE_PROT_NONE) &&
-	       !(access == MMU_ACCESS_WRITE && state & PAGE_PROT_READ);
+	return !(state & PAGE_PROT_NONE) && !(access == MMU_ACCESS_WRITE && state & PAGE_PROT_READ);
 }
 
 enum uffd_met uffd_meet(struct mmu *mmu, const struct mmu_fault *fault)
