@@ -11,10 +11,9 @@
 //          after, so the page is like that for a moment only, and a record says whom it is for:
 //
 //            made      by the thread of the pool that served the access, which then waits
-//            consumed  the accessor comes with SIGSEGV to the handler (sigsegv.c): it gets SIGBUS
-//            in
-//                      its place, and the page is as before
-//            ended     nobody came in BUS_STAYS_NS (a system call failed, a signal handler jumped
+//            consumed  the accessor comes with SIGSEGV to the handler (sigsegv.c): it gets
+//                      SIGBUS in its place, and the page is as before
+//            ended     nobody came in time (a system call failed, a signal handler jumped
 //                      away): the page is as before
 //
 //          Whoever else meets the page meanwhile waits until no record is left for it, and tries
@@ -43,7 +42,8 @@
 
 #include <signal.h>
 
-#define BUS_STAYS_NS 2000000ul
+#define CALL_TAKES_NS 2000000ul	   // nobody says when it has failed
+#define SIGNAL_TAKES_NS 20000000ul // on a busy host; it ends when it has come
 
 struct uffd_refusal {
 	struct list_head entry; // rw->refusals; rw->lock
@@ -145,7 +145,8 @@ void uffd_refusal_wait(struct rewire *rw)
 
 	if (!atomic_load(&mine.stands))
 		return;
-	(void)!wait_until(&mine, !atomic_load(&mine.stands), BUS_STAYS_NS);
+	(void)!wait_until(
+		&mine, !atomic_load(&mine.stands), mine.tid ? SIGNAL_TAKES_NS : CALL_TAKES_NS);
 	if (!rewire_enter(&c, &rw->mmu, mine.page, 1)) {
 		if (atomic_load(&mine.stands))
 			end_record(&c, &mine);
@@ -190,7 +191,7 @@ enum uffd_met uffd_meet(struct mmu *mmu, const struct mmu_fault *fault)
 	rewire_unlock(&c);
 	rewire_leave(&c);
 	if (wait)
-		(void)!wait_sleep(&self, BUS_STAYS_NS);
+		(void)!wait_sleep(&self, SIGNAL_TAKES_NS);
 	if (r) {
 		wake_all(r);
 		wake_all(&rw->refusals);

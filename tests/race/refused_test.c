@@ -118,13 +118,14 @@ static void refused_writer(enum gw_blocker blocker)
 	assert_int_equal(gw_task_attach(task), 0);
 	assert_int_equal(gw_alloc(task, PAGE, &p), 0);
 	word = p;
-	*word = VALUE;
+	for (unsigned i = 0; i <= READERS; i++)
+		word[8 * i] = VALUE;
 	assert_int_equal(gw_task_fork(task, &child), 0);
 	filler = fill(task, 16 << 20);
 	stop = false;
 	for (unsigned i = 0; i < READERS; i++) {
 		r[i].task = task;
-		r[i].word = word;
+		r[i].word = word + 8 * (i + 1); // each its own, for ThreadSanitizer
 		r[i].calls = gw_machine_syscall_safe(machine);
 		assert_int_equal(pthread_create(&r[i].thread, NULL, reader_main, &r[i]), 0);
 	}

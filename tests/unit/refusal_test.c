@@ -18,6 +18,7 @@ static _Atomic pid_t victim;
 
 struct other {
 	pthread_t thread;
+	unsigned byte;		 // of the page: each thread has its own
 	bool writes, calls;	 // now and then; system calls too
 	unsigned long signals;	 // of accesses that are permitted
 	unsigned long bad_calls; // system calls that failed
@@ -38,9 +39,38 @@ static bool no_memory_at_all(const struct mmu_fault *f maybe_unused, size_t page
 	return scarce && page == PAGE;
 }
 
+static void memory_by(struct mini *m, bool (*no_memory)(const struct mmu_fault *, size_t page))
+{
+	mutex_lock(&m->lock);
+	m->no_memory = no_memory;
+	mutex_unlock(&m->lock);
+}
+
+static volatile uint8_t *byte_at(unsigned byte)
+{
+	return mini_byte(&mini, PAGE) + byte;
+}
+
+// The signal that the access raised, 0 if none.
+static int touch(unsigned byte, bool write)
+{
+	caught = 0;
+	expecting = true;
+	if (!sigsetjmp(escape, 1)) {
+		if (write)
+			*byte_at(byte) = 1;
+		else
+			(void)*byte_at(byte);
+	}
+	expecting = false;
+	if (caught)
+		assert_ptr_equal(caught_at, byte_at(byte));
+	return caught;
+}
+
 static void assert_refused(bool write)
 {
-	assert_int_equal(signal_of(PAGE, write), SIGBUS);
+	assert_int_equal(touch(0, write), SIGBUS);
 	assert_int_equal(caught_code, BUS_ADRERR);
 }
 
@@ -53,9 +83,9 @@ static void *other_main(void *arg)
 	if (mmu_thread_enter(mini.mmu) || pipe(fd))
 		abort();
 	for (unsigned n = 0; !stop; n++) {
-		o->signals += signal_of(PAGE, o->writes && n % 4 == 0) != 0;
+		o->signals += touch(o->byte, o->writes && n % 4 == 0) != 0;
 		if (o->calls)
-			o->bad_calls += write(fd[1], (void *)mini_at(&mini, PAGE), 1) != 1 ||
+			o->bad_calls += write(fd[1], (void *)byte_at(o->byte), 1) != 1 ||
 					read(fd[0], &byte, 1) != 1;
 	}
 	close(fd[0]);
@@ -68,7 +98,7 @@ static void others_begin(struct other *o, bool write, bool calls)
 {
 	stop = false;
 	for (unsigned i = 0; i < OTHERS; i++) {
-		o[i] = (struct other){.writes = write, .calls = calls};
+		o[i] = (struct other){.byte = 64 * (i + 1), .writes = write, .calls = calls};
 		assert_int_equal(pthread_create(&o[i].thread, NULL, other_main, &o[i]), 0);
 	}
 }
@@ -87,14 +117,14 @@ static void readers_of_a_page_that_cannot_be_copied(void)
 {
 	struct other o[OTHERS];
 
-	mini.no_memory = no_memory_to_write;
+	memory_by(&mini, no_memory_to_write);
 	scarce = true;
 	mini_fill(&mini, PAGE, 1, 0, MMU_READ);
 	others_begin(o, false, true);
 	for (unsigned n = 0; n < ROUNDS; n++)
 		assert_refused(true);
 	scarce = false;
-	assert_int_equal(signal_of(PAGE, true), 0);
+	assert_int_equal(touch(0, true), 0);
 	others_end(o);
 	assert_int_equal(mini.copies, 1);
 }
@@ -116,7 +146,7 @@ static void while_it_moves(void)
 	struct other o[OTHERS];
 	pthread_t mover;
 
-	mini.no_memory = no_memory_to_write;
+	memory_by(&mini, no_memory_to_write);
 	scarce = true;
 	mini_fill(&mini, PAGE, 1, 0, MMU_READ);
 	others_begin(o, false, syscall_safe());
@@ -126,7 +156,7 @@ static void while_it_moves(void)
 	others_end(o);
 	pthread_join(mover, NULL);
 	scarce = false;
-	assert_int_equal(signal_of(PAGE, true), 0);
+	assert_int_equal(touch(0, true), 0);
 }
 
 // There is memory for a page to read (Linux has its page of zeros), but none to write.
@@ -134,7 +164,7 @@ static void readers_of_an_absent_page(void)
 {
 	struct other o[OTHERS];
 
-	mini.no_memory = no_memory_to_write;
+	memory_by(&mini, no_memory_to_write);
 	scarce = true;
 	assert_refused(true);
 	others_begin(o, false, syscall_safe());
@@ -152,7 +182,7 @@ static void others_who_get_the_page(void)
 	struct other o[OTHERS];
 	unsigned refused = 0;
 
-	mini.no_memory = no_memory_for_victim;
+	memory_by(&mini, no_memory_for_victim);
 	victim = host_tid();
 	scarce = true;
 	assert_refused(true);
@@ -162,7 +192,7 @@ static void others_who_get_the_page(void)
 		int sig;
 
 		mini_clear(&mini, PAGE, 1);
-		sig = signal_of(PAGE, n & 1);
+		sig = touch(0, n & 1);
 		assert_true(!sig || (sig == SIGBUS && caught_code == BUS_ADRERR));
 		refused += sig != 0;
 	}
@@ -176,14 +206,14 @@ static void a_system_call_takes_its_refusal_along(void)
 	int fd[2];
 
 	assert_int_equal(pipe(fd), 0);
-	mini.no_memory = no_memory_at_all;
+	memory_by(&mini, no_memory_at_all);
 	for (unsigned n = 0; n < 20; n++) {
 		scarce = true;
 		assert_int_equal(write(fd[1], "x", 1), 1);
 		assert_int_equal(read(fd[0], (void *)mini_at(&mini, PAGE), 1), -1);
 		assert_int_equal(errno, EFAULT);
 		scarce = false;
-		assert_int_equal(signal_of(PAGE, n & 1), 0);
+		assert_int_equal(touch(0, n & 1), 0);
 		mini_clear(&mini, PAGE, 1);
 	}
 	close(fd[0]);
@@ -205,7 +235,7 @@ static void child_main(unsigned how)
 	sigemptyset(&bus);
 	sigaddset(&bus, SIGBUS);
 	pthread_sigmask(how == 2 ? SIG_BLOCK : SIG_UNBLOCK, &bus, NULL);
-	mini.no_memory = no_memory_at_all;
+	memory_by(&mini, no_memory_at_all);
 	scarce = true;
 	*mini_byte(&mini, PAGE) = 1;
 	_exit(1);
@@ -234,12 +264,13 @@ static void one_machine_of_two(void)
 
 	assert_int_equal(mini_open(&second, &config, PAGES << PAGE_SHIFT), 0);
 	scarce = true;
-	mini.no_memory = second.no_memory = no_memory_at_all;
+	memory_by(&mini, no_memory_at_all);
+	memory_by(&second, no_memory_at_all);
 	assert_refused(true);
 	mini_close(&second);
 	assert_refused(true);
 	scarce = false;
-	assert_int_equal(signal_of(PAGE, true), 0);
+	assert_int_equal(touch(0, true), 0);
 }
 
 // A file of the program's that became shorter.
