@@ -142,7 +142,7 @@ GW_EXPORT struct gw_machine *gw_task_machine(const struct gw_task *task);
 
 // The calling thread runs as this task: its first touches count as the task's, on the task's cpu.
 // With the signal blocker every thread that touches the machine's memory must be attached to some
-// task: it gets an alternate signal stack, and SIGSEGV is unblocked, until it detaches; do not
+// task. It gets an alternate signal stack, and SIGSEGV is unblocked, until it detaches; do not
 // block SIGSEGV meanwhile. NULL: detach. -ENOMEM.
 GW_EXPORT int gw_task_attach(struct gw_task *task) GW_CHECK;
 

@@ -275,30 +275,6 @@ static void signal_wake(
 {
 }
 
-void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault, bool catchable)
-{
-	struct rewire_call c;
-	int err = 0;
-
-	// Pending until the handler returns. The page stays as it is: there may be memory for it at
-	// the next access.
-	if (catchable) {
-		host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
-		return;
-	}
-	// Only the host itself can raise it now, and it ends the program.
-	if (rewire_enter(&c, mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
-		return;
-	if (!page_state_allows(c.window->state[c.page], fault->access))
-		err = rewire_place_bus(&c);
-	if (err)
-		mend(&c);
-	rewire_unlock(&c);
-	rewire_leave(&c);
-	if (err) // pending until the handler returns; the access is asked for again after it
-		host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
-}
-
 static void signal_close(struct mmu *mmu)
 {
 	struct rewire *rw = rewire_of(mmu);
@@ -330,11 +306,7 @@ int rewire_signal_open(mmu_fault_fn *fault, struct mmu **ret_mmu)
 
 	if (!rw)
 		return -ENOMEM;
-	err = rewire_init(rw, &rewire_signal_ops, fault);
-	if (err) {
-		meta_delete(rw);
-		return err;
-	}
+	rewire_init(rw, &rewire_signal_ops, fault);
 	rw->mmu.caps = MMU_BLOCK_READ | MMU_REAL;
 	err = sigsegv_install();
 	if (err) {

@@ -10,6 +10,7 @@
 //   writable   arena bytes, not watched                                         map
 //   readable   arena bytes, write-protected by userfaultfd                      map, protect
 //   refused    arena bytes, PROT_NONE: SIGSEGV, or EFAULT in a system call      map, protect
+//   no stores  absent or readable, and PROT_READ; or both, and PROT_NONE        refuse
 //   blocked    arena bytes without page table entry, watched                    block
 //
 // No gap. Between two host calls an accessor may slip in, so each step alone is safe:
@@ -22,8 +23,8 @@
 //    (docs/decisions/0004-read-only-without-a-gap.md). mremap() returns when a thread of the pool
 //    has read its event.
 //
-// What the engine refuses (refuse(), BUS) is made true for the host before the accessor is woken,
-// so that the kernel itself raises the signal, or fails the system call.
+// What the engine refuses (refuse()) is made true for the host before the accessor is woken, so
+// that the kernel itself raises the signal, or fails the system call (uffd_refuse.c).
 //
 // No thread of the engine may fault on a watched page: it holds locks that the thread of the pool
 // which serves it needs. So populating, which faults, is done to what was made unwatched under the
@@ -38,6 +39,7 @@
 #include "base/meta.h"
 #include "machine/block_uffd.h"
 #include "machine/host_calls.h"
+#include "machine/sigsegv.h"
 #include "machine/uffd.h"
 
 #include <errno.h>
@@ -261,11 +263,6 @@ static void clear_part(struct rewire_call *c)
 
 	if ((state & PAGE_KIND) == PAGE_FRAME) {
 		clear_frames(c);
-	} else if ((state & PAGE_KIND) == PAGE_BUS) {
-		if (uffd_place_void(c)) {
-			uffd_mend(c);
-			MARK(uffd_bus_stays);
-		}
 	} else if (state & PAGE_PROT) {
 		if (host_protect(c->at, c->size, HOST_RW))
 			clear_window(c);
@@ -366,14 +363,18 @@ static int uffd_window_open(struct mmu *mmu, size_t size, size_t align, void *hi
 	return rewire_window_open(mmu, size, align, hint, owner, window_init, ret_window);
 }
 
-static void uffd_close(struct mmu *mmu)
+static void close_all(struct rewire *rw)
 {
-	struct rewire *rw = rewire_of(mmu);
-
 	if (rw->pool)
 		uffd_pool_stop(&rw->pool);
 	rewire_destroy(rw);
 	meta_delete(rw);
+}
+
+static void uffd_close(struct mmu *mmu)
+{
+	sigsegv_uninstall();
+	close_all(rewire_of(mmu));
 }
 
 const struct mmu_ops rewire_uffd_ops = {
@@ -416,11 +417,8 @@ int rewire_uffd_open(
 
 	if (!rw)
 		return -ENOMEM;
-	err = rewire_init(rw, &rewire_uffd_ops, fault);
-	if (err) {
-		meta_delete(rw);
-		return err;
-	}
+	rewire_init(rw, &rewire_uffd_ops, fault);
+	list_init(&rw->refusals);
 	write_lock(&host_fork_lock); // a child closes what is open
 	err = uffd_open(user_mode_only, &way, &rw->uffd);
 	if (!err)
@@ -430,8 +428,10 @@ int rewire_uffd_open(
 		err = rewire_open_stage(rw);
 	if (!err)
 		err = uffd_pool_start(rw->uffd, threads, uffd_serve, rw, &rw->pool);
+	if (!err)
+		err = sigsegv_install();
 	if (err) {
-		uffd_close(&rw->mmu);
+		close_all(rw);
 		return err;
 	}
 	rw->mmu.caps = MMU_BLOCK_READ | MMU_REAL | MMU_ALIAS |

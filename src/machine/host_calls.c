@@ -20,6 +20,7 @@
 #include <linux/mempolicy.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -266,6 +267,25 @@ void host_uffd_wake(int fd, uintptr_t at, size_t size)
 pid_t host_tid(void)
 {
 	return (pid_t)syscall(SYS_gettid);
+}
+
+// "running", "-1 STACK PROGRAM" or "NUMBER ARGUMENTS...".
+enum host_place host_thread_place(pid_t tid)
+{
+	char path[64], first = 0;
+	int saved = errno, fd;
+	ssize_t n = 0;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, &first, 1);
+		close(fd);
+	}
+	errno = saved;
+	if (n == 1 && first == 'r')
+		return HOST_RUNNING;
+	return n == 1 && first >= '0' && first <= '9' ? HOST_IN_CALL : HOST_IN_FAULT;
 }
 
 void host_signal_thread(pid_t tid, int sig, int code, uintptr_t at)

@@ -66,6 +66,13 @@ must_check int host_uffd_protect(int fd, uintptr_t at, size_t size, bool on);
 void host_uffd_wake(int fd, uintptr_t at, size_t size);
 
 pid_t host_tid(void);
+// Where another thread of the process is at this moment.
+enum host_place {
+	HOST_RUNNING,  // or about to
+	HOST_IN_FAULT, // asleep in an access of its own; or not to be found out
+	HOST_IN_CALL,  // asleep in a system call
+};
+enum host_place host_thread_place(pid_t tid);
 // As the kernel would raise it for a fault at the address.
 void host_signal_thread(pid_t tid, int sig, int code, uintptr_t at);
 

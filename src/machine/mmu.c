@@ -49,12 +49,12 @@ int mmu_open(const struct mmu_config *config, mmu_fault_fn *fault, struct mmu **
 
 int mmu_thread_enter(struct mmu *mmu)
 {
-	return mmu->ops == &rewire_signal_ops ? sigsegv_thread_enter() : 0;
+	return mmu->caps & MMU_REAL ? sigsegv_thread_enter() : 0;
 }
 
 void mmu_thread_leave(struct mmu *mmu)
 {
-	if (mmu->ops == &rewire_signal_ops)
+	if (mmu->caps & MMU_REAL)
 		sigsegv_thread_leave();
 }
 

@@ -16,7 +16,7 @@
 //    frame. The same call again is never wrong.
 //  - An access that is refused (refuse(), SEGV) leaves the page that way for the host, until map()
 //    or clear(). So clear() goes over a stretch when an area begins to exist in it. One that failed
-//    (BUS) asks again the next time.
+//    (BUS) concerns its accessor alone, which asks again the next time.
 //  - In a child of fork() the machine is dead: calls return -EOWNERDEAD or do nothing, peek() is
 //    NULL, the windows are not mapped. A machine opened in the child works.
 #ifndef GODWIT_MACHINE_MMU_H
@@ -100,10 +100,10 @@ struct mmu_ops {
 	void (*unblock)(struct mmu *, uintptr_t at, struct pfn first, unsigned nr, enum mmu_prot);
 	// Wake accessors that got MMU_FAULT_WAIT on these pages; they retry.
 	void (*wake)(struct mmu *, uintptr_t at, unsigned nr);
-	// Before the answer MMU_FAULT_SEGV, and under the lock that orders changes of permission: a
-	// refusal that came after the permission would hit an access that may be made. NULL where
-	// the answer is all that it takes.
-	void (*refuse)(struct mmu *, const struct mmu_fault *);
+	// Before the answer MMU_FAULT_SEGV or _BUS, and under the lock that orders changes of
+	// permission: a refusal that came after the permission would hit an access that may be
+	// made. NULL where the answer is all that it takes.
+	void (*refuse)(struct mmu *, const struct mmu_fault *, enum mmu_fault_result);
 	// Where the engine itself reaches the bytes of a frame, or NULL when there is no direct
 	// map.
 	void *(*peek)(struct mmu *, struct pfn);
@@ -133,8 +133,8 @@ struct mmu_config {
 // arenas that are mapped must fit: arena->uffd_able, and a parking area if moves are to be fast.
 must_check int mmu_open(const struct mmu_config *config, mmu_fault_fn *fault, struct mmu **ret_mmu);
 
-// Around the life of each thread that touches managed memory; the signal blocker gives it an
-// alternate stack and unblocks SIGSEGV. They nest. -ENOMEM.
+// Around the life of each thread that touches managed memory; under rewire it gets an alternate
+// stack, and SIGSEGV unblocked. They nest. -ENOMEM.
 must_check int mmu_thread_enter(struct mmu *mmu);
 void mmu_thread_leave(struct mmu *mmu);
 

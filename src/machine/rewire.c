@@ -37,9 +37,7 @@ static void close_files(struct rewire *rw)
 		close(rw->uffd);
 	if (rw->void_fd >= 0)
 		close(rw->void_fd);
-	if (rw->bus_fd >= 0)
-		close(rw->bus_fd);
-	rw->uffd = rw->void_fd = rw->bus_fd = -1;
+	rw->uffd = rw->void_fd = -1;
 }
 
 static void rewire_in_child(struct fork_guarded *g)
@@ -51,12 +49,8 @@ static void rewire_in_child(struct fork_guarded *g)
 	close_files(rw);
 }
 
-int rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *fault)
+void rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *fault)
 {
-	int err = host_memfd("godwit-bus", 0, &rw->bus_fd);
-
-	if (err)
-		return err;
 	rw->mmu.ops = ops;
 	rw->mmu.fault = fault;
 	rw->uffd = rw->void_fd = -1;
@@ -66,7 +60,6 @@ int rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *faul
 	write_lock(&host_fork_lock);
 	fork_guard_add(&rw->guard);
 	write_unlock(&host_fork_lock);
-	return 0;
 }
 
 int rewire_open_stage(struct rewire *rw)
@@ -236,15 +229,6 @@ bool rewire_next_shown(const struct rewire_call *c, struct pfn first, unsigned s
 bool rewire_has_hole(const struct rewire_call *c)
 {
 	return host_has_hole(c->at, c->size);
-}
-
-int rewire_place_bus(struct rewire_call *c)
-{
-	int err = host_map_file(c->at, c->size, HOST_RW, c->rw->bus_fd, 0);
-
-	if (!err)
-		window_state_set(c->window, c->page, c->nr, PAGE_BUS | PAGE_OFF);
-	return err;
 }
 
 int rewire_window_open(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,

@@ -17,13 +17,13 @@ struct rewire {
 	struct mmu mmu; // first
 	struct fork_guarded guard;
 	struct mutex lock; // rank MMU: page states, and the host calls that change them
-	int bus_fd;	   // an empty file: touching a mapping of it is SIGBUS
 	struct mmu_counters counters;
 	// userfaultfd only
 	int uffd;
 	int void_fd;	 // what an address without a frame maps: never backed
 	uintptr_t stage; // where a mapping is built before it is moved over its place; under lock
 	struct uffd_pool *pool;
+	struct list_head refusals; // for want of memory, being delivered (uffd_refuse.c); lock
 };
 
 // One call on a range, between rewire_enter() and rewire_leave().
@@ -41,7 +41,7 @@ static inline struct rewire *rewire_of(struct mmu *mmu)
 	return container_of(mmu, struct rewire, mmu);
 }
 
-must_check int rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *fault);
+void rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *fault);
 must_check int rewire_open_stage(struct rewire *rw); // which fork() keeps from the child
 void rewire_destroy(struct rewire *rw);
 
@@ -68,18 +68,12 @@ bool rewire_has_hole(const struct rewire_call *call);
 // come to show that by a change of permission.
 bool rewire_next_shown(const struct rewire_call *call, struct pfn first, unsigned skip,
 	struct rewire_call *ret_part);
-// An access to the place is SIGBUS from now on.
-must_check int rewire_place_bus(struct rewire_call *call);
 
 // Opens a window; `init`, under host_fork_lock for writing, makes all its pages absent on the host.
 must_check int rewire_window_open(struct mmu *mmu, size_t size, size_t align, void *hint,
 	void *owner, int (*init)(struct rewire *, struct window *), struct mmu_window **ret_window);
 void rewire_window_close(struct mmu *mmu, struct mmu_window *window);
 void *rewire_peek(struct mmu *mmu, struct pfn pfn);
-
-// The engine says that the promise of memory broke: the access at fault->at is SIGBUS, unless the
-// page has come meanwhile.
-void rewire_signal_bus(struct mmu *mmu, const struct mmu_fault *fault, bool catchable);
 
 extern const struct mmu_ops rewire_signal_ops, rewire_uffd_ops;
 must_check int rewire_signal_open(mmu_fault_fn *fault, struct mmu **ret_mmu);

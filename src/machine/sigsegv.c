@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: MIT
-// The SIGSEGV handler of the signal blocker.
+// The SIGSEGV handler of both blockers.
 //
-// An access to a page without translation, or a store to a page that is being moved, raises SIGSEGV
-// in the accessor. The handler finds the window and asks the engine (mmu->fault), which may sleep
-// until the page is there; on return the accessor's instruction runs again.
+// Signal blocker: an access to a page without translation, or a store to a page that is being
+// moved, raises SIGSEGV in the accessor. The handler finds the window and asks the engine
+// (mmu->fault), which may sleep until the page is there; on return the accessor's instruction runs
+// again.
+//
+// Userfaultfd blocker: only refused accesses come here, the engine having been asked before. Is the
+// refusal for want of memory, and not this accessor's, then it waits and tries again (uffd_meet).
+//
+// An access that found no memory gets SIGBUS instead, as the kernel would raise it: sent by the
+// thread to itself with the code and the address of a fault, it is pending until the handler
+// returns and then interrupts that very instruction. There is no handler of SIGBUS: the program's
+// own stays in force, and sees no SIGBUS that is not its own business.
 //
 // The handler runs with every signal blocked (a handler nested into it might touch another
 // blocked page) and on the alternate stack (the thread's own may be managed memory). It uses no
@@ -14,15 +23,16 @@
 // there before us, with the mask and the stack it asked for as far as that can be had; if there was
 // none, the default action: the instruction runs again and ends the program where it is.
 //
-// A thread that blocks SIGSEGV is ended by the kernel at its first fault, without asking anybody:
-// so a thread that enters gets it unblocked until it leaves.
+// A thread that blocks SIGSEGV is ended by the kernel when it comes, without asking anybody: so a
+// thread that enters gets it unblocked until it leaves.
 //
 // What can fail: a thread that blocks SIGSEGV afterwards; a system call that touches such a page
-// gets EFAULT from the kernel without any signal: this blocker is not syscall-safe.
+// gets EFAULT from the kernel without any signal: the signal blocker is not syscall-safe.
 #include "machine/sigsegv.h"
 
 #include "base/lock.h"
 #include "base/meta.h"
+#include "machine/block_uffd.h"
 #include "machine/fork_guard.h"
 #include "machine/host_calls.h"
 #include "machine/rewire.h"
@@ -53,9 +63,15 @@ static enum mmu_access access_of(const ucontext_t *uc)
 {
 	return uc->uc_mcontext.gregs[REG_ERR] & 2 ? MMU_ACCESS_WRITE : MMU_ACCESS_READ;
 }
+
+static bool is_fetch(const ucontext_t *uc)
+{
+	return uc->uc_mcontext.gregs[REG_ERR] & 16;
+}
 #elif defined(__aarch64__)
 #include <asm/sigcontext.h>
-static enum mmu_access access_of(const ucontext_t *uc)
+// The exception syndrome, 0 when the kernel does not say.
+static uint64_t syndrome_of(const ucontext_t *uc)
 {
 	const uint8_t *p = (const uint8_t *)uc->uc_mcontext.__reserved;
 	const uint8_t *end = p + sizeof(uc->uc_mcontext.__reserved);
@@ -64,19 +80,35 @@ static enum mmu_access access_of(const ucontext_t *uc)
 		const struct _aarch64_ctx *head = (const void *)p;
 
 		if (head->magic == ESR_MAGIC)
-			return ((const struct esr_context *)head)->esr & 1 << 6 ? MMU_ACCESS_WRITE
-										: MMU_ACCESS_READ;
+			return ((const struct esr_context *)head)->esr;
 		if (!head->magic || !head->size)
 			break;
 		p += head->size;
 	}
-	return MMU_ACCESS_WRITE;
+	return 0;
+}
+
+static enum mmu_access access_of(const ucontext_t *uc)
+{
+	uint64_t syndrome = syndrome_of(uc);
+
+	return !syndrome || syndrome & 1 << 6 ? MMU_ACCESS_WRITE : MMU_ACCESS_READ;
+}
+
+static bool is_fetch(const ucontext_t *uc)
+{
+	return (syndrome_of(uc) >> 26 & 0x3f) == 0x20;
 }
 #else
 // Unknown is a write: a page is then made writable too early, which is never wrong.
 static enum mmu_access access_of(const ucontext_t *uc maybe_unused)
 {
 	return MMU_ACCESS_WRITE;
+}
+
+static bool is_fetch(const ucontext_t *uc)
+{
+	return !uc;
 }
 #endif
 
@@ -127,43 +159,67 @@ static bool bus_is_catchable(const ucontext_t *uc)
 	       (action.sa_flags & SA_SIGINFO || action.sa_handler != SIG_IGN);
 }
 
-static bool ask(const struct window_ref *ref, const struct mmu_fault *fault, const ucontext_t *uc)
+// Pending until the handler returns. The page stays as it is: there may be memory for it at the
+// next access. Where the program does not want the signal it ends, as it would by a fault.
+static void raise_bus(const struct mmu_fault *fault, ucontext_t *uc)
 {
-	switch (ref->mmu->fault(ref->owner, fault)) {
-	case MMU_FAULT_SEGV:
-		return false;
-	case MMU_FAULT_BUS:
-		rewire_signal_bus(ref->mmu, fault, bus_is_catchable(uc));
-		return true; // and meets the SIGBUS
-	case MMU_FAULT_WAIT: // an engine that did not want to sleep here: it is asked again
-	case MMU_FAULT_DONE:
-		break;
+	struct sigaction dfl = {.sa_handler = SIG_DFL};
+
+	if (!bus_is_catchable(uc)) {
+		sigaction(SIGBUS, &dfl, NULL);
+		sigdelset(&uc->uc_sigmask, SIGBUS);
 	}
-	return true;
+	host_signal_thread(fault->tid, SIGBUS, BUS_ADRERR, fault->at);
 }
 
-// True when the access may be tried again.
-static bool served(const siginfo_t *info, const ucontext_t *uc)
+static enum mmu_fault_result ask(const struct window_ref *ref, const struct mmu_fault *fault)
+{
+	if (ref->mmu->ops == &rewire_signal_ops)
+		return ref->mmu->fault(ref->owner, fault);
+	switch (uffd_meet(ref->mmu, fault)) {
+	case UFFD_MET_BUS:
+		return MMU_FAULT_BUS;
+	case UFFD_MET_SEGV:
+		return MMU_FAULT_SEGV;
+	case UFFD_MET_NOTHING:
+		break;
+	}
+	return MMU_FAULT_DONE;
+}
+
+// Other codes than these two are no translation faults (protection keys, tagged memory). Nothing is
+// mapped to be executed. A hole under userfaultfd is one that could not be mended.
+static bool can_be_ours(const struct window_ref *ref, const siginfo_t *info, const ucontext_t *uc)
+{
+	if (is_fetch(uc))
+		return false;
+	return info->si_code == SEGV_ACCERR
+		       ? ref->mmu->caps & MMU_REAL
+		       : info->si_code == SEGV_MAPERR && ref->mmu->ops == &rewire_signal_ops;
+}
+
+// True when the access may be tried again, or meets its SIGBUS.
+static bool served(const siginfo_t *info, ucontext_t *uc)
 {
 	struct mmu_fault fault = {
 		.at = (uintptr_t)info->si_addr,
 		.access = access_of(uc),
 		.may_wait = true,
 	};
+	enum mmu_fault_result result = MMU_FAULT_SEGV;
 	struct window_ref ref;
-	bool again = false;
 
-	// Other codes than these two are no translation faults (protection keys, tagged memory).
-	if ((info->si_code != SEGV_MAPERR && info->si_code != SEGV_ACCERR) ||
-		!window_get(fault.at, &ref))
+	if (info->si_code <= 0 || !window_get(fault.at, &ref))
 		return false;
-	if (ref.mmu->ops == &rewire_signal_ops) {
+	if (can_be_ours(&ref, info, uc)) {
 		fault.tid = host_tid();
 		lock_assert_none_held();
-		again = ask(&ref, &fault, uc);
+		result = ask(&ref, &fault);
 	}
 	window_put(&ref);
-	return again;
+	if (result == MMU_FAULT_BUS)
+		raise_bus(&fault, uc);
+	return result != MMU_FAULT_SEGV; // an engine that did not want to sleep here is asked again
 }
 
 static void handler(int sig, siginfo_t *info, void *context)

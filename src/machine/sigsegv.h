@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// SIGSEGV in windows of the signal blocker, and the alternate stacks it needs.
+// SIGSEGV in windows, and the alternate stacks it needs.
 #ifndef GODWIT_MACHINE_SIGSEGV_H
 #define GODWIT_MACHINE_SIGSEGV_H
 

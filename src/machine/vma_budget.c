@@ -34,7 +34,7 @@ static bool mergeable(uint64_t left, uint64_t right)
 {
 	uint64_t flags = PAGE_FLAGS & ~PAGE_SOFT;
 
-	if ((left & flags) != (right & flags) || (left & PAGE_KIND) == PAGE_BUS)
+	if ((left & flags) != (right & flags))
 		return false;
 	if ((left & PAGE_KIND) == PAGE_VOID)
 		return true;
@@ -66,8 +66,6 @@ static bool looks_like_one(const struct window *w, size_t page, size_t nr)
 	uint64_t step = frames ? 1ull << PAGE_PFN_SHIFT : 0, differ = 0;
 	uint64_t first = *state >> PAGE_PFN_SHIFT;
 
-	if ((*state & PAGE_KIND) == PAGE_BUS)
-		return nr == 1;
 	for (size_t i = 1; i < nr; i++)
 		differ |= (state[i] - i * step) ^ *state;
 	return !(differ & ~PAGE_SOFT) &&

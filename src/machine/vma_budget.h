@@ -10,7 +10,6 @@
 #define PAGE_KIND 0x3ull
 #define PAGE_VOID 0x0ull // no frame
 #define PAGE_FRAME 0x1ull
-#define PAGE_BUS 0x2ull // an access is SIGBUS
 
 #define PAGE_PROT 0xcull // the host mapping's protection, if not the blocker's usual one
 #define PAGE_PROT_USUAL 0x0ull

@@ -260,31 +260,35 @@ int fault_install(struct fault *f, const struct fault_install *in)
 	return err;
 }
 
-// The host makes it true for the accessor, unless the permission has come meanwhile. It may do so
-// for one that is long gone (a message of userfaultfd read late), and then another access would
-// meet the refusal: hence mmap_lock, for which every change of permission waits.
-static bool refuse_host_fault(struct space *space, const struct mmu_fault *fault, unsigned flags)
+// The host makes it true for the accessor, unless the permission has come meanwhile, or gone where
+// only memory was missing. It may do so for one that is long gone (a message of userfaultfd read
+// late), and then another access would meet the refusal: hence mmap_lock, for which every change of
+// permission waits.
+static bool refuse_host_fault(struct space *space, const struct mmu_fault *fault, unsigned flags,
+	enum mmu_fault_result result)
 {
 	struct mmu *mmu = space->mm->mmu;
 	const struct vma *vma = NULL;
 	uint64_t addr;
-	bool permitted;
+	bool refused;
 
 	read_lock(&space->mmap_lock);
 	if (!space_addr_of_host(space, fault->at, &addr))
 		vma = vma_lookup(space, addr);
-	permitted = vma && vma_permits(vma, flags);
-	if (!permitted)
+	refused = (vma && vma_permits(vma, flags)) == (result == MMU_FAULT_BUS);
+	if (refused)
 		space_note_refusal(space, fault->at);
-	if (!permitted && mmu->ops->refuse)
-		mmu->ops->refuse(mmu, fault);
+	if (refused && mmu->ops->refuse)
+		mmu->ops->refuse(mmu, fault, result);
 	read_unlock(&space->mmap_lock);
-	return !permitted;
+	return refused;
 }
 
-static int handle_host_fault(struct space *space, struct task *task, const struct mmu_fault *fault)
+static enum mmu_fault_result handle_host_fault(
+	struct space *space, struct task *task, const struct mmu_fault *fault)
 {
 	unsigned flags = fault->may_wait ? 0 : FAULT_NOWAIT;
+	enum mmu_fault_result result;
 	uint64_t addr;
 	int err;
 
@@ -296,37 +300,28 @@ static int handle_host_fault(struct space *space, struct task *task, const struc
 		read_unlock(&space->mmap_lock);
 		if (!err)
 			err = handle_fault(space, task, addr, flags);
-	} while (err == -EFAULT && !refuse_host_fault(space, fault, flags));
-	return err;
+		if (!err)
+			return MMU_FAULT_DONE;
+		if (err == -EAGAIN)
+			return MMU_FAULT_WAIT;
+		result = err == -EFAULT ? MMU_FAULT_SEGV : MMU_FAULT_BUS;
+	} while (!refuse_host_fault(space, fault, flags, result));
+	return result;
 }
 
 static enum mmu_fault_result serve_host_fault(struct space *space, const struct mmu_fault *fault)
 {
 	struct task *task = task_of_access(space, fault->tid);
-	int err;
+	enum mmu_fault_result result;
 
 	lock_assert_none_held();
 	if (!fault->may_wait)
 		host_wait_begin(space->mm, fault->at);
-	err = handle_host_fault(space, task, fault);
+	result = handle_host_fault(space, task, fault);
 	task_put(task);
-	if (!fault->may_wait && err != -EAGAIN)
+	if (!fault->may_wait && result != MMU_FAULT_WAIT)
 		host_wait_cancel(space->mm, fault->at);
-	if (err && err != -EAGAIN && err != -EFAULT) {
-		read_lock(&space->mmap_lock);
-		space_note_refusal(space, fault->at);
-		read_unlock(&space->mmap_lock);
-	}
-	switch (err) {
-	case 0:
-		return MMU_FAULT_DONE;
-	case -EAGAIN:
-		return MMU_FAULT_WAIT;
-	case -EFAULT:
-		return MMU_FAULT_SEGV;
-	default:
-		return MMU_FAULT_BUS;
-	}
+	return result;
 }
 
 static void end_host_fault(struct space *space)

@@ -208,14 +208,16 @@ static void model_wake(struct mmu *mmu, uintptr_t at, unsigned nr)
 	model_of(mmu)->nr_wake++;
 }
 
-static void model_refuse(struct mmu *mmu, const struct mmu_fault *fault)
+// Lasting refusals only: this host's accessor hears of a lack of memory by the answer.
+static void model_refuse(
+	struct mmu *mmu, const struct mmu_fault *fault, enum mmu_fault_result result)
 {
 	struct model_mmu *m = model_of(mmu);
 	struct model_page *p = NULL;
 	bool write = fault->access == MMU_ACCESS_WRITE;
 
 	pthread_mutex_lock(&m->lock);
-	if (model_window_of(m, fault->at)) // it may be closed by now
+	if (result == MMU_FAULT_SEGV && model_window_of(m, fault->at)) // it may be closed by now
 		p = model_page(m, ALIGN_DOWN(fault->at, PAGE_SIZE));
 	if (p && (!p->pfn.n || p->blocked || p->prot < (write ? MMU_WRITE : MMU_READ))) {
 		p->no_store = true;

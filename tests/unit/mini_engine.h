@@ -38,6 +38,9 @@ struct mini {
 	size_t nr_pages;
 	struct mini_page *page;
 	atomic_ulong faults, waits, copies;
+	// Whether there is no memory for this access. Where it is asked, a page that a read brings
+	// is copied by the first store.
+	bool (*no_memory)(const struct mmu_fault *, size_t page);
 };
 
 // GODWIT_TEST_HUGE=1: with transparent huge pages, where the host has them.
@@ -67,15 +70,17 @@ static volatile uint8_t *mini_byte(const struct mini *m, size_t page)
 
 static enum mmu_fault_result mini_absent(struct mini *m, struct mini_page *p, size_t i)
 {
+	enum mmu_prot prot = m->no_memory ? MMU_READ : MMU_WRITE;
 	struct pfn pfn = mini_frames(m, 0, 1);
 
 	if (!pfn.n)
 		return MMU_FAULT_BUS;
 	memset(m->mmu->ops->peek(m->mmu, pfn), 0, PAGE_SIZE);
-	if (m->mmu->ops->map(m->mmu, mini_at(m, i), pfn, 1, MMU_WRITE))
+	if (m->mmu->ops->map(m->mmu, mini_at(m, i), pfn, 1, prot))
 		return MMU_FAULT_BUS;
 	p->pfn = pfn;
-	p->prot = MMU_WRITE;
+	p->prot = prot;
+	p->shared = prot == MMU_READ;
 	return MMU_FAULT_DONE;
 }
 
@@ -128,14 +133,14 @@ static enum mmu_fault_result mini_fault(void *owner, const struct mmu_fault *f)
 	}
 	if (p->kind == MINI_NOTHING)
 		result = MMU_FAULT_SEGV;
-	else if (p->kind == MINI_BROKEN)
+	else if (p->kind == MINI_BROKEN || (m->no_memory && m->no_memory(f, i)))
 		result = MMU_FAULT_BUS;
 	else if (!p->pfn.n)
 		result = mini_absent(m, p, i);
 	else
 		result = mini_present(m, p, i, f);
-	if (result == MMU_FAULT_SEGV && m->mmu->ops->refuse)
-		m->mmu->ops->refuse(m->mmu, f);
+	if ((result == MMU_FAULT_SEGV || result == MMU_FAULT_BUS) && m->mmu->ops->refuse)
+		m->mmu->ops->refuse(m->mmu, f, result);
 	mutex_unlock(&m->lock);
 	return result;
 }

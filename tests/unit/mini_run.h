@@ -24,9 +24,9 @@ static inline bool syscall_safe(void)
 	return mini.mmu->caps & MMU_SYSCALL_SAFE;
 }
 
-static sigjmp_buf escape;
-static volatile sig_atomic_t expecting, caught, caught_code;
-static void *volatile caught_at;
+static _Thread_local sigjmp_buf escape;
+static _Thread_local volatile sig_atomic_t expecting, caught, caught_code;
+static _Thread_local void *volatile caught_at;
 
 static void catcher(int sig, siginfo_t *info, void *context maybe_unused)
 {

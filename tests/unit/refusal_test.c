@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT
+// Accesses for which there is no memory: SIGBUS for the thread whose access it was, once, and for
+// nobody else, whatever he does with the page at that moment.
+#include "mini_run.h"
+
+#include "machine/host_calls.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#define ROUNDS 200u
+#define OTHERS 2
+#define PAGE 3u
+
+static atomic_bool stop, scarce;
+static _Atomic pid_t victim;
+
+struct other {
+	pthread_t thread;
+	unsigned byte;		 // of the page: each thread has its own
+	bool writes, calls;	 // now and then; system calls too
+	unsigned long signals;	 // of accesses that are permitted
+	unsigned long bad_calls; // system calls that failed
+};
+
+static bool no_memory_to_write(const struct mmu_fault *f, size_t page)
+{
+	return scarce && page == PAGE && f->access == MMU_ACCESS_WRITE;
+}
+
+static bool no_memory_for_victim(const struct mmu_fault *f, size_t page)
+{
+	return scarce && page == PAGE && f->tid == victim;
+}
+
+static bool no_memory_at_all(const struct mmu_fault *f maybe_unused, size_t page)
+{
+	return scarce && page == PAGE;
+}
+
+static void memory_by(struct mini *m, bool (*no_memory)(const struct mmu_fault *, size_t page))
+{
+	mutex_lock(&m->lock);
+	m->no_memory = no_memory;
+	mutex_unlock(&m->lock);
+}
+
+static volatile uint8_t *byte_at(unsigned byte)
+{
+	return mini_byte(&mini, PAGE) + byte;
+}
+
+// The signal that the access raised, 0 if none.
+static int touch(unsigned byte, bool write)
+{
+	caught = 0;
+	expecting = true;
+	if (!sigsetjmp(escape, 1)) {
+		if (write)
+			*byte_at(byte) = 1;
+		else
+			(void)*byte_at(byte);
+	}
+	expecting = false;
+	if (caught)
+		assert_ptr_equal(caught_at, byte_at(byte));
+	return caught;
+}
+
+static void assert_refused(bool write)
+{
+	assert_int_equal(touch(0, write), SIGBUS);
+	assert_int_equal(caught_code, BUS_ADRERR);
+}
+
+static void *other_main(void *arg)
+{
+	struct other *o = arg;
+	char byte;
+	int fd[2];
+
+	if (mmu_thread_enter(mini.mmu) || pipe(fd))
+		abort();
+	for (unsigned n = 0; !stop; n++) {
+		o->signals += touch(o->byte, o->writes && n % 4 == 0) != 0;
+		if (o->calls)
+			o->bad_calls += write(fd[1], (void *)byte_at(o->byte), 1) != 1 ||
+					read(fd[0], &byte, 1) != 1;
+	}
+	close(fd[0]);
+	close(fd[1]);
+	mmu_thread_leave(mini.mmu);
+	return NULL;
+}
+
+static void others_begin(struct other *o, bool write, bool calls)
+{
+	stop = false;
+	for (unsigned i = 0; i < OTHERS; i++) {
+		o[i] = (struct other){.byte = 64 * (i + 1), .writes = write, .calls = calls};
+		assert_int_equal(pthread_create(&o[i].thread, NULL, other_main, &o[i]), 0);
+	}
+}
+
+static void others_end(struct other *o)
+{
+	stop = true;
+	for (unsigned i = 0; i < OTHERS; i++) {
+		pthread_join(o[i].thread, NULL);
+		assert_int_equal(o[i].signals, 0);
+		assert_int_equal(o[i].bad_calls, 0);
+	}
+}
+
+static void readers_of_a_page_that_cannot_be_copied(void)
+{
+	struct other o[OTHERS];
+
+	memory_by(&mini, no_memory_to_write);
+	scarce = true;
+	mini_fill(&mini, PAGE, 1, 0, MMU_READ);
+	others_begin(o, false, true);
+	for (unsigned n = 0; n < ROUNDS; n++)
+		assert_refused(true);
+	scarce = false;
+	assert_int_equal(touch(0, true), 0);
+	others_end(o);
+	assert_int_equal(mini.copies, 1);
+}
+
+static void *mover_main(void *arg maybe_unused)
+{
+	unsigned node = 1;
+
+	while (!stop) {
+		if (mini_move(&mini, PAGE, 1, node, false))
+			abort();
+		node = !node;
+	}
+	return NULL;
+}
+
+static void while_it_moves(void)
+{
+	struct other o[OTHERS];
+	pthread_t mover;
+
+	memory_by(&mini, no_memory_to_write);
+	scarce = true;
+	mini_fill(&mini, PAGE, 1, 0, MMU_READ);
+	others_begin(o, false, syscall_safe());
+	assert_int_equal(pthread_create(&mover, NULL, mover_main, NULL), 0);
+	for (unsigned n = 0; n < ROUNDS; n++)
+		assert_refused(true);
+	others_end(o);
+	pthread_join(mover, NULL);
+	scarce = false;
+	assert_int_equal(touch(0, true), 0);
+}
+
+// There is memory for a page to read (Linux has its page of zeros), but none to write.
+static void readers_of_an_absent_page(void)
+{
+	struct other o[OTHERS];
+
+	memory_by(&mini, no_memory_to_write);
+	scarce = true;
+	assert_refused(true);
+	others_begin(o, false, syscall_safe());
+	for (unsigned n = 0; n < ROUNDS; n++) {
+		mini_clear(&mini, PAGE, 1);
+		assert_refused(true);
+	}
+	others_end(o);
+}
+
+// The memory that one thread's policy denies it others may have: they bring the page while the
+// refusal is on its way, or wait for its end.
+static void others_who_get_the_page(void)
+{
+	struct other o[OTHERS];
+	unsigned refused = 0;
+
+	memory_by(&mini, no_memory_for_victim);
+	victim = host_tid();
+	scarce = true;
+	assert_refused(true);
+	assert_refused(false);
+	others_begin(o, true, false);
+	for (unsigned n = 0; n < ROUNDS; n++) {
+		int sig;
+
+		mini_clear(&mini, PAGE, 1);
+		sig = touch(0, n & 1);
+		assert_true(!sig || (sig == SIGBUS && caught_code == BUS_ADRERR));
+		refused += sig != 0;
+	}
+	others_end(o);
+	print_message("%s: %u of %u refused\n", blocker_name, refused, ROUNDS);
+}
+
+// The refusal of a system call is its result; the thread's next access is another one.
+static void a_system_call_takes_its_refusal_along(void)
+{
+	int fd[2];
+
+	assert_int_equal(pipe(fd), 0);
+	memory_by(&mini, no_memory_at_all);
+	for (unsigned n = 0; n < 20; n++) {
+		scarce = true;
+		assert_int_equal(write(fd[1], "x", 1), 1);
+		assert_int_equal(read(fd[0], (void *)mini_at(&mini, PAGE), 1), -1);
+		assert_int_equal(errno, EFAULT);
+		scarce = false;
+		assert_int_equal(touch(0, n & 1), 0);
+		mini_clear(&mini, PAGE, 1);
+	}
+	close(fd[0]);
+	close(fd[1]);
+}
+
+// Nobody goes on after an access that nothing came of.
+static void child_main(unsigned how)
+{
+	const struct rlimit none = {0, 0};
+	struct sigaction act = {.sa_handler = how ? SIG_IGN : SIG_DFL};
+	sigset_t bus;
+
+	setrlimit(RLIMIT_CORE, &none);
+	if (mini_open(&mini, &config, PAGES << PAGE_SHIFT))
+		_exit(77);
+	if (how < 2)
+		sigaction(SIGBUS, &act, NULL);
+	sigemptyset(&bus);
+	sigaddset(&bus, SIGBUS);
+	pthread_sigmask(how == 2 ? SIG_BLOCK : SIG_UNBLOCK, &bus, NULL);
+	memory_by(&mini, no_memory_at_all);
+	scarce = true;
+	*mini_byte(&mini, PAGE) = 1;
+	_exit(1);
+}
+
+static void who_does_not_want_it_ends(void)
+{
+	int status;
+
+	if (HAVE_TSAN) // it allows a forked child no threads
+		return;
+	for (unsigned how = 0; how < 3; how++) {
+		pid_t pid = fork();
+
+		if (!pid)
+			child_main(how);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		assert_int_equal(WTERMSIG(status), SIGBUS);
+	}
+}
+
+static void one_machine_of_two(void)
+{
+	static struct mini second;
+
+	assert_int_equal(mini_open(&second, &config, PAGES << PAGE_SHIFT), 0);
+	scarce = true;
+	memory_by(&mini, no_memory_at_all);
+	memory_by(&second, no_memory_at_all);
+	assert_refused(true);
+	mini_close(&second);
+	assert_refused(true);
+	scarce = false;
+	assert_int_equal(touch(0, true), 0);
+}
+
+// A file of the program's that became shorter.
+static void foreign_sigbus_reaches_the_program(void)
+{
+	volatile uint8_t *p;
+	int fd;
+
+	assert_int_equal(host_memfd("short", 0, &fd), 0);
+	p = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(p != MAP_FAILED);
+	caught = 0;
+	expecting = true;
+	if (!sigsetjmp(escape, 1))
+		*p = 1;
+	assert_int_equal(caught, SIGBUS);
+	assert_int_equal(caught_code, BUS_ADRERR);
+	assert_ptr_equal(caught_at, (void *)p);
+	munmap((void *)p, PAGE_SIZE);
+	close(fd);
+}
+
+// Nothing there can be executed: the program's own handler hears of it, and at once.
+static void a_jump_into_it_reaches_the_program(void)
+{
+	void (*jump)(void) = (void (*)(void))mini_at(&mini, PAGE);
+
+	mini_fill(&mini, PAGE, 1, 0, MMU_WRITE);
+	caught = 0;
+	expecting = true;
+	if (!sigsetjmp(escape, 1))
+		jump();
+	assert_int_equal(caught, SIGSEGV);
+	assert_int_equal(caught_code, SEGV_ACCERR);
+}
+
+#define ALL_TESTS(X)                                                                               \
+	X(readers_of_a_page_that_cannot_be_copied)                                                 \
+	X(while_it_moves)                                                                          \
+	X(readers_of_an_absent_page)                                                               \
+	X(others_who_get_the_page)                                                                 \
+	X(a_system_call_takes_its_refusal_along)                                                   \
+	X(who_does_not_want_it_ends)                                                               \
+	X(one_machine_of_two)                                                                      \
+	X(foreign_sigbus_reaches_the_program)                                                      \
+	X(a_jump_into_it_reaches_the_program)
+
+MINI_MAIN(ALL_TESTS)
