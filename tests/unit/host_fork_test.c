@@ -5,6 +5,7 @@
 //
 // Which functions there are is read from the public headers: one that this file does not call in
 // the child, between the two marks below, fails the test.
+#include "still_driver.h"
 #include "unit.h"
 
 #include <godwit/huge.h>
@@ -123,25 +124,6 @@ struct inherited {
 	struct gw_page *page;
 };
 
-static bool isolate_page(struct gw_page *page, enum gw_migrate_mode mode, void *owner)
-{
-	(void)page, (void)mode, (void)owner;
-	return false;
-}
-
-static int migrate_page(struct gw_page *dst, struct gw_page *src, enum gw_migrate_mode mode,
-	void *owner)
-{
-	(void)dst, (void)src, (void)mode, (void)owner;
-	return -EAGAIN;
-}
-
-static void putback_page(struct gw_page *page, void *owner)
-{
-	(void)page, (void)owner;
-}
-
-static const struct gw_movable_operations page_ops = {isolate_page, migrate_page, putback_page};
 static const struct gw_notifier_ops no_callbacks;
 
 // The line of the first door that was open, or 0. Not cmocka's assertions: this is a child.

@@ -2,6 +2,7 @@
 // NULL where a machine, a task or a pointer belongs: an errno where the man pages promise one or
 // the code looks for it, nothing at all where something is released, and never a crash there. The
 // other arguments of each call are good, so that nothing else can be what was refused.
+#include "still_driver.h"
 #include "unit.h"
 
 #include <godwit/huge.h>
@@ -14,25 +15,6 @@
 
 #include <errno.h>
 
-static bool isolate_page(struct gw_page *page, enum gw_migrate_mode mode, void *owner)
-{
-	(void)page, (void)mode, (void)owner;
-	return false;
-}
-
-static int migrate_page(struct gw_page *dst, struct gw_page *src, enum gw_migrate_mode mode,
-	void *owner)
-{
-	(void)dst, (void)src, (void)mode, (void)owner;
-	return -EAGAIN;
-}
-
-static void putback_page(struct gw_page *page, void *owner)
-{
-	(void)page, (void)owner;
-}
-
-static const struct gw_movable_operations page_ops = {isolate_page, migrate_page, putback_page};
 static const struct gw_movable_operations half_ops = {isolate_page, migrate_page, NULL};
 
 // What the calls below are given, where it is not NULL.
