@@ -279,7 +279,8 @@ static void signal_close(struct mmu *mmu)
 {
 	struct rewire *rw = rewire_of(mmu);
 
-	sigsegv_uninstall();
+	if (!fork_guard_is_dead(&rw->guard))
+		sigsegv_uninstall();
 	rewire_destroy(rw);
 	meta_delete(rw);
 }

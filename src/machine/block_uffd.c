@@ -373,8 +373,11 @@ static void close_all(struct rewire *rw)
 
 static void uffd_close(struct mmu *mmu)
 {
-	sigsegv_uninstall();
-	close_all(rewire_of(mmu));
+	struct rewire *rw = rewire_of(mmu);
+
+	if (!fork_guard_is_dead(&rw->guard))
+		sigsegv_uninstall();
+	close_all(rw);
 }
 
 const struct mmu_ops rewire_uffd_ops = {

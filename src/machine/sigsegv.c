@@ -15,13 +15,19 @@
 // own stays in force, and sees no SIGBUS that is not its own business.
 //
 // The handler runs with every signal blocked (a handler nested into it might touch another
-// blocked page) and on the alternate stack (the thread's own may be managed memory). It uses no
-// malloc, no stdio, and no lock that the interrupted code may hold: no engine lock is ever held
-// while managed memory is touched.
+// blocked page), also when a handler of the program that was put over it calls it with fewer
+// blocked, and on the alternate stack (the thread's own may be managed memory). It uses no malloc,
+// no stdio, and no lock that the interrupted code may hold: no engine lock is ever held while
+// managed memory is touched.
 //
 // Addresses that are not ours, and accesses that the engine refuses, go to the handler that was
 // there before us, with the mask and the stack it asked for as far as that can be had; if there was
 // none, the default action: the instruction runs again and ends the program where it is.
+//
+// The first machine puts the handler in force, and the last puts back what was there, unless
+// somebody else's is in force by then. That one may call ours from then on. So when the next
+// machine puts ours over it, ours calls it for what is not ours, and it ours again: that call,
+// deeper on the same stack for the same signal, goes to what was there at the very first.
 //
 // A thread that blocks SIGSEGV is ended by the kernel when it comes, without asking anybody: so a
 // thread that enters gets it unblocked until it leaves.
@@ -48,14 +54,18 @@
 #define STACK_ENOUGH (64ul << 10)
 
 static struct mutex lock = MUTEX_INIT(WINDOWS);
-static unsigned users;
+static _Atomic unsigned users;
 static bool left_behind;	// somebody else's handler was put over ours and calls it, perhaps
-static struct sigaction before; // what was there
+static struct sigaction before; // what ours was put over
+static struct sigaction first;	// at the first time; nobody of these calls ours
 
 static _Thread_local struct {
 	unsigned depth;
 	uintptr_t stack; // ours, with a guard page below it; 0 when the thread had its own
 	bool unblocked;	 // SIGSEGV was blocked before
+	// The signal that was handed on last, and from where on the stack.
+	const void *context;
+	uintptr_t frame;
 } thread;
 
 #if defined(__x86_64__)
@@ -123,10 +133,23 @@ static void chain_to_default(const siginfo_t *info)
 		syscall(SYS_tgkill, getpid(), host_tid(), SIGSEGV);
 }
 
-static void chain(int sig, siginfo_t *info, void *context)
+// What ours was put over calls ours back.
+static bool is_called_back(const void *context, uintptr_t frame)
+{
+	bool deeper = thread.context == context && frame < thread.frame;
+
+	if (!deeper) {
+		thread.context = context;
+		thread.frame = frame;
+	}
+	return deeper;
+}
+
+static void chain(int sig, siginfo_t *info, void *context, uintptr_t frame)
 {
 	const ucontext_t *uc = context;
-	struct sigaction old = before;
+	bool end = !atomic_load(&users) || is_called_back(context, frame);
+	struct sigaction old = end ? first : before;
 	sigset_t mask;
 
 	if (!(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_IGN && info->si_code <= 0)
@@ -137,8 +160,10 @@ static void chain(int sig, siginfo_t *info, void *context)
 		return;
 	}
 	if (old.sa_flags & (int)SA_RESETHAND) {
-		before.sa_flags &= ~SA_SIGINFO;
-		before.sa_handler = SIG_DFL;
+		struct sigaction *reset = end ? &first : &before;
+
+		reset->sa_flags &= ~SA_SIGINFO;
+		reset->sa_handler = SIG_DFL;
 	}
 	sigorset(&mask, &uc->uc_sigmask, &old.sa_mask);
 	if (!(old.sa_flags & SA_NODEFER))
@@ -198,8 +223,8 @@ static bool can_be_ours(const struct window_ref *ref, const siginfo_t *info, con
 		       : info->si_code == SEGV_MAPERR && ref->mmu->ops == &rewire_signal_ops;
 }
 
-// True when the access may be tried again, or meets its SIGBUS.
-static bool served(const siginfo_t *info, ucontext_t *uc)
+// Anything but SEGV: the access may be tried again.
+static enum mmu_fault_result serve(const siginfo_t *info, ucontext_t *uc)
 {
 	struct mmu_fault fault = {
 		.at = (uintptr_t)info->si_addr,
@@ -210,7 +235,7 @@ static bool served(const siginfo_t *info, ucontext_t *uc)
 	struct window_ref ref;
 
 	if (info->si_code <= 0 || !window_get(fault.at, &ref))
-		return false;
+		return result;
 	if (can_be_ours(&ref, info, uc)) {
 		fault.tid = host_tid();
 		lock_assert_none_held();
@@ -219,32 +244,65 @@ static bool served(const siginfo_t *info, ucontext_t *uc)
 	window_put(&ref);
 	if (result == MMU_FAULT_BUS)
 		raise_bus(&fault, uc);
-	return result != MMU_FAULT_SEGV; // an engine that did not want to sleep here is asked again
+	return result; // an engine that did not want to sleep here is asked again
 }
 
+// A handler of the program that calls this one may have signals unblocked: not in here, and a
+// SIGBUS is not to come before the instruction that it is for.
 static void handler(int sig, siginfo_t *info, void *context)
 {
+	enum mmu_fault_result result;
 	int saved = errno;
+	sigset_t all, old;
 
-	if (!served(info, context))
-		chain(sig, info, context);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	result = serve(info, context);
+	if (result == MMU_FAULT_BUS)
+		sigaddset(&old, SIGBUS);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (result == MMU_FAULT_SEGV)
+		chain(sig, info, context, (uintptr_t)__builtin_frame_address(0));
 	errno = saved;
+}
+
+// The child has no machine, whatever is in force. (Nobody held the lock: who does holds
+// host_fork_lock, too.)
+static void in_child(void)
+{
+	atomic_store(&users, 0);
+}
+
+static struct fork_hook fork_hook = {.in_child = in_child};
+
+// Unless it is: in a child of fork(), say.
+static int put_in_force(void)
+{
+	struct sigaction ours = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK}, now;
+
+	sigfillset(&ours.sa_mask);
+	if (sigaction(SIGSEGV, NULL, &now))
+		return -errno;
+	if (now.sa_sigaction == handler)
+		return 0;
+	if (sigaction(SIGSEGV, &ours, NULL))
+		return -errno;
+	before = now;
+	if (!left_behind)
+		first = now;
+	return 0;
 }
 
 int sigsegv_install(void)
 {
-	struct sigaction ours = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-	int err = 0;
+	int err;
 
-	sigfillset(&ours.sa_mask);
+	fork_guard_hook(&fork_hook);
 	read_lock(&host_fork_lock); // a child finds all of it done, or nothing
 	mutex_lock(&lock);
-	if (!users && !left_behind) {
-		if (sigaction(SIGSEGV, NULL, &before) || sigaction(SIGSEGV, &ours, NULL))
-			err = -errno;
-	}
+	err = atomic_load(&users) ? 0 : put_in_force();
 	if (!err)
-		users++;
+		atomic_fetch_add(&users, 1);
 	mutex_unlock(&lock);
 	read_unlock(&host_fork_lock);
 	return err;
@@ -256,10 +314,11 @@ void sigsegv_uninstall(void)
 
 	read_lock(&host_fork_lock);
 	mutex_lock(&lock);
-	if (--users == 0 && !sigaction(SIGSEGV, NULL, &now)) {
-		left_behind = now.sa_sigaction != handler;
-		if (!left_behind)
+	if (atomic_fetch_sub(&users, 1) == 1 && !sigaction(SIGSEGV, NULL, &now)) {
+		if (now.sa_sigaction == handler)
 			sigaction(SIGSEGV, &before, NULL);
+		else
+			left_behind = true;
 	}
 	mutex_unlock(&lock);
 	read_unlock(&host_fork_lock);

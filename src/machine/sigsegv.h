@@ -6,7 +6,7 @@
 #include "machine/mmu.h"
 
 // Counted: the handler is installed by the first; the last puts the program's own back if ours
-// is still the one in force.
+// is still the one in force. Not of a machine that was the parent's.
 must_check int sigsegv_install(void);
 void sigsegv_uninstall(void);
 

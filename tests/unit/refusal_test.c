@@ -307,6 +307,103 @@ static void a_jump_into_it_reaches_the_program(void)
 	assert_int_equal(caught_code, SEGV_ACCERR);
 }
 
+// ---- Handlers of the program, put over the machine's
+
+static struct sigaction below; // what was in force before
+static volatile sig_atomic_t above, bus_in_handler, open_signals;
+
+static void pass_on(int sig, siginfo_t *info, void *context)
+{
+	above++;
+	below.sa_sigaction(sig, info, context);
+	above--;
+}
+
+static void note_bus(int sig, siginfo_t *info, void *context)
+{
+	bus_in_handler |= above != 0;
+	catcher(sig, info, context);
+}
+
+static bool no_memory_and_no_signals(const struct mmu_fault *f maybe_unused, size_t page)
+{
+	sigset_t now;
+
+	pthread_sigmask(SIG_SETMASK, NULL, &now);
+	open_signals |= !sigismember(&now, SIGUSR1) || !sigismember(&now, SIGBUS);
+	return page == PAGE;
+}
+
+// A handler that blocks nothing and calls ours: ours runs with all signals blocked, and the SIGBUS
+// comes when both have returned, at the access.
+static void under_a_handler_that_blocks_nothing(void)
+{
+	struct sigaction over = {.sa_sigaction = pass_on, .sa_flags = SA_SIGINFO | SA_ONSTACK},
+			 bus = {.sa_sigaction = note_bus, .sa_flags = SA_SIGINFO};
+
+	above = bus_in_handler = open_signals = 0;
+	memory_by(&mini, no_memory_and_no_signals);
+	sigaction(SIGSEGV, &over, &below);
+	sigaction(SIGBUS, &bus, NULL);
+	for (unsigned n = 0; n < 20; n++)
+		assert_refused(true);
+	sigaction(SIGSEGV, &below, NULL);
+	assert_int_equal(bus_in_handler, 0);
+	assert_int_equal(open_signals, 0);
+}
+
+static bool serves(void)
+{
+	return touch(0, true) == 0;
+}
+
+// When a machine has ended somebody else's handler may be in force, which calls ours or does not:
+// the next machine's is put over it, and nobody goes round in circles.
+static void a_later_machine_has_its_handler(void)
+{
+	struct sigaction passes = {.sa_sigaction = pass_on, .sa_flags = SA_SIGINFO | SA_ONSTACK},
+			 catches = {.sa_sigaction = catcher, .sa_flags = SA_SIGINFO};
+	const struct sigaction *const over[] = {&passes, &catches, &passes};
+
+	for (size_t i = 0; i < ARRAY_SIZE(over); i++) {
+		struct sigaction ours;
+
+		assert_true(serves());
+		sigaction(SIGSEGV, over[i], &ours);
+		if (over[i] == &passes)
+			below = ours;
+		mini_close(&mini);
+		assert_int_equal(mini_open(&mini, &config, PAGES << PAGE_SHIFT), 0);
+		assert_true(serves());
+		mini_clear(&mini, PAGE, 1);
+		a_jump_into_it_reaches_the_program();
+		above = 0; // it was jumped out of
+	}
+}
+
+// A child's machine, when the child has handlers of its own.
+static void a_child_has_its_handler(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		struct mini own;
+
+		signal(SIGSEGV, SIG_DFL);
+		if (mini_open(&own, &config, PAGES << PAGE_SHIFT))
+			_exit(2);
+		*mini_byte(&own, PAGE) = 1;
+		mini_close(&mini); // the parent's, which is dead here
+		*mini_byte(&own, PAGE + 1) = 1;
+		mini_close(&own);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(serves());
+}
+
 #define ALL_TESTS(X)                                                                               \
 	X(readers_of_a_page_that_cannot_be_copied)                                                 \
 	X(while_it_moves)                                                                          \
@@ -316,6 +413,9 @@ static void a_jump_into_it_reaches_the_program(void)
 	X(who_does_not_want_it_ends)                                                               \
 	X(one_machine_of_two)                                                                      \
 	X(foreign_sigbus_reaches_the_program)                                                      \
-	X(a_jump_into_it_reaches_the_program)
+	X(a_jump_into_it_reaches_the_program)                                                      \
+	X(under_a_handler_that_blocks_nothing)                                                     \
+	X(a_later_machine_has_its_handler)                                                         \
+	X(a_child_has_its_handler)
 
 MINI_MAIN(ALL_TESTS)
