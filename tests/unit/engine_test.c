@@ -310,6 +310,10 @@ static void sizes_do_not_wrap(void **state)
 	if (!open_machine(&soft))
 		skip();
 	assert_int_equal(gw_object_create(soft.machine, "x", UINT64_MAX, &mapping.object), -EINVAL);
+	for (unsigned shift = 21; shift <= 30; shift += 9)
+		assert_int_equal(gw_object_create_huge(
+					 soft.machine, "x", UINT64_MAX, shift, &mapping.object),
+			-EINVAL);
 	assert_null(mapping.object);
 	assert_int_equal(gw_object_create(soft.machine, "x", BYTES, &mapping.object), 0);
 	mapping.offset = -GW_PAGE_SIZE;
