@@ -27,8 +27,8 @@ GW_EXPORT int gw_object_create(struct gw_machine *machine, const char *name, uin
 GW_EXPORT int gw_object_create_huge(struct gw_machine *machine, const char *name, uint64_t bytes,
 	unsigned huge_shift, struct gw_object **ret_object) GW_CHECK;
 // The pages of a regular file (fd is duplicated): read on first touch, written back by gw_sync()
-// and when the object goes. -EINVAL: not a regular file; -EACCES: opened for writing only; -EBADF;
-// -EMFILE; -ENOMEM.
+// and when the object goes. -EINVAL: not a regular file; -EACCES: opened for writing only; -EBADF:
+// not open, or with O_PATH; -EMFILE; -ENOMEM.
 GW_EXPORT int gw_object_open(struct gw_machine *machine, int fd, struct gw_object **ret_object)
 	GW_CHECK;
 // Grow it. -EINVAL: smaller than it is, or too large; -EACCES: the file is open for reading only;
