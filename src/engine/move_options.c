@@ -72,6 +72,8 @@ static void note_untaken(struct gw_move_report *report, const struct migrate_con
 {
 	const uint64_t shared = control->nr_shared, refused = control->nr_refused;
 
+	if (report->why == GW_WHY_MOVED)
+		report->why = (enum gw_why)control->untried;
 	if (report->why != GW_WHY_MOVED || !(shared || refused))
 		return;
 	report->why = shared ? GW_WHY_SHARED : GW_WHY_ISOLATION_REFUSED;

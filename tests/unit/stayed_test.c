@@ -36,7 +36,9 @@ static struct gw_task *t;
 static uint64_t buf; // on node 0
 static struct gw_stayed v[32];
 static struct gw_stayed_list list;
-static const struct gw_move_options options = {.size = sizeof options, .stayed = &list};
+static struct gw_move_report report;
+static const struct gw_move_options options = {
+	.size = sizeof options, .stayed = &list, .report = &report};
 
 static int setup(void **state)
 {
@@ -313,6 +315,7 @@ static void on_its_way(void **state)
 	pthread_barrier_wait(&mover.steps);
 	assert_int_equal(bind(GW_MPOL_MF_MOVE), 0);
 	expect_one(9, 1, -1, GW_WHY_MIGRATING, "");
+	assert_int_equal(report.why, GW_WHY_MIGRATING);
 	back();
 	assert_int_equal(move(buf, PAGES, PAGE), 0);
 	expect_one(9, 1, -1, GW_WHY_MIGRATING, "");
@@ -352,6 +355,7 @@ static void never_migrated(void **state)
 	expect_one(0, PAGES, 0, GW_WHY_NOT_MIGRATABLE, "");
 	assert_int_equal(bind(GW_MPOL_MF_MOVE | GW_MPOL_MF_STRICT), -EIO);
 	expect_one(0, PAGES, 0, GW_WHY_NOT_MIGRATABLE, "");
+	assert_int_equal(report.why, GW_WHY_NOT_MIGRATABLE);
 	vma->flags &= ~(unsigned)VM_PFNMAP;
 }
 
@@ -381,6 +385,8 @@ static void strict_alone_names_the_first(void **state)
 		0);
 	assert_int_equal(bind(GW_MPOL_MF_STRICT), -EIO);
 	expect_one(4, 1, 0, GW_WHY_REFUSED, "");
+	assert_int_equal(report.why, GW_WHY_REFUSED);
+	assert_int_equal(report.moved + report.failed, 0);
 	assert_int_equal(bind(0), 0);
 	expect_nothing();
 }
