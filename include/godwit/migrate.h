@@ -78,10 +78,13 @@ struct gw_stayed {
 	char detail[60]; // as in struct gw_explanation
 };
 
-// Every page that stayed, in order of address. v is the caller's; a call writes count entries of
-// it, and how much there was no room for. It may be managed memory. No entry: GW_WHY_MOVED,
-// GW_WHY_ALREADY_THERE, and pages that are gone when the call returns. A page that the task maps
-// twice is there twice.
+// Every page that stayed, once and in order of address. v is the caller's; a call writes count
+// entries of it, and how much there was no room for. It may be managed memory. No entry:
+// GW_WHY_MOVED, GW_WHY_ALREADY_THERE, and pages that are gone when the call returns. A page that
+// the task maps twice is there twice.
+//
+// With too little room gw_move_pages_explained() keeps the lowest addresses, the calls for ranges
+// those they meet first: what was not taken up before what could not be moved.
 //
 // gw_mbind_explained() lists the pages of its range that are not where the policy wants them (with
 // STRICT alone only the first, GW_WHY_REFUSED); gw_migrate_pages_explained() those on the nodes

@@ -458,6 +458,31 @@ static void asked_twice(void **state)
 	expect_nothing(); // it moved
 }
 
+// Asked about in any order, and more than once: each page is one page, with room and without.
+static void asked_at_random(void **state)
+{
+	const uint64_t page[4] = {
+		buf + 8 * PAGE, buf + 2 * PAGE, buf + 8 * PAGE + 1, buf + 8 * PAGE};
+	const int node[4] = {1, 1, 1, 1};
+	int status[4];
+	struct gw_pin *pin;
+
+	(void)state;
+	assert_int_equal(gw_pin(t, buf, BYTES, "a ring", &pin), 0);
+	for (size_t max = 0; max <= 3; max++) {
+		list.max = max;
+		assert_true(gw_move_pages_explained(
+				    t, 0, 4, page, node, status, GW_MPOL_MF_MOVE, &options) > 0);
+		assert_int_equal(list.count, min(max, 2ul));
+		assert_int_equal(list.more_pages, 2 - min(max, 2ul));
+		if (max > 0)
+			expect(0, 2, 1, 0, GW_WHY_PINNED, "a ring");
+		if (max > 1)
+			expect(1, 8, 1, 0, GW_WHY_PINNED, "a ring");
+	}
+	gw_unpin(pin);
+}
+
 //	pages      0         10        20        30
 //	pinned     ####      .         .         .
 //	not on LRU   ######  .         .         .
@@ -629,6 +654,7 @@ int main(void)
 		CASE(refused_as_a_whole),
 		CASE(mapped_twice),
 		CASE(asked_twice),
+		CASE(asked_at_random),
 		CASE(each_page_once),
 		CASE(addresses_without_a_page),
 		CASE(huge),
