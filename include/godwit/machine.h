@@ -94,7 +94,8 @@ GW_EXPORT void gw_machine_destroy(struct gw_machine *machine);
 // "rewire", "soft"; "userfaultfd", "signal", "none".
 GW_EXPORT const char *gw_machine_backend(const struct gw_machine *machine);
 GW_EXPORT const char *gw_machine_blocker(const struct gw_machine *machine);
-// Whether a system call on a page that moves, or was never touched, is correct (it waits).
+// Whether a system call on a page that moves, or was never touched, is correct (it waits), but for
+// the few that need gw_pin() with any blocker (gw_space(3)).
 GW_EXPORT int gw_machine_syscall_safe(const struct gw_machine *machine);
 GW_EXPORT unsigned gw_machine_nodes(const struct gw_machine *machine);
 GW_EXPORT unsigned gw_machine_cpus(const struct gw_machine *machine);

@@ -78,10 +78,13 @@ struct gw_stayed {
 	char detail[60]; // as in struct gw_explanation
 };
 
-// Every page that stayed, in order of address. v is the caller's; a call writes count entries of
-// it, and how much there was no room for. It may be managed memory. No entry: GW_WHY_MOVED,
-// GW_WHY_ALREADY_THERE, and pages that are gone when the call returns. A page that the task maps
-// twice is there twice.
+// Every page that stayed, once and in order of address. v is the caller's; a call writes count
+// entries of it, and how much there was no room for. It may be managed memory. No entry:
+// GW_WHY_MOVED, GW_WHY_ALREADY_THERE, and pages that are gone when the call returns. A page that
+// the task maps twice is there twice.
+//
+// With too little room gw_move_pages_explained() keeps the lowest addresses, the calls for ranges
+// those they meet first: what was not taken up before what could not be moved.
 //
 // gw_mbind_explained() lists the pages of its range that are not where the policy wants them (with
 // STRICT alone only the first, GW_WHY_REFUSED); gw_migrate_pages_explained() those on the nodes
@@ -97,13 +100,14 @@ struct gw_stayed_list {
 // A call as a whole. Pages that were not taken up at all (refused by their status, shared and
 // MOVE_ALL not given) are in none of the numbers. When no other page stayed, mbind and
 // migrate_pages give them as the reason (GW_WHY_SHARED, GW_WHY_ISOLATION_REFUSED) and their number
-// as its detail.
+// as its detail; before those, what failed the call untried: GW_WHY_NOT_MIGRATABLE,
+// GW_WHY_MIGRATING, and with STRICT alone, which takes up none, GW_WHY_REFUSED.
 struct gw_move_report {
 	uint64_t moved, failed; // in 4 KiB
 	// Transparent huge pages of 2 MiB: moved as one; not moved, or only in pieces; split.
 	uint64_t huge_moved, huge_failed, huge_split;
 	enum gw_why why; // of the first page that was taken up and stayed, or of the
-			 // end of the call; GW_WHY_MOVED: there is none
+			 // end of the call, or as above; GW_WHY_MOVED: there is none
 	char detail[60]; // as in struct gw_explanation
 };
 

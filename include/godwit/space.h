@@ -22,12 +22,13 @@ struct gw_object;
 GW_EXPORT int gw_object_create(struct gw_machine *machine, const char *name, uint64_t bytes,
 	struct gw_object **ret_object) GW_CHECK;
 // The same of huge pages, 1 << huge_shift bytes each (21 or 30; 0: 21); the size is rounded up. It
-// takes pages of the machine's pools, promised when it is mapped. -EINVAL: no such size; -ENOMEM.
+// takes pages of the machine's pools, promised when it is mapped. -EINVAL: no such size of pages; 0
+// bytes, or too many; -ENOMEM.
 GW_EXPORT int gw_object_create_huge(struct gw_machine *machine, const char *name, uint64_t bytes,
 	unsigned huge_shift, struct gw_object **ret_object) GW_CHECK;
 // The pages of a regular file (fd is duplicated): read on first touch, written back by gw_sync()
-// and when the object goes. -EINVAL: not a regular file; -EACCES: opened for writing only; -EBADF;
-// -EMFILE; -ENOMEM.
+// and when the object goes. -EINVAL: not a regular file; -EACCES: opened for writing only; -EBADF:
+// not open, or with O_PATH; -EMFILE; -ENOMEM.
 GW_EXPORT int gw_object_open(struct gw_machine *machine, int fd, struct gw_object **ret_object)
 	GW_CHECK;
 // Grow it. -EINVAL: smaller than it is, or too large; -EACCES: the file is open for reading only;

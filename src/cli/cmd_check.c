@@ -91,7 +91,8 @@ static void print_text(const struct probe_result *p)
 	print_folded("why", p->why);
 	print_folded("unsafe", p->unsafe[0] ? p->unsafe : "nothing");
 	print_folded("system calls",
-		p->syscall_safe ? "on a page that moves, or was never touched, wait and are correct"
+		p->syscall_safe ? "on a page that moves, or was never touched, wait and are "
+				  "correct (but for those named as unsafe)"
 				: "on a page that moves, or was never touched, fail with EFAULT "
 				  "unless it is pinned");
 	for (unsigned i = 0; i < p->nr_advice; i++)

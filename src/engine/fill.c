@@ -23,14 +23,15 @@ static struct folio *take_block(struct gw_machine *machine, unsigned node, uint6
 	return folio;
 }
 
-// What an allocation must not go below.
+// What an allocation must not go below. A zone without memory has a watermark as well.
 static uint64_t min_watermarks(const struct node *node)
 {
 	uint64_t pages = 0;
 
 	for (unsigned i = 0; i < ZONES_PER_NODE; i++)
-		pages += atomic_load_explicit(
-			&node->zone[i].watermark[WMARK_MIN], memory_order_relaxed);
+		if (zone_populated(&node->zone[i]))
+			pages += atomic_load_explicit(
+				&node->zone[i].watermark[WMARK_MIN], memory_order_relaxed);
 	return pages;
 }
 

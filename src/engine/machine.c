@@ -172,6 +172,9 @@ static int build_arena(struct gw_machine *m, const struct gw_machine_config *con
 	if (bytes & (PMD_SIZE - 1))
 		return refuse(-EINVAL, "node %u has %llu bytes; expected a multiple of 2 MiB", nid,
 			(unsigned long long)bytes);
+	if (bytes > ARENA_BYTES_MAX)
+		return refuse(-EINVAL, "node %u has %llu bytes; expected at most %llu", nid,
+			(unsigned long long)bytes, (unsigned long long)ARENA_BYTES_MAX);
 	if (!bytes)
 		return 0;
 	if (config->path && config->path[nid]) {

@@ -67,11 +67,14 @@ void move_report_totals(struct gw_move_report *report, const struct migrate_cont
 	report->huge_split = control->nr_thp_split;
 }
 
-// Nothing that was taken up stayed: then what was not is the reason, and how much of it there is.
+// Nothing that was taken up stayed: then what was not is the reason, first what failed the call,
+// then what was passed over, and how much of it there is.
 static void note_untaken(struct gw_move_report *report, const struct migrate_control *control)
 {
 	const uint64_t shared = control->nr_shared, refused = control->nr_refused;
 
+	if (report->why == GW_WHY_MOVED)
+		report->why = (enum gw_why)control->untried;
 	if (report->why != GW_WHY_MOVED || !(shared || refused))
 		return;
 	report->why = shared ? GW_WHY_SHARED : GW_WHY_ISOLATION_REFUSED;
@@ -99,6 +102,11 @@ void stayed_list_begin(const struct gw_stayed_list *list, struct stayed *ret_sta
 	*ret_stayed = (struct stayed){.max = list->max};
 }
 
+void stayed_list_begin_whole(struct stayed *ret_stayed)
+{
+	*ret_stayed = (struct stayed){.max = SIZE_MAX};
+}
+
 static void copy_run(struct gw_stayed *out, const struct stayed_run *run)
 {
 	*out = (struct gw_stayed){
@@ -114,6 +122,7 @@ static void copy_run(struct gw_stayed *out, const struct stayed_run *run)
 void stayed_list_end(struct gw_stayed_list *list, struct stayed *stayed)
 {
 	stayed_finish(stayed);
+	stayed_keep(stayed, list->max);
 	for (size_t i = 0; i < stayed->nr; i++)
 		copy_run(&list->v[i], &stayed->run[i]);
 	list->count = stayed->nr;

@@ -11,6 +11,7 @@
 
 #include "base/meta.h"
 #include "virt/object.h"
+#include "virt/page_index.h"
 #include "virt/task.h"
 
 #include <errno.h>
@@ -36,7 +37,7 @@ int hugetlb_object_create(struct hugetlb *h, const char *name, uint64_t size, un
 	struct hugetlb_object *own;
 	int err;
 
-	if (!pool)
+	if (!pool || size > OBJECT_MAX_SIZE) // before it is rounded up
 		return -EINVAL;
 	own = meta_new(struct hugetlb_object);
 	if (!own)

@@ -217,8 +217,7 @@ int arena_open(const struct arena_config *c, struct arena **ret_arena)
 	struct arena *a;
 	int err;
 
-	if (!c->bytes || c->bytes > ARENA_SLOTS << (ARENA_PFN_ALIGN_SHIFT + PAGE_SHIFT) ||
-		(c->kind == ARENA_FILE && !c->path))
+	if (!c->bytes || c->bytes > ARENA_BYTES_MAX || (c->kind == ARENA_FILE && !c->path))
 		return -EINVAL;
 	a = meta_new(struct arena);
 	if (!a)

@@ -10,6 +10,7 @@
 
 #define ARENA_PFN_ALIGN_SHIFT 18 // 1 GiB: a slot of the number space belongs to one arena
 #define ARENA_SLOTS (1ul << 16)	 // 64 TiB of frames in the process
+#define ARENA_BYTES_MAX (ARENA_SLOTS << (ARENA_PFN_ALIGN_SHIFT + PAGE_SHIFT))
 #define ARENA_CHUNK_PAGES PTRS_PER_TABLE
 
 enum arena_kind { ARENA_MEMFD, ARENA_FILE };

@@ -80,8 +80,11 @@ static void conclude_blocker(struct probe_result *r)
 			r->syscall_safe = true;
 			say(r->why, "%s works and has all features", uffd_way_name(way));
 			say(r->unsafe,
-				"memory pinned by the kernel (O_DIRECT, io_uring, RDMA) must be "
-				"pinned with the library too; futexes shared between processes");
+				"unless it is pinned with the library: memory that the kernel "
+				"holds (O_DIRECT, io_uring, RDMA); futexes shared between "
+				"processes; what the kernel does not wait for: futexes with "
+				"priority inheritance, FUTEX_WAKE_OP, /proc/PID/mem, stacks of "
+				"threads that end");
 			return;
 		}
 	if (files_too_small(r))
@@ -94,9 +97,9 @@ static void conclude_blocker(struct probe_result *r)
 		r->memfd ? ""
 			 : "a system call on an untouched, protected or moving page fails with "
 			   "EFAULT "
-			   "(touch or pin first); memory pinned by the kernel; futexes shared "
-			   "between "
-			   "processes");
+			   "(touch or pin first); unless it is pinned with the library: "
+			   "memory that the kernel holds (O_DIRECT, io_uring, RDMA); futexes "
+			   "shared between processes; stacks of threads that end");
 	if (r->memfd)
 		say(r->why, "memfd_create is refused (%s)", strerror(-r->memfd));
 }

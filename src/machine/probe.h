@@ -8,7 +8,7 @@
 
 #include <sys/types.h>
 
-#define PROBE_TEXT_MAX 240
+#define PROBE_TEXT_MAX 360
 #define PROBE_ADVICE_MAX 8
 #define PROBE_HUGETLB_SIZES 2
 

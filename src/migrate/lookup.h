@@ -39,6 +39,7 @@ struct page_queue {
 	struct folio_list list;	 // isolated here
 	struct isolation isolation; // onto it, while queueing
 	unsigned nr_failed;	 // folios that should have been and could not
+	enum migrate_why failed; // why the first of them was not tried; WHY_MOVED: none
 	uint64_t nr_shared;	 // pages passed over: others map them
 	uint64_t nr_refused;	 // pages that could not be isolated
 	struct folio *large;	 // the last one seen

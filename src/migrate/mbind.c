@@ -115,6 +115,7 @@ long mbind_range(struct task *caller, uint64_t start, uint64_t len, int mode,
 	if (control) {
 		control->nr_shared += mb.queue.nr_shared;
 		control->nr_refused += mb.queue.nr_refused;
+		control->untried = mb.queue.failed;
 	}
 	if (!err)
 		stay = migrate_queued(&mb);

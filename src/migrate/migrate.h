@@ -90,6 +90,7 @@ struct migrate_control {
 	// Of calls for ranges: pages that were not taken up.
 	uint64_t nr_shared;  // several spaces map them, and MOVE_ALL is not given
 	uint64_t nr_refused; // could not be isolated
+	enum migrate_why untried; // of the first that counts as failed and is in neither number
 };
 
 // Move them. Folios that moved leave the list; what stays is still isolated and the caller puts it

@@ -56,6 +56,8 @@ static long migrate_to_node(struct space *space, int from, int to, const struct 
 
 	mc->nr_shared += q.nr_shared;
 	mc->nr_refused += q.nr_refused;
+	if (mc->untried == WHY_MOVED)
+		mc->untried = q.failed;
 	if (!err && !folio_list_empty(&q.list)) {
 		migrate_target_on_node(&mc->target, &target);
 		err = migrate_pages(&q.list, mc);

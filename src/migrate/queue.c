@@ -61,9 +61,19 @@ static void isolate(struct page_queue *q, uint64_t addr, struct folio *folio)
 		refused(q, addr, folio);
 }
 
+static void not_tried(struct page_queue *q, const struct vma *vma, enum migrate_why why)
+{
+	if (!counts(q, vma))
+		return;
+	if (q->failed == WHY_MOVED)
+		q->failed = why;
+	q->nr_failed++;
+}
+
 static void queue_folio(struct page_queue *q, struct vma *vma, uint64_t addr, struct folio *folio)
 {
-	bool moves = q->flags & MOVES;
+	const bool moves = q->flags & MOVES;
+	const enum migrate_why why = moves ? WHY_NOT_MIGRATABLE : WHY_REFUSED;
 
 	if (nodemask_test(q->nodes, folio_nid(folio)) == q->invert)
 		return;
@@ -76,10 +86,9 @@ static void queue_folio(struct page_queue *q, struct vma *vma, uint64_t addr, st
 		isolate(q, addr, folio);
 		return;
 	}
-	q->nr_failed += counts(q, vma);
+	not_tried(q, vma, why);
 	if (q->stayed)
-		stayed_add_folio(
-			q->stayed, addr, folio, moves ? WHY_NOT_MIGRATABLE : WHY_REFUSED, NULL);
+		stayed_add_folio(q->stayed, addr, folio, why, NULL);
 }
 
 // Of an entry that is no page on a node. Where all that is not on the nodes is looked for, it is
@@ -100,7 +109,7 @@ static void queue_no_folio(struct page_queue *q, struct vma *vma, uint64_t addr,
 	enum migrate_why why;
 
 	if (pte_migration(e))
-		q->nr_failed += counts(q, vma);
+		not_tried(q, vma, WHY_MIGRATING);
 	if (!q->stayed || pte_none(e))
 		return;
 	why = why_no_folio(q, e);

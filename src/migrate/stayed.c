@@ -8,6 +8,7 @@
 //	stayed_begin_walk()	whether there is a reason to walk again
 //	stayed_meet()		in that walk: at its addresses
 //	stayed_finish()		for the caller
+//	stayed_keep()		who has room for that many
 //
 // A folio that migrate_pages() leaves has lost its address on the way, and most do not stay: so
 // those that do are collected by frame, and the walk that knew their addresses is done again
@@ -16,9 +17,11 @@
 // else's, who has moved it meanwhile: it counts when it is still met at its address. Pages that
 // were unmapped meanwhile are no longer anybody's.
 //
-// Runs grow up to the caller's number; what has no room, or no memory, is counted. All memory is
-// the engine's: page-table locks are held here, and the caller's list may be managed memory.
-// Only sorting may take memory of the process, for itself: no lock is held then.
+// Runs grow up to the caller's number; what has no room, or no memory, is counted. So a range, of
+// which there is no end, keeps the runs that it finds first; who has a list of pages collects as
+// many as those, and keeps the lowest (stayed_keep()). All memory is the engine's: page-table locks
+// are held here, and the caller's list may be managed memory. Only sorting may take memory of the
+// process, for itself: no lock is held then.
 // Locks: none of its own. One thread, that of the call.
 #include "migrate/stayed.h"
 
@@ -180,6 +183,15 @@ void stayed_finish(struct stayed *st)
 		if (!nr || !join(&st->run[nr - 1], &st->run[i]))
 			st->run[nr++] = st->run[i];
 	st->nr = nr;
+}
+
+void stayed_keep(struct stayed *st, size_t max)
+{
+	while (st->nr > max) {
+		const struct stayed_run *run = &st->run[--st->nr];
+
+		st->nr_more += run->nr << run->order;
+	}
 }
 
 // ---- Folios whose addresses are not known, or not for certain

@@ -51,6 +51,8 @@ void stayed_meet(struct stayed *, uint64_t address, struct pte);
 void stayed_end_walk(struct stayed *);
 // In order of address, each once, neighbours together.
 void stayed_finish(struct stayed *);
+// After that: only the first max; the others are counted.
+void stayed_keep(struct stayed *, size_t max);
 // What a shared page is called: "mapped 2 times".
 void stayed_describe_shared(const struct folio *, char *buf, size_t size);
 

@@ -231,6 +231,8 @@ static int inspect(int fd, uint64_t *ret_size, bool *ret_writable)
 
 	if (flags < 0 || fstat(fd, &st))
 		return -errno;
+	if (flags & O_PATH) // it names the file, and cannot read it
+		return -EBADF;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
 	if ((flags & O_ACCMODE) == O_WRONLY)

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 // What the host's kernel holds on to by frame, not by address: buffers of devices (io_uring's
 // registered buffers, pages in a pipe), and futexes without the PRIVATE flag. When such a page moves,
-// what the kernel does afterwards it does to the old frame: data is lost and waiters sleep on. These
-// tests show that it happens, and that a gw_pin() prevents it each time.
+// what the kernel does afterwards it does to the old frame: data is lost and waiters sleep on. A
+// futex with priority inheritance fails while its page moves, as the kernel does not wait for it.
+// These tests show that it happens, and that a gw_pin() prevents it each time.
 //
 //	                     not pinned                    pinned
 //	the move             succeeds                      refused, "pinned"
 //	the device writes    into the old frame: lost      into the page: seen
 //	a store, then a pipe the pipe has the old bytes    the pipe has the store
 //	FUTEX_WAKE           finds nobody                  wakes the waiter
+//	FUTEX_LOCK_PI        fails while the page moves    locks
 //
 // The page is read and stored in relaxed order only. For any other, ThreadSanitizer makes the access
 // itself, holding a lock of its own that everybody's atomic operations want: an accessor that stands
@@ -30,6 +32,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #define PAGE GW_PAGE_SIZE
 #define TRIES 20
@@ -42,6 +45,14 @@ struct world {
 	_Atomic uint64_t *word; // the page
 	struct gw_pin *pin;
 };
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
 
 static void put(struct world *w, uint64_t value)
 {
@@ -270,6 +281,57 @@ static int private_futex_try(struct world *w)
 	return futex_try_flags(w, FUTEX_PRIVATE_FLAG);
 }
 
+// ---- A futex with priority inheritance
+
+struct locker {
+	struct world *w;
+	atomic_bool started, stop;
+	_Atomic int error;
+};
+
+static void *lock_main(void *arg)
+{
+	struct locker *a = arg;
+
+	assert_int_equal(gw_task_attach(a->w->task), 0);
+	for (bool unlock = false; !atomic_load(&a->stop) || unlock; unlock = !unlock) {
+		int op = (unlock ? FUTEX_UNLOCK_PI : FUTEX_LOCK_PI) | FUTEX_PRIVATE_FLAG;
+
+		if (syscall(SYS_futex, a->w->word, op, 0, NULL, NULL, 0)) {
+			atomic_store(&a->error, errno);
+			break;
+		}
+		atomic_store(&a->started, true);
+	}
+	assert_int_equal(gw_task_attach(NULL), 0);
+	return NULL;
+}
+
+// Locked and unlocked by one thread while the page moves: for some moves where it is pinned, else
+// until the kernel meets it on its way.
+static int pi_futex_try(struct world *w)
+{
+	struct locker a = {.w = w};
+	uint64_t end = now_ms() + PATIENCE_MS;
+	pthread_t thread;
+
+	put(w, 0);
+	assert_int_equal(pthread_create(&thread, NULL, lock_main, &a), 0);
+	while (!atomic_load(&a.started) && !atomic_load(&a.error))
+		usleep(1000);
+	for (unsigned i = 0; !atomic_load(&a.error) && now_ms() < end; i++) {
+		(void)move(w);
+		if (w->pin && i == 1000)
+			break;
+	}
+	atomic_store(&a.stop, true);
+	pthread_join(thread, NULL);
+	if (atomic_load(&a.error) == ENOSYS)
+		return SKIP_TEST;
+	assert_true(!a.error || a.error == EFAULT);
+	return !a.error;
+}
+
 // ---- The cases
 
 typedef int try_fn(struct world *);
@@ -323,6 +385,8 @@ CASE(pipe, SIGNAL, TRIES)
 CASE(pipe, USERFAULTFD, TRIES)
 CASE(futex, SIGNAL, 3)
 CASE(futex, USERFAULTFD, 3)
+CASE(pi_futex, SIGNAL, 3)
+CASE(pi_futex, USERFAULTFD, 3)
 
 // A private futex is found by address: it goes with the page.
 static void private_futexes_move(enum gw_blocker blocker)
@@ -355,6 +419,8 @@ int main(void)
 		cmocka_unit_test(pipe_USERFAULTFD),
 		cmocka_unit_test(futex_SIGNAL),
 		cmocka_unit_test(futex_USERFAULTFD),
+		cmocka_unit_test(pi_futex_SIGNAL),
+		cmocka_unit_test(pi_futex_USERFAULTFD),
 		cmocka_unit_test(private_futex_SIGNAL),
 		cmocka_unit_test(private_futex_USERFAULTFD),
 	};

@@ -211,6 +211,33 @@ static void full_node_refuses(struct setup *s)
 	assert_int_equal(move(s, at, PAGES, 1, status, GW_MPOL_MF_MOVE), 0);
 }
 
+// The watermark of a zone without memory keeps nothing back.
+static void what_a_filled_node_is_left_is_exact(void **state)
+{
+	int status[PAGES];
+	uint64_t at;
+
+	(void)state;
+	if (!open_machine(&soft))
+		skip();
+	at = map(&soft, BYTES);
+	for (unsigned i = 0; i < PAGES; i++)
+		put(&soft, at + i * GW_PAGE_SIZE, 3, 8);
+	for (unsigned left = 1; left <= 5; left += 4) {
+		assert_true(gw_node_fill(soft.machine, 1, left * GW_PAGE_SIZE) > 0);
+		for (unsigned i = 0; i < left; i++)
+			assert_int_equal(
+				move(&soft, at + i * GW_PAGE_SIZE, 1, 1, status, GW_MPOL_MF_MOVE),
+				0);
+		assert_int_equal(
+			move(&soft, at + left * GW_PAGE_SIZE, 1, 1, status, GW_MPOL_MF_MOVE),
+			-ENOMEM);
+		assert_true(gw_node_unfill(soft.machine, 1) > 0);
+		assert_int_equal(move(&soft, at, left, 0, status, GW_MPOL_MF_MOVE), 0);
+	}
+	close_machine(&soft);
+}
+
 static void ranges_tell_what_they_pass_over(void **state)
 {
 	struct gw_move_report report;
@@ -283,6 +310,10 @@ static void sizes_do_not_wrap(void **state)
 	if (!open_machine(&soft))
 		skip();
 	assert_int_equal(gw_object_create(soft.machine, "x", UINT64_MAX, &mapping.object), -EINVAL);
+	for (unsigned shift = 21; shift <= 30; shift += 9)
+		assert_int_equal(gw_object_create_huge(
+					 soft.machine, "x", UINT64_MAX, shift, &mapping.object),
+			-EINVAL);
 	assert_null(mapping.object);
 	assert_int_equal(gw_object_create(soft.machine, "x", BYTES, &mapping.object), 0);
 	mapping.offset = -GW_PAGE_SIZE;
@@ -455,6 +486,7 @@ int main(void)
 		ON_ALL(full_node_refuses),
 		cmocka_unit_test(reservation_goes_at_once_signal),
 		cmocka_unit_test(reservation_goes_at_once_userfaultfd),
+		cmocka_unit_test(what_a_filled_node_is_left_is_exact),
 		cmocka_unit_test(ranges_tell_what_they_pass_over),
 		cmocka_unit_test(destroy_ends_tasks),
 		cmocka_unit_test(nothing_is_released),

@@ -94,6 +94,9 @@ static void opening(void **state)
 	assert_int_equal(object_open_file(&m->mm, fd, &object), -EACCES);
 	close(fd);
 	assert_int_equal(object_open_file(&m->mm, fd, &object), -EBADF);
+	fd = open(path, O_PATH);
+	assert_int_equal(object_open_file(&m->mm, fd, &object), -EBADF);
+	close(fd);
 	assert_int_equal(pipe(fds), 0);
 	assert_int_equal(object_open_file(&m->mm, fds[0], &object), -EINVAL);
 	close(fds[0]);

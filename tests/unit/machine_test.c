@@ -38,6 +38,8 @@ static const struct refused {
 	{-EINVAL, "distance 1 from node 0 to 1",
 		{.nr_nodes = 2, .distance = (const unsigned char[]){10, 1, 1, 10}}},
 	{-EINVAL, "node 0 has 4096 bytes", {.node_bytes = (const uint64_t[]){4096}}},
+	{-EINVAL, "node 1 has 1125899906842624 bytes; expected at most 70368744177664",
+		{.nr_nodes = 2, .node_bytes = (const uint64_t[]){2 << 20, 1ull << 50}}},
 	{-EINVAL, "no node has memory", {.node_bytes = (const uint64_t[]){0}}},
 	{-ENOMEM, "node 0, 67108864 MiB", {.node_bytes = (const uint64_t[]){1ull << 46}}},
 	{-EINVAL, "node 0 on the host's node 63", {.host_node = (const int[]){63}}},

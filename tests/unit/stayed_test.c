@@ -36,7 +36,9 @@ static struct gw_task *t;
 static uint64_t buf; // on node 0
 static struct gw_stayed v[32];
 static struct gw_stayed_list list;
-static const struct gw_move_options options = {.size = sizeof options, .stayed = &list};
+static struct gw_move_report report;
+static const struct gw_move_options options = {
+	.size = sizeof options, .stayed = &list, .report = &report};
 
 static int setup(void **state)
 {
@@ -313,6 +315,7 @@ static void on_its_way(void **state)
 	pthread_barrier_wait(&mover.steps);
 	assert_int_equal(bind(GW_MPOL_MF_MOVE), 0);
 	expect_one(9, 1, -1, GW_WHY_MIGRATING, "");
+	assert_int_equal(report.why, GW_WHY_MIGRATING);
 	back();
 	assert_int_equal(move(buf, PAGES, PAGE), 0);
 	expect_one(9, 1, -1, GW_WHY_MIGRATING, "");
@@ -352,6 +355,7 @@ static void never_migrated(void **state)
 	expect_one(0, PAGES, 0, GW_WHY_NOT_MIGRATABLE, "");
 	assert_int_equal(bind(GW_MPOL_MF_MOVE | GW_MPOL_MF_STRICT), -EIO);
 	expect_one(0, PAGES, 0, GW_WHY_NOT_MIGRATABLE, "");
+	assert_int_equal(report.why, GW_WHY_NOT_MIGRATABLE);
 	vma->flags &= ~(unsigned)VM_PFNMAP;
 }
 
@@ -381,6 +385,8 @@ static void strict_alone_names_the_first(void **state)
 		0);
 	assert_int_equal(bind(GW_MPOL_MF_STRICT), -EIO);
 	expect_one(4, 1, 0, GW_WHY_REFUSED, "");
+	assert_int_equal(report.why, GW_WHY_REFUSED);
+	assert_int_equal(report.moved + report.failed, 0);
 	assert_int_equal(bind(0), 0);
 	expect_nothing();
 }
@@ -450,6 +456,31 @@ static void asked_twice(void **state)
 		gw_move_pages_explained(t, 0, 3, page, node, status, GW_MPOL_MF_MOVE, &options), 0);
 	assert_int_equal(status[1], -EBUSY);
 	expect_nothing(); // it moved
+}
+
+// Asked about in any order, and more than once: each page is one page, with room and without.
+static void asked_at_random(void **state)
+{
+	const uint64_t page[4] = {
+		buf + 8 * PAGE, buf + 2 * PAGE, buf + 8 * PAGE + 1, buf + 8 * PAGE};
+	const int node[4] = {1, 1, 1, 1};
+	int status[4];
+	struct gw_pin *pin;
+
+	(void)state;
+	assert_int_equal(gw_pin(t, buf, BYTES, "a ring", &pin), 0);
+	for (size_t max = 0; max <= 3; max++) {
+		list.max = max;
+		assert_true(gw_move_pages_explained(
+				    t, 0, 4, page, node, status, GW_MPOL_MF_MOVE, &options) > 0);
+		assert_int_equal(list.count, min(max, 2ul));
+		assert_int_equal(list.more_pages, 2 - min(max, 2ul));
+		if (max > 0)
+			expect(0, 2, 1, 0, GW_WHY_PINNED, "a ring");
+		if (max > 1)
+			expect(1, 8, 1, 0, GW_WHY_PINNED, "a ring");
+	}
+	gw_unpin(pin);
 }
 
 //	pages      0         10        20        30
@@ -623,6 +654,7 @@ int main(void)
 		CASE(refused_as_a_whole),
 		CASE(mapped_twice),
 		CASE(asked_twice),
+		CASE(asked_at_random),
 		CASE(each_page_once),
 		CASE(addresses_without_a_page),
 		CASE(huge),
