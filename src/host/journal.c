@@ -19,7 +19,7 @@
 //   who restores                      when
 //   the process itself                at its normal end, also after errors and Ctrl-C
 //   the guardian, a child of it       when the process is gone without having said so (kill -9):
-//                                     then the pipe between them ends
+//                                     then the socket between them ends
 //   the next process that opens it    when both are gone (power does not count: the tunables are
 //                                     then as the machine boots)
 //
@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -413,7 +414,7 @@ static void close_between(unsigned first, unsigned last)
 		syscall(SYS_close_range, first, last, 0);
 }
 
-// Whatever else this process has open (sockets of tasks, the other end of the pipe) must end with
+// Whatever else this process has open (sockets of tasks, the other end of the pair) must end with
 // it, not with the guardian.
 static void keep_only(int a, int b)
 {
@@ -426,7 +427,7 @@ static void keep_only(int a, int b)
 	close_between((unsigned)high + 1, ~0u);
 }
 
-_Noreturn static void stand_guard(struct host_journal *journal, int pipe_end)
+_Noreturn static void stand_guard(struct host_journal *journal, int end)
 {
 	sigset_t all;
 	char byte;
@@ -435,9 +436,9 @@ _Noreturn static void stand_guard(struct host_journal *journal, int pipe_end)
 	setsid();
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
-	keep_only(journal->fd, pipe_end);
+	keep_only(journal->fd, end);
 	do
-		n = read(pipe_end, &byte, 1);
+		n = read(end, &byte, 1);
 	while (n < 0 && errno == EINTR);
 	if (n == 0 && host_journal_restore(journal, complain_to_stderr, NULL))
 		complain_to_stderr(NULL, HOST_JOURNAL_ADVICE);
@@ -449,7 +450,7 @@ int host_journal_guard(struct host_journal *journal)
 	int ends[2];
 	pid_t pid;
 
-	if (pipe2(ends, O_CLOEXEC))
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
 		return -errno;
 	pid = fork();
 	if (pid == 0)
@@ -474,8 +475,9 @@ int host_journal_close(struct host_journal *journal, host_complaint_fn *complain
 	if (!err && ftruncate(journal->fd, 0))
 		err = -errno;
 	if (journal->guard >= 0) {
-		// Restored; a guardian that only saw the pipe end would do it once more.
-		if (write(journal->guard, "", 1) != 1)
+		// Restored; a guardian that only saw the other end go would do it once more.
+		// One that is dead is no reason to die (SIGPIPE).
+		if (send(journal->guard, "", 1, MSG_NOSIGNAL) != 1)
 			kill(journal->guardian, SIGKILL);
 		close(journal->guard);
 		while (waitpid(journal->guardian, NULL, 0) < 0 && errno == EINTR)

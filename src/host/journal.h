@@ -11,7 +11,7 @@ struct host_journal {
 	int fd; // the file, locked; -1: there is none
 	pid_t owner; // the process that opened it, also in its guardian
 	char path[300];
-	int guard; // end of a pipe to the guardian; -1: there is none
+	int guard; // a socket to the guardian; -1: there is none
 	pid_t guardian;
 };
 

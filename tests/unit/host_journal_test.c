@@ -164,6 +164,31 @@ static void test_kill_with_guardian(void **state)
 	assert_value(BALANCING, "1");
 }
 
+// Whoever kills the guardian does not kill what it guards, which puts everything back itself.
+static void test_guardian_killed(void **state)
+{
+	pid_t child;
+	int status;
+
+	(void)state;
+	set_before();
+	child = fork();
+	if (child == 0) {
+		struct host_journal journal = open_journal();
+
+		if (host_journal_guard(&journal))
+			_exit(1);
+		change(&journal);
+		kill(journal.guardian, SIGKILL);
+		waitid(P_PID, (id_t)journal.guardian, &(siginfo_t){0}, WEXITED | WNOWAIT);
+		_exit(host_journal_close(&journal, no_complaint, NULL) ? 2 : 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_value(THP, "always");
+	assert_value(BALANCING, "1");
+}
+
 // Who comes while a guardian has put everything back, and has not ended yet, waits for it.
 static void test_guardian_is_waited_for(void **state)
 {
@@ -445,6 +470,7 @@ int main(void)
 		JOURNAL_TEST(test_normal_end),
 		JOURNAL_TEST(test_folder),
 		JOURNAL_TEST(test_kill_with_guardian),
+		JOURNAL_TEST(test_guardian_killed),
 		JOURNAL_TEST(test_guardian_is_waited_for),
 		JOURNAL_TEST(test_kill_without_guardian),
 		JOURNAL_TEST(test_next_one_restores),
