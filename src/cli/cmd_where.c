@@ -161,6 +161,10 @@ static void size_cell(struct libscols_line *row, unsigned column, const struct h
 {
 	char text[32];
 
+	if (!size->page_bytes) {
+		table_cell(row, column, "?");
+		return;
+	}
 	table_cell(row, column, "%s%s", size_text(size->page_bytes, text, sizeof text),
 		size->hugetlb ? " hugetlb" : size->page_bytes > 4096 ? " thp" : "");
 }
@@ -242,6 +246,8 @@ static void print_footnotes(const struct view *v)
 	if (v->told.nodes_hidden)
 		printf("?: not told by this kernel%s, see godwit-where(1)\n",
 			geteuid() ? " but to root" : "");
+	if (v->told.changed)
+		printf("?: not told, the process changed its memory meanwhile: look again\n");
 	if (v->told.multi_size == HOST_MULTI_SIZE_HIDDEN)
 		printf("4K: with transparent pages of 16K to 1M, if there are any: only root is "
 		       "told of them\n");
@@ -299,6 +305,13 @@ static struct json_object *nodes_json(const struct view *v, const uint64_t *on_n
 	return nodes;
 }
 
+static const char *kind_text(const struct host_page_size *size)
+{
+	if (!size->page_bytes)
+		return "unknown";
+	return size->hugetlb ? "hugetlb" : size->page_bytes > 4096 ? "thp" : "base";
+}
+
 static struct json_object *sizes_json(
 	const struct view *v, const struct host_page_size *sizes, unsigned count)
 {
@@ -307,9 +320,11 @@ static struct json_object *sizes_json(
 	for (const struct host_page_size *size = sizes; size < sizes + count; size++) {
 		struct json_object *o = json_object_new_object();
 
-		add_number(o, "page_bytes", size->page_bytes);
-		add_text(o, "kind",
-			size->hugetlb ? "hugetlb" : size->page_bytes > 4096 ? "thp" : "base");
+		if (size->page_bytes)
+			add_number(o, "page_bytes", size->page_bytes);
+		else
+			json_object_object_add(o, "page_bytes", NULL);
+		add_text(o, "kind", kind_text(size));
 		add_number(o, "resident_bytes", size->resident);
 		json_object_object_add(o, "node_bytes",
 			size->has_nodes ? nodes_json(v, size->on_node) : NULL);

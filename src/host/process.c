@@ -6,6 +6,10 @@
 // of them knows keeps what that one said. A kernel without NUMA has no numa_maps; then has_nodes
 // stays false.
 //
+// On older kernels (6.1, not 6.12) smaps leaves out a huge entry without access, be it by
+// mprotect(PROT_NONE) or because automatic balancing waits for the next access; numa_maps counts
+// it. What is resident is the larger of the two.
+//
 // smaps, a mapping:   "START-END perms offset dev inode   NAME", then "Field:   N kB" lines
 // numa_maps, a line:  "START policy[:nodes] word..." with words such as N0=12, huge, file=NAME
 
@@ -213,6 +217,18 @@ static void read_words(char *rest, struct host_mapping *m)
 	}
 }
 
+static void count_uncounted(struct host_mapping *m)
+{
+	uint64_t total = 0;
+
+	for (unsigned n = 0; n < MAX_NODES; n++)
+		total += m->pages[n] * m->page_bytes;
+	if (total > m->resident) {
+		m->uncounted = total - m->resident;
+		m->resident = total;
+	}
+}
+
 void host_numa_maps_parse(char *text, struct host_mappings *mappings)
 {
 	char *line;
@@ -230,6 +246,7 @@ void host_numa_maps_parse(char *text, struct host_mappings *mappings)
 		m->policy = policy ? strdup(policy) : NULL;
 		m->has_nodes = true;
 		read_words(line, m);
+		count_uncounted(m);
 	}
 }
 

@@ -25,6 +25,7 @@ struct host_mapping {
 	unsigned nr_sizes;
 	// The rest in bytes, from smaps. Huge: mapped by a huge page-table entry, hugetlb included.
 	uint64_t resident, anonymous, huge, shared, locked, swapped, ksm;
+	uint64_t uncounted; // the part of resident that only numa_maps counts
 	bool has_ksm; // this kernel tells ksm
 };
 

@@ -91,6 +91,24 @@ def test_page_sizes():
     assert rows[-2][0] == "?:" and rows[-1][0] == "4K:", table
 
 
+def test_huge_without_access():
+    """smaps of older kernels does not count huge entries without access; numa_maps does."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, b"a", b"/x")
+        of_process = os.path.join(folder, "proc/42")
+        with open(os.path.join(of_process, "smaps"), "a") as f:
+            f.write("7fffffff0000000-7fffffff0800000 ---p 00000000 00:00 0 \nSize: 8192 kB\n"
+                    "KernelPageSize: 4 kB\nRss: 0 kB\nAnonymous: 0 kB\nAnonHugePages: 0 kB\n")
+        with open(os.path.join(of_process, "numa_maps"), "a") as f:
+            f.write("7fffffff0000000 default anon=2048 dirty=2048 N1=2048 kernelpagesize_kB=4\n")
+        view = json.loads(godwit("where", "--json", "--root", folder, "42").stdout)
+        mapping = view["mappings"][-1]
+        assert mapping["address"] == "7fffffff0000000", mapping
+        assert mapping["resident_bytes"] == mapping["huge_bytes"] == 8 << 20, mapping
+        assert [s["kind"] for s in mapping["page_sizes"]] == ["thp"], mapping
+        assert mapping["page_sizes"][0]["node_bytes"]["1"] == 8 << 20, mapping
+
+
 def test_full_disk():
     """Output that cannot be written is a failure, whatever the command."""
     with tempfile.TemporaryDirectory() as folder:
