@@ -169,6 +169,8 @@ static char *read_lines(struct host_journal *journal)
 		return NULL;
 	n = pread(journal->fd, text, (size_t)st.st_size, 0);
 	text[n > 0 ? n : 0] = '\0';
+	for (ssize_t i = 0; i < n; i++) // in a damaged file
+		text[i] = text[i] ? text[i] : '?';
 	return text;
 }
 
@@ -260,20 +262,50 @@ static int remove_patiently(struct host *host, const char *path)
 
 enum restored { PUT_BACK, GONE, FAILED };
 
+static void complain_of_junk(
+	struct host_journal *journal, const char *line, host_complaint_fn *complain, void *arg)
+{
+	char text[sizeof journal->path + 128], shown[61];
+	size_t n = 0;
+
+	for (; line[n] && n < sizeof shown - 1; n++)
+		shown[n] = line[n] >= ' ' && line[n] <= '~' ? line[n] : '?';
+	shown[n] = '\0';
+	snprintf(text, sizeof text, "%s: '%s' is no entry: left out", journal->path, shown);
+	if (complain)
+		complain(arg, text);
+}
+
+// What a process that died was writing; nothing was changed yet.
+static bool is_half_an_entry(const char *line)
+{
+	static const char *const words[] = {"# pid ", "set ", "rmdir "};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (!strncmp(line, words[i], min(strlen(line), strlen(words[i]))))
+			return true;
+	return false;
+}
+
 // line is written to.
 static enum restored restore_line(
 	struct host_journal *journal, char *line, host_complaint_fn *complain, void *arg)
 {
-	char text[LINE_MAX_BYTES + 128], *kind = strsep(&line, " "), *path = strsep(&line, " ");
+	char text[LINE_MAX_BYTES + 128], whole[LINE_MAX_BYTES], *kind, *path;
 	bool gone;
 	int err;
 
+	snprintf(whole, sizeof whole, "%s", line);
+	kind = strsep(&line, " ");
+	path = strsep(&line, " ");
 	if (!strcmp(kind, "set") && path && line)
 		err = host_write(journal->host, path, line);
 	else if (!strcmp(kind, "rmdir") && path)
 		err = remove_patiently(journal->host, path);
-	else
-		return PUT_BACK;
+	else {
+		complain_of_junk(journal, whole, complain, arg);
+		return GONE;
+	}
 	if (!err)
 		return PUT_BACK;
 	gone = err == -ENOENT;
@@ -345,8 +377,11 @@ static int restore(struct host_journal *journal, host_complaint_fn *complain, vo
 	text = read_lines(journal);
 	if (!text)
 		return -ENOMEM;
-	end = strrchr(text, '\n'); // what follows was not changed yet
-	*(end ? end + 1 : text) = '\0';
+	end = strrchr(text, '\n');
+	end = end ? end + 1 : text;
+	if (!is_half_an_entry(end))
+		complain_of_junk(journal, end, complain, arg);
+	*end = '\0';
 	count = restore_lines(journal, text, false, complain, arg);
 	count += restore_lines(journal, text, true, complain, arg);
 	left = text + (*text == '#' ? strcspn(text, "\n") : 0);
@@ -384,7 +419,18 @@ int host_journal_recover(struct host *host, host_complaint_fn *complain, void *a
 	return err;
 }
 
-bool host_journal_left(struct host *host)
+// Of root's file another user can tell no more than that it is not empty.
+static bool root_has_left(struct host *host)
+{
+	char path[300];
+	struct stat st;
+
+	if (snprintf(path, sizeof path, "%s/run/" FILE_NAME, host->root) >= (int)sizeof path)
+		return false;
+	return access(path, R_OK) && !stat(path, &st) && st.st_size > 0;
+}
+
+static bool has_left(struct host *host)
 {
 	struct host_journal j = {.host = host, .owner = getpid(), .guard = -1};
 	bool left = false;
@@ -398,6 +444,13 @@ bool host_journal_left(struct host *host)
 		left = has_line(&j, "set ") || has_line(&j, "rmdir ");
 	close(j.fd);
 	return left;
+}
+
+enum host_journal_left host_journal_left(struct host *host)
+{
+	if (has_left(host))
+		return HOST_JOURNAL_LEFT;
+	return root_has_left(host) ? HOST_JOURNAL_ROOTS : HOST_JOURNAL_EMPTY;
 }
 
 // ---- The guardian -------------------------------------------------------------------------------
