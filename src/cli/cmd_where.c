@@ -432,7 +432,9 @@ static int show(const struct options *o)
 	struct view *v = calloc(1, sizeof *v);
 	int err = v ? read_view(o, v) : -ENOMEM;
 
-	if ((err == -EACCES || err == -EPERM) && geteuid())
+	if (v && *v->nodes.damaged)
+		fprintf(stderr, "godwit: %s is damaged\n", v->nodes.damaged);
+	else if ((err == -EACCES || err == -EPERM) && geteuid())
 		fprintf(stderr, "godwit: process %d is another user's: root may look (%s)\n",
 			(int)o->pid, strerror(-err));
 	else if (err)

@@ -60,6 +60,20 @@ def test_names():
         assert view["mappings"][0]["name"] == "/x\x1b]0;y\x07\\xc0\\x80z", view["mappings"][0]
 
 
+def test_damaged_distance():
+    """A distance that is no number is not shown as one."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, b"a", b"/x")
+        name = "sys/devices/system/node/node1/distance"
+        for text in ("20 -5\n", "20 1x\n", "20 99999999999\n"):
+            with open(os.path.join(folder, name), "w") as f:
+                f.write(text)
+            for words in (["nodes"], ["where", "42"]):
+                run = godwit(words[0], "--root", folder, *words[1:])
+                assert run.returncode == 1 and not run.stdout, run
+                assert run.stderr == f"godwit: {name} is damaged\n".encode(), run
+
+
 def test_newline():
     """A newline, which the kernel writes as four characters, is one again; not on a terminal."""
     with tempfile.TemporaryDirectory() as folder:
