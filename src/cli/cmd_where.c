@@ -42,7 +42,7 @@ struct view {
 	struct host_page_sizes told;
 	struct host_page_size sizes[SIZES_MAX]; // of all mappings, the smallest first
 	unsigned nr_sizes;
-	bool has_ksm;
+	bool has_ksm, has_ended;
 };
 
 // ---- Sums ---------------------------------------------------------------------------------------
@@ -409,6 +409,30 @@ struct options {
 	pid_t pid;
 };
 
+// Whatever was read of a process that has ended is an accident. One that had memory and has none is
+// about to end.
+static bool has_ended(struct view *v)
+{
+	struct host_process now;
+	int err = host_process_read(&v->host, v->process.pid, &now);
+
+	return err == -ESRCH || (!err && (now.has_ended || now.has_memory < v->process.has_memory));
+}
+
+static int read_process(const struct options *o, struct view *v)
+{
+	int err = host_process_read(&v->host, o->pid, &v->process);
+
+	if (err)
+		return err;
+	err = host_mappings_read(&v->host, o->pid, &v->mappings);
+	if (!err)
+		err = host_page_sizes_read(
+			&v->host, o->pid, v->nodes.memory, &v->mappings, &v->told);
+	v->has_ended = has_ended(v);
+	return v->has_ended ? -ESRCH : err;
+}
+
 static int read_view(const struct options *o, struct view *v)
 {
 	int err = host_init(&v->host, o->root);
@@ -416,12 +440,7 @@ static int read_view(const struct options *o, struct view *v)
 	if (!err)
 		err = host_nodes_read(&v->host, &v->nodes);
 	if (!err)
-		err = host_process_read(&v->host, o->pid, &v->process);
-	if (!err)
-		err = host_mappings_read(&v->host, o->pid, &v->mappings);
-	if (!err)
-		err = host_page_sizes_read(
-			&v->host, o->pid, v->nodes.memory, &v->mappings, &v->told);
+		err = read_process(o, v);
 	if (!err)
 		sum_up(v);
 	return err;
@@ -432,7 +451,9 @@ static int show(const struct options *o)
 	struct view *v = calloc(1, sizeof *v);
 	int err = v ? read_view(o, v) : -ENOMEM;
 
-	if (v && *v->nodes.damaged)
+	if (v && v->has_ended)
+		fprintf(stderr, "godwit: process %d ended\n", (int)o->pid);
+	else if (v && *v->nodes.damaged)
 		fprintf(stderr, "godwit: %s is damaged\n", v->nodes.damaged);
 	else if ((err == -EACCES || err == -EPERM) && geteuid())
 		fprintf(stderr, "godwit: process %d is another user's: root may look (%s)\n",

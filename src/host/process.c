@@ -36,6 +36,20 @@ static const char *status_line(const char *text, const char *name)
 	return "";
 }
 
+// In a name the kernel writes a newline as "\n" and a backslash as two, and nothing else so.
+static void unescape_status(char *name)
+{
+	char *from = name;
+
+	while (*from) {
+		bool escaped = from[0] == '\\' && (from[1] == 'n' || from[1] == '\\');
+
+		*name++ = !escaped ? *from : from[1] == 'n' ? '\n' : '\\';
+		from += escaped ? 2 : 1;
+	}
+	*name = '\0';
+}
+
 int host_process_read(struct host *host, pid_t pid, struct host_process *ret_process)
 {
 	struct host_process p = {.pid = pid};
@@ -47,6 +61,10 @@ int host_process_read(struct host *host, pid_t pid, struct host_process *ret_pro
 		return err == -ENOENT ? -ESRCH : err;
 	line = status_line(text, "Name");
 	snprintf(p.name, sizeof p.name, "%.*s", (int)strcspn(line, "\n"), line);
+	unescape_status(p.name);
+	line = status_line(text, "State");
+	p.has_ended = *line == 'Z' || *line == 'X';
+	p.has_memory = *status_line(text, "VmSize");
 	p.uid = strtol(status_line(text, "Uid"), NULL, 10);
 	p.threads = (unsigned)strtoul(status_line(text, "Threads"), NULL, 10);
 	line = status_line(text, "Mems_allowed_list");

@@ -12,6 +12,8 @@ struct host_process {
 	long uid;
 	unsigned threads;
 	struct nodemask mems_allowed;
+	bool has_memory; // false: a kernel thread, or it is about to end
+	bool has_ended;	 // it only waits for its parent
 };
 
 struct host_mapping {

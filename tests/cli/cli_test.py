@@ -60,6 +60,38 @@ def test_names():
         assert view["mappings"][0]["name"] == "/x\x1b]0;y\x07\\xc0\\x80z", view["mappings"][0]
 
 
+def test_name_of_process():
+    """The kernel escapes a newline and a backslash in a name; the name is what it was again."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, rb"a\nb\\n\c", b"/x")
+        view = json.loads(godwit("where", "--json", "--root", folder, "42").stdout)
+        assert view["name"] == "a\nb\\n\\c", view["name"]
+        table = godwit("where", "--root", folder, "42").stdout
+        assert rb", a\x0ab\n\c, " in table, table
+
+
+def test_ended():
+    """One error for a process that has ended, whatever could still be read of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, b"a\nState:\tZ (zombie)", b"/x")
+        for words in ([], ["--json"]):
+            run = godwit("where", *words, "--root", folder, "42")
+            assert (run.returncode, run.stdout) == (1, b""), run
+            assert run.stderr == b"godwit: process 42 ended\n", run
+        machine(folder, b"a", b"/x")
+        with open(os.path.join(folder, "proc/42/numa_maps"), "r+") as f:
+            lines = [line for line in f if not line.startswith("202000000000")]
+            f.seek(0)
+            f.writelines(lines)
+            f.truncate()
+        table = godwit("where", "--root", folder, "42").stdout
+        assert b"\n?: not told, the process changed its memory meanwhile" in table, table
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        run = godwit("where", str(child.pid))
+        assert run.returncode == 1 and run.stderr.endswith(b" ended\n"), run
+
+
 def test_damaged_distance():
     """A distance that is no number is not shown as one."""
     with tempfile.TemporaryDirectory() as folder:

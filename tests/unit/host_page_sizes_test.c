@@ -448,6 +448,34 @@ static void test_growing(void **state)
 	host_mappings_release(&m);
 }
 
+// What the kernel does not tell is one thing, what the process changed between two looks another.
+static void test_unmapped_meanwhile(void **state)
+{
+	char smaps[] = "100000400000-100000800000 rw-p 00000000 00:00 0 \n"
+		       "Rss: 4096 kB\nAnonymous: 4096 kB\n"
+		       "100001000000-100001200000 rw-p 00000000 00:00 0 \n"
+		       "Rss: 2048 kB\nAnonymous: 2048 kB\n";
+	char numa_maps[] = "100000400000 default anon=1024 N0=1024 kernelpagesize_kB=4\n";
+	struct host_mappings m = {0};
+	struct host_page_sizes told;
+	struct host host;
+
+	(void)state;
+	set_kernel(0, -EACCES);
+	open_host(&host);
+	assert_int_equal(host_smaps_parse(smaps, &m), 0);
+	host_numa_maps_parse(numa_maps, &m);
+	assert_int_equal(host_page_sizes_read(&host, 42, (struct nodemask){15}, &m, &told), 0);
+	assert_false(m.v[1].sizes->has_nodes || told.nodes_hidden);
+	assert_true(told.changed);
+	host_mappings_release(&m);
+	set_kernel(0, -EACCES);
+	machine.move_error = -ESRCH;
+	m = look_at(6140, "N0=2815 N1=2304", &told);
+	assert_true(told.changed && !told.nodes_hidden);
+	host_mappings_release(&m);
+}
+
 static void test_hidden_frames(void **state)
 {
 	struct host_page_sizes told;
@@ -475,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_all_without_access),
 		cmocka_unit_test(test_huge_without_access),
 		cmocka_unit_test(test_growing),
+		cmocka_unit_test(test_unmapped_meanwhile),
 		cmocka_unit_test(test_hidden_frames),
 	};
 
