@@ -690,6 +690,34 @@ def test_image_cache():
         assert prune("1") == {"new"}
 
 
+def test_ended_by_hand():
+    """Ctrl-A x is a way out: no evidence of a failure. A panic, or a QEMU that fails, is one."""
+    run_machine = os.path.join(os.path.dirname(REAL_KERNEL), "lib/run-machine.py")
+    with tempfile.TemporaryDirectory() as folder:
+        qemu = os.path.join(folder, "qemu")
+        with open(qemu, "w") as f:
+            f.write("#!/usr/bin/env python3\nimport os, re, sys\n"
+                    "control, log = (int(re.search(f'id={name},fd=(\\\\d+)', ' '.join(\n"
+                    "    sys.argv))[1]) for name in ('control', 'log'))\n"
+                    "os.write(control, b'up\\n')\nos.read(control, 99)\n"
+                    "os.write(log, os.environ['SAYS'].encode())\n"
+                    "print('qemu: warning', file=sys.stderr)\n"
+                    "sys.exit(int(os.environ['STATUS']))\n")
+        os.chmod(qemu, 0o755)
+        by_hand = b"real-kernel: the machine was ended by hand (Ctrl-A x)\n"
+        for says, status, expected in (("booted", "0", by_hand), ("booted", "1", b"warning"),
+                                       ("Kernel panic", "0", b"the kernel panicked"),
+                                       ("reboot: Power down", "0", b"warning")):
+            run = subprocess.run(
+                [sys.executable, run_machine, "--temporary", os.path.join(folder, "t"), "--accel",
+                 "tcg,thread=single", "--cpus", "1", "--timeout", "60", "--boot-timeout", "60",
+                 "--log", "", "--verbose", "0", "--command", "sh", "--append", "", "--interactive",
+                 qemu], capture_output=True, timeout=120, stdin=subprocess.DEVNULL,
+                env=dict(os.environ, SAYS=says, STATUS=status))
+            assert run.returncode == 125 and expected in run.stderr, run
+            assert (run.stderr == by_hand) == (expected == by_hand), run
+
+
 def main():
     tests = [test for name, test in sorted(globals().items()) if name.startswith("test_")]
     for test in tests:
