@@ -12,7 +12,8 @@ serial line with the kernel's log. The life of a run:
 
 The mark ends with a number drawn for this run, so that no output can hold it by accident; bytes
 that may be its beginning are held back until the next bytes decide. When QEMU ends before that,
-the machine has failed (status 125): a panic, a power-off, or QEMU refused to start. Whatever
+the machine has failed (status 125): a panic, a power-off, or QEMU refused to start; or somebody has
+ended it at the terminal (Ctrl-A x), which is no failure, but there is no other status. Whatever
 happens, QEMU is killed and the temporary directory removed.
 """
 
@@ -40,6 +41,10 @@ LOG_LINES = 40
 
 class MachineFailure(Exception):
     """The machine did not do its part; the text says how."""
+
+
+class EndedByHand(Exception):
+    """Somebody has told QEMU to end."""
 
 
 class TimeOut(Exception):
@@ -147,6 +152,8 @@ class Machine:
                 self.qemu_said += data
                 if not data:
                     self.drain()
+                    if self.is_ended_by_hand():
+                        raise EndedByHand("the machine was ended by hand (Ctrl-A x)")
                     raise MachineFailure(self.why_it_ended())
             else:
                 self.receive(sources[source], source)
@@ -232,6 +239,12 @@ class Machine:
             raise TimeOut(f"the command did not end within {limit} s")
         raise MachineFailure(f"the command ended with {self.status}, but its output did not")
 
+    def is_ended_by_hand(self):
+        """QEMU has no trouble then, and the kernel says nothing."""
+        words = (b"Kernel panic", b"reboot: ", b"BUG:")
+        quiet = not any(word in self.log for word in words)
+        return self.options.interactive and self.up and self.qemu.wait() == 0 and quiet
+
     def why_it_ended(self):
         self.qemu.wait()
         if b"Kernel panic" in self.log:
@@ -299,6 +312,9 @@ def run(options):
         machine = Machine(options, left.pop(0))
         try:
             return machine.run()
+        except EndedByHand as end:
+            say(str(end))
+            return STATUS_MACHINE
         except MachineFailure as failure:
             if left and machine.may_be_tried_again():
                 say(f"no boot with {machine.accel} ({failure}): trying again with {left[0]}")

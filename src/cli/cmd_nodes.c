@@ -224,7 +224,9 @@ int cmd_nodes(int argc, char **argv)
 		return cli_usage_error("godwit nodes", "unexpected '%s'", argv[optind]);
 	v = calloc(1, sizeof *v);
 	err = v ? read_view(root, v) : -ENOMEM;
-	if (err)
+	if (v && *v->nodes.damaged)
+		fprintf(stderr, "godwit: %s is damaged\n", v->nodes.damaged);
+	else if (err)
 		fprintf(stderr, "godwit: cannot read the nodes: %s\n", strerror(-err));
 	else if (json)
 		print_json(v);

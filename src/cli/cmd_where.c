@@ -42,7 +42,7 @@ struct view {
 	struct host_page_sizes told;
 	struct host_page_size sizes[SIZES_MAX]; // of all mappings, the smallest first
 	unsigned nr_sizes;
-	bool has_ksm;
+	bool has_ksm, has_ended;
 };
 
 // ---- Sums ---------------------------------------------------------------------------------------
@@ -161,6 +161,10 @@ static void size_cell(struct libscols_line *row, unsigned column, const struct h
 {
 	char text[32];
 
+	if (!size->page_bytes) {
+		table_cell(row, column, "?");
+		return;
+	}
 	table_cell(row, column, "%s%s", size_text(size->page_bytes, text, sizeof text),
 		size->hugetlb ? " hugetlb" : size->page_bytes > 4096 ? " thp" : "");
 }
@@ -242,6 +246,8 @@ static void print_footnotes(const struct view *v)
 	if (v->told.nodes_hidden)
 		printf("?: not told by this kernel%s, see godwit-where(1)\n",
 			geteuid() ? " but to root" : "");
+	if (v->told.changed)
+		printf("?: not told, the process changed its memory meanwhile: look again\n");
 	if (v->told.multi_size == HOST_MULTI_SIZE_HIDDEN)
 		printf("4K: with transparent pages of 16K to 1M, if there are any: only root is "
 		       "told of them\n");
@@ -299,6 +305,13 @@ static struct json_object *nodes_json(const struct view *v, const uint64_t *on_n
 	return nodes;
 }
 
+static const char *kind_text(const struct host_page_size *size)
+{
+	if (!size->page_bytes)
+		return "unknown";
+	return size->hugetlb ? "hugetlb" : size->page_bytes > 4096 ? "thp" : "base";
+}
+
 static struct json_object *sizes_json(
 	const struct view *v, const struct host_page_size *sizes, unsigned count)
 {
@@ -307,9 +320,11 @@ static struct json_object *sizes_json(
 	for (const struct host_page_size *size = sizes; size < sizes + count; size++) {
 		struct json_object *o = json_object_new_object();
 
-		add_number(o, "page_bytes", size->page_bytes);
-		add_text(o, "kind",
-			size->hugetlb ? "hugetlb" : size->page_bytes > 4096 ? "thp" : "base");
+		if (size->page_bytes)
+			add_number(o, "page_bytes", size->page_bytes);
+		else
+			json_object_object_add(o, "page_bytes", NULL);
+		add_text(o, "kind", kind_text(size));
 		add_number(o, "resident_bytes", size->resident);
 		json_object_object_add(o, "node_bytes",
 			size->has_nodes ? nodes_json(v, size->on_node) : NULL);
@@ -394,6 +409,30 @@ struct options {
 	pid_t pid;
 };
 
+// Whatever was read of a process that has ended is an accident. One that had memory and has none is
+// about to end.
+static bool has_ended(struct view *v)
+{
+	struct host_process now;
+	int err = host_process_read(&v->host, v->process.pid, &now);
+
+	return err == -ESRCH || (!err && (now.has_ended || now.has_memory < v->process.has_memory));
+}
+
+static int read_process(const struct options *o, struct view *v)
+{
+	int err = host_process_read(&v->host, o->pid, &v->process);
+
+	if (err)
+		return err;
+	err = host_mappings_read(&v->host, o->pid, &v->mappings);
+	if (!err)
+		err = host_page_sizes_read(
+			&v->host, o->pid, v->nodes.memory, &v->mappings, &v->told);
+	v->has_ended = has_ended(v);
+	return v->has_ended ? -ESRCH : err;
+}
+
 static int read_view(const struct options *o, struct view *v)
 {
 	int err = host_init(&v->host, o->root);
@@ -401,12 +440,7 @@ static int read_view(const struct options *o, struct view *v)
 	if (!err)
 		err = host_nodes_read(&v->host, &v->nodes);
 	if (!err)
-		err = host_process_read(&v->host, o->pid, &v->process);
-	if (!err)
-		err = host_mappings_read(&v->host, o->pid, &v->mappings);
-	if (!err)
-		err = host_page_sizes_read(
-			&v->host, o->pid, v->nodes.memory, &v->mappings, &v->told);
+		err = read_process(o, v);
 	if (!err)
 		sum_up(v);
 	return err;
@@ -417,7 +451,11 @@ static int show(const struct options *o)
 	struct view *v = calloc(1, sizeof *v);
 	int err = v ? read_view(o, v) : -ENOMEM;
 
-	if ((err == -EACCES || err == -EPERM) && geteuid())
+	if (v && v->has_ended)
+		fprintf(stderr, "godwit: process %d ended\n", (int)o->pid);
+	else if (v && *v->nodes.damaged)
+		fprintf(stderr, "godwit: %s is damaged\n", v->nodes.damaged);
+	else if ((err == -EACCES || err == -EPERM) && geteuid())
 		fprintf(stderr, "godwit: process %d is another user's: root may look (%s)\n",
 			(int)o->pid, strerror(-err));
 	else if (err)

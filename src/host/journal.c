@@ -19,7 +19,7 @@
 //   who restores                      when
 //   the process itself                at its normal end, also after errors and Ctrl-C
 //   the guardian, a child of it       when the process is gone without having said so (kill -9):
-//                                     then the pipe between them ends
+//                                     then the socket between them ends
 //   the next process that opens it    when both are gone (power does not count: the tunables are
 //                                     then as the machine boots)
 //
@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -168,6 +169,8 @@ static char *read_lines(struct host_journal *journal)
 		return NULL;
 	n = pread(journal->fd, text, (size_t)st.st_size, 0);
 	text[n > 0 ? n : 0] = '\0';
+	for (ssize_t i = 0; i < n; i++) // in a damaged file
+		text[i] = text[i] ? text[i] : '?';
 	return text;
 }
 
@@ -259,20 +262,50 @@ static int remove_patiently(struct host *host, const char *path)
 
 enum restored { PUT_BACK, GONE, FAILED };
 
+static void complain_of_junk(
+	struct host_journal *journal, const char *line, host_complaint_fn *complain, void *arg)
+{
+	char text[sizeof journal->path + 128], shown[61];
+	size_t n = 0;
+
+	for (; line[n] && n < sizeof shown - 1; n++)
+		shown[n] = line[n] >= ' ' && line[n] <= '~' ? line[n] : '?';
+	shown[n] = '\0';
+	snprintf(text, sizeof text, "%s: '%s' is no entry: left out", journal->path, shown);
+	if (complain)
+		complain(arg, text);
+}
+
+// What a process that died was writing; nothing was changed yet.
+static bool is_half_an_entry(const char *line)
+{
+	static const char *const words[] = {"# pid ", "set ", "rmdir "};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (!strncmp(line, words[i], min(strlen(line), strlen(words[i]))))
+			return true;
+	return false;
+}
+
 // line is written to.
 static enum restored restore_line(
 	struct host_journal *journal, char *line, host_complaint_fn *complain, void *arg)
 {
-	char text[LINE_MAX_BYTES + 128], *kind = strsep(&line, " "), *path = strsep(&line, " ");
+	char text[LINE_MAX_BYTES + 128], whole[LINE_MAX_BYTES], *kind, *path;
 	bool gone;
 	int err;
 
+	snprintf(whole, sizeof whole, "%s", line);
+	kind = strsep(&line, " ");
+	path = strsep(&line, " ");
 	if (!strcmp(kind, "set") && path && line)
 		err = host_write(journal->host, path, line);
 	else if (!strcmp(kind, "rmdir") && path)
 		err = remove_patiently(journal->host, path);
-	else
-		return PUT_BACK;
+	else {
+		complain_of_junk(journal, whole, complain, arg);
+		return GONE;
+	}
 	if (!err)
 		return PUT_BACK;
 	gone = err == -ENOENT;
@@ -344,8 +377,11 @@ static int restore(struct host_journal *journal, host_complaint_fn *complain, vo
 	text = read_lines(journal);
 	if (!text)
 		return -ENOMEM;
-	end = strrchr(text, '\n'); // what follows was not changed yet
-	*(end ? end + 1 : text) = '\0';
+	end = strrchr(text, '\n');
+	end = end ? end + 1 : text;
+	if (!is_half_an_entry(end))
+		complain_of_junk(journal, end, complain, arg);
+	*end = '\0';
 	count = restore_lines(journal, text, false, complain, arg);
 	count += restore_lines(journal, text, true, complain, arg);
 	left = text + (*text == '#' ? strcspn(text, "\n") : 0);
@@ -383,7 +419,18 @@ int host_journal_recover(struct host *host, host_complaint_fn *complain, void *a
 	return err;
 }
 
-bool host_journal_left(struct host *host)
+// Of root's file another user can tell no more than that it is not empty.
+static bool root_has_left(struct host *host)
+{
+	char path[300];
+	struct stat st;
+
+	if (snprintf(path, sizeof path, "%s/run/" FILE_NAME, host->root) >= (int)sizeof path)
+		return false;
+	return access(path, R_OK) && !stat(path, &st) && st.st_size > 0;
+}
+
+static bool has_left(struct host *host)
 {
 	struct host_journal j = {.host = host, .owner = getpid(), .guard = -1};
 	bool left = false;
@@ -397,6 +444,13 @@ bool host_journal_left(struct host *host)
 		left = has_line(&j, "set ") || has_line(&j, "rmdir ");
 	close(j.fd);
 	return left;
+}
+
+enum host_journal_left host_journal_left(struct host *host)
+{
+	if (has_left(host))
+		return HOST_JOURNAL_LEFT;
+	return root_has_left(host) ? HOST_JOURNAL_ROOTS : HOST_JOURNAL_EMPTY;
 }
 
 // ---- The guardian -------------------------------------------------------------------------------
@@ -413,7 +467,7 @@ static void close_between(unsigned first, unsigned last)
 		syscall(SYS_close_range, first, last, 0);
 }
 
-// Whatever else this process has open (sockets of tasks, the other end of the pipe) must end with
+// Whatever else this process has open (sockets of tasks, the other end of the pair) must end with
 // it, not with the guardian.
 static void keep_only(int a, int b)
 {
@@ -426,7 +480,7 @@ static void keep_only(int a, int b)
 	close_between((unsigned)high + 1, ~0u);
 }
 
-_Noreturn static void stand_guard(struct host_journal *journal, int pipe_end)
+_Noreturn static void stand_guard(struct host_journal *journal, int end)
 {
 	sigset_t all;
 	char byte;
@@ -435,9 +489,9 @@ _Noreturn static void stand_guard(struct host_journal *journal, int pipe_end)
 	setsid();
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
-	keep_only(journal->fd, pipe_end);
+	keep_only(journal->fd, end);
 	do
-		n = read(pipe_end, &byte, 1);
+		n = read(end, &byte, 1);
 	while (n < 0 && errno == EINTR);
 	if (n == 0 && host_journal_restore(journal, complain_to_stderr, NULL))
 		complain_to_stderr(NULL, HOST_JOURNAL_ADVICE);
@@ -449,7 +503,7 @@ int host_journal_guard(struct host_journal *journal)
 	int ends[2];
 	pid_t pid;
 
-	if (pipe2(ends, O_CLOEXEC))
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
 		return -errno;
 	pid = fork();
 	if (pid == 0)
@@ -474,8 +528,9 @@ int host_journal_close(struct host_journal *journal, host_complaint_fn *complain
 	if (!err && ftruncate(journal->fd, 0))
 		err = -errno;
 	if (journal->guard >= 0) {
-		// Restored; a guardian that only saw the pipe end would do it once more.
-		if (write(journal->guard, "", 1) != 1)
+		// Restored; a guardian that only saw the other end go would do it once more.
+		// One that is dead is no reason to die (SIGPIPE).
+		if (send(journal->guard, "", 1, MSG_NOSIGNAL) != 1)
 			kill(journal->guardian, SIGKILL);
 		close(journal->guard);
 		while (waitpid(journal->guardian, NULL, 0) < 0 && errno == EINTR)

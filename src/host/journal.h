@@ -11,7 +11,7 @@ struct host_journal {
 	int fd; // the file, locked; -1: there is none
 	pid_t owner; // the process that opened it, also in its guardian
 	char path[300];
-	int guard; // end of a pipe to the guardian; -1: there is none
+	int guard; // a socket to the guardian; -1: there is none
 	pid_t guardian;
 };
 
@@ -48,9 +48,13 @@ must_check int host_journal_restore(
 must_check int host_journal_close(
 	struct host_journal *journal, host_complaint_fn *complain, void *arg);
 
-// Whether a dead process has left entries, for who may not put them back himself. False, too, when
-// the file cannot be read.
-bool host_journal_left(struct host *host);
+// Whether a dead process has left entries, for who may not put them back himself.
+enum host_journal_left {
+	HOST_JOURNAL_EMPTY, // or nobody can tell
+	HOST_JOURNAL_LEFT,
+	HOST_JOURNAL_ROOTS, // root has entries: of a run that goes on, or of one that was killed
+};
+enum host_journal_left host_journal_left(struct host *host);
 
 // For `godwit lab restore`: the number of entries that a dead process left and that have been put
 // back, -EAGAIN as above, or what host_journal_open says.

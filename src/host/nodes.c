@@ -8,8 +8,10 @@
 
 #include "host/nodes.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,19 +44,37 @@ static void read_cpus(struct host *host, unsigned id, struct host_node *node)
 	free(text);
 }
 
-// The columns of a distance file are the online nodes.
-static void read_distances(struct host *host, unsigned id, struct host_nodes *nodes)
+static int damaged(struct host_nodes *nodes, const char *path)
 {
-	char *text, *at;
-	int to;
+	snprintf(nodes->damaged, sizeof nodes->damaged, "%s", path);
+	return -EINVAL;
+}
 
-	if (host_readf(host, &text, NODE "/node%u/distance", id))
-		return;
+// The columns of a distance file are the online nodes. One that is missing is not told.
+static int read_distances(struct host *host, unsigned id, struct host_nodes *nodes)
+{
+	char path[64], *text, *at;
+	int to, err = 0;
+
+	snprintf(path, sizeof path, NODE "/node%u/distance", id);
+	if (host_read(host, path, &text))
+		return 0;
 	at = text;
 	for_each_node_in(to, nodes->online) {
-		nodes->node[id].distance[to] = (unsigned)strtoul(at, &at, 10);
+		unsigned long distance;
+
+		at += strspn(at, " \n");
+		if (!*at)
+			break;
+		distance = isdigit((unsigned char)*at) ? strtoul(at, &at, 10) : ULONG_MAX;
+		if (distance > INT_MAX || (*at && !strchr(" \n", *at))) {
+			err = damaged(nodes, path);
+			break;
+		}
+		nodes->node[id].distance[to] = (unsigned)distance;
 	}
 	free(text);
+	return err;
 }
 
 static int read_mask(struct host *host, const char *path, struct nodemask *ret_mask)
@@ -103,12 +123,16 @@ int host_nodes_read(struct host *host, struct host_nodes *ret_nodes)
 	err = read_mask(host, NODE "/online", &ret_nodes->online);
 	if (err == -ENOENT)
 		return read_without_numa(host, ret_nodes);
+	if (err == -EINVAL)
+		return damaged(ret_nodes, NODE "/online");
 	if (err)
 		return err;
 	for_each_node_in(id, ret_nodes->online) {
 		read_memory(host, (unsigned)id, &ret_nodes->node[id]);
 		read_cpus(host, (unsigned)id, &ret_nodes->node[id]);
-		read_distances(host, (unsigned)id, ret_nodes);
+		err = read_distances(host, (unsigned)id, ret_nodes);
+		if (err)
+			return err;
 		if (ret_nodes->node[id].total_bytes)
 			nodemask_set(&ret_nodes->memory, (unsigned)id);
 	}

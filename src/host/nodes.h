@@ -19,10 +19,11 @@ struct host_nodes {
 	struct nodemask online;
 	struct nodemask memory; // those of `online` that have some
 	struct host_node node[MAX_NODES];
+	char damaged[64]; // with -EINVAL: the file
 };
 
 // A kernel without NUMA gives one node. Nodes from MAX_NODES on are not seen. ret_nodes is large:
-// keep it off small stacks.
+// keep it off small stacks. -EINVAL: a file holds something else, ret_nodes->damaged.
 must_check int host_nodes_read(struct host *host, struct host_nodes *ret_nodes);
 
 #endif

@@ -16,6 +16,10 @@
 // themselves: root is told them, where the machine has any, for anonymous memory that 1. finds
 // mapped by small entries. What is mapped by small entries but part of a page of 2 MiB is small.
 //
+// smaps of older kernels does not count a huge entry without access, numa_maps does: what only it
+// counts is huge there, if it is whole multiples of 2 MiB. With 1. the huge ones are as many as are
+// found. Else the process got pages between the two texts, and nobody knows of which size.
+//
 // Nothing here touches a page of the process. The files are a moment apart: of a process that goes
 // on, sums may be off by what changed meanwhile. What can fail: memory; all else leaves has_nodes
 // false.
@@ -42,7 +46,7 @@ struct survey {
 	struct host *host;
 	pid_t pid;
 	struct nodemask memory;
-	bool has_orders, wants_orders;
+	bool has_orders, wants_orders, has_numa_maps;
 	struct folio_orders orders;
 	struct host_page_sizes told;
 	uint64_t words[WORDS];
@@ -53,9 +57,12 @@ struct look {
 	struct survey *survey;
 	const struct host_mapping *mapping;
 	struct host_page_size size[PMD_ORDER + 1];
+	struct host_page_size unknown; // of a size that nobody knows
 	uint64_t total[MAX_NODES]; // bytes of all sizes, by node
 	bool has_total;
+	uint64_t huge; // bytes of all huge entries, as the two texts tell it
 	int only_node; // all memory lies there; -1: on several, or nobody knows
+	int err;       // why something could not be told
 	// Pages whose node is asked for, one address each.
 	unsigned nr_asked;
 	void *address[ASKED_MAX];
@@ -126,8 +133,10 @@ static int see_huge(struct look *l, const struct host_range *range)
 {
 	int err = 0;
 
-	for (uint64_t at = range->start; !err && at < range->end; at += HUGE)
+	for (uint64_t at = range->start; !err && at < range->end; at += HUGE) {
 		err = found(l, at, PMD_ORDER, HUGE);
+		l->size[PMD_ORDER].resident += HUGE;
+	}
 	return err;
 }
 
@@ -167,7 +176,7 @@ static int guess_huge(struct look *l)
 	uint64_t at = ALIGN_UP(m->start, HUGE), count = 0;
 	int err = s->has_orders ? 0 : -EACCES;
 
-	while (!err && at + HUGE <= m->end && count * HUGE <= m->huge) {
+	while (!err && at + HUGE <= m->end && count * HUGE <= l->huge) {
 		long n = read_words(s, at, m->end);
 
 		if (n < 0)
@@ -176,35 +185,58 @@ static int guess_huge(struct look *l)
 			if (!is_huge_at(s, s->words + i))
 				continue;
 			count++;
+			l->size[PMD_ORDER].resident += HUGE;
 			err = found(l, at + (uint64_t)i * BASE, PMD_ORDER, HUGE);
 		}
 		at += max(ALIGN_DOWN((uint64_t)n * BASE, HUGE), HUGE);
 	}
-	return err || count * HUGE == m->huge ? err : -ENODATA;
+	return err || count * HUGE == l->huge ? err : -ENODATA;
+}
+
+// False: the two texts do not tell the nodes of the huge pages.
+static bool take_nodes_of_texts(struct look *l)
+{
+	struct host_page_size *huge = &l->size[PMD_ORDER];
+
+	if (l->only_node >= 0)
+		huge->on_node[l->only_node] = huge->resident;
+	else if (l->has_total && huge->resident == l->mapping->resident)
+		memcpy(huge->on_node, l->total, sizeof l->total);
+	else
+		return false;
+	return true;
+}
+
+// Their number and nodes, exactly; otherwise what the two texts say stays.
+static bool find_each_huge(struct look *l)
+{
+	struct host_page_size *huge = &l->size[PMD_ORDER];
+
+	huge->resident = 0;
+	l->err = scan(l, HOST_SCAN_HUGE_DATA, see_huge);
+	if (l->err == -ENOTTY || l->err == -ENOSYS)
+		l->err = guess_huge(l);
+	if (!l->err)
+		l->err = ask(l);
+	l->nr_asked = 0;
+	if (l->err)
+		*huge = (struct host_page_size){.resident = l->huge};
+	else
+		l->unknown.resident = 0;
+	return !l->err;
 }
 
 static void find_huge(struct look *l)
 {
-	const struct host_mapping *m = l->mapping;
 	struct host_page_size *huge = &l->size[PMD_ORDER];
-	int err = 0;
 
-	huge->resident = m->huge;
-	if (!m->huge)
+	huge->resident = l->huge;
+	if (!l->huge && !l->unknown.resident)
 		return;
-	if (l->only_node >= 0) {
-		huge->on_node[l->only_node] = m->huge;
-	} else if (l->has_total && m->huge == m->resident) {
-		memcpy(huge->on_node, l->total, sizeof l->total);
-	} else {
-		err = scan(l, HOST_SCAN_HUGE_DATA, see_huge);
-		if (err == -ENOTTY || err == -ENOSYS)
-			err = guess_huge(l);
-		if (!err)
-			err = ask(l);
-	}
-	huge->has_nodes = !err;
-	l->nr_asked = 0;
+	if (l->mapping->uncounted < HUGE && take_nodes_of_texts(l))
+		huge->has_nodes = true;
+	else
+		huge->has_nodes = find_each_huge(l) || take_nodes_of_texts(l);
 }
 
 // ---- Pages of 8 KiB to 1 MiB --------------------------------------------------------------------
@@ -275,7 +307,28 @@ static void find_multi_size(struct look *l)
 
 // ---- One mapping --------------------------------------------------------------------------------
 
-// Whatever is in no larger page.
+static void find_unknown(struct look *l)
+{
+	struct host_page_size *unknown = &l->unknown;
+
+	if (l->only_node >= 0)
+		unknown->on_node[l->only_node] = unknown->resident;
+	else if (l->has_total && unknown->resident == l->mapping->resident)
+		memcpy(unknown->on_node, l->total, sizeof l->total);
+	else
+		return;
+	unknown->has_nodes = true;
+}
+
+static void take_away(struct host_page_size *small, const struct host_page_size *other)
+{
+	small->resident -= min(small->resident, other->resident);
+	small->has_nodes &= other->has_nodes || !other->resident;
+	for (unsigned n = 0; n < MAX_NODES; n++)
+		small->on_node[n] -= min(small->on_node[n], other->on_node[n]);
+}
+
+// Whatever is in no other page.
 static void find_small(struct look *l)
 {
 	const struct host_mapping *m = l->mapping;
@@ -283,14 +336,9 @@ static void find_small(struct look *l)
 
 	*small = (struct host_page_size){.resident = m->resident, .has_nodes = l->has_total};
 	memcpy(small->on_node, l->total, sizeof l->total);
-	for (unsigned order = 1; order <= PMD_ORDER; order++) {
-		const struct host_page_size *large = &l->size[order];
-
-		small->resident -= min(small->resident, large->resident);
-		small->has_nodes &= large->has_nodes || !large->resident;
-		for (unsigned n = 0; n < MAX_NODES; n++)
-			small->on_node[n] -= min(small->on_node[n], large->on_node[n]);
-	}
+	for (unsigned order = 1; order <= PMD_ORDER; order++)
+		take_away(small, &l->size[order]);
+	take_away(small, &l->unknown);
 }
 
 static void begin(struct look *l, struct survey *s, const struct host_mapping *m)
@@ -303,6 +351,11 @@ static void begin(struct look *l, struct survey *s, const struct host_mapping *m
 	l->mapping = m;
 	l->has_total = m->has_nodes || one;
 	l->only_node = -1;
+	l->huge = m->huge;
+	if (m->uncounted % HUGE == 0)
+		l->huge += m->uncounted;
+	else if (m->uncounted > HUGE)
+		l->unknown.resident = m->uncounted;
 	for (unsigned n = 0; n < MAX_NODES; n++) {
 		if (m->has_nodes)
 			l->total[n] = m->pages[n] * m->page_bytes;
@@ -313,15 +366,29 @@ static void begin(struct look *l, struct survey *s, const struct host_mapping *m
 	}
 }
 
+// What could not be told, and why.
+static void note(struct look *l, const struct host_page_size *size)
+{
+	struct survey *s = l->survey;
+	bool ended = l->err == -ESRCH || l->err == -ENOENT || l->err == -EIO;
+
+	if (!size->page_bytes)
+		s->told.changed = true;
+	else if (!size->has_nodes && (ended || (s->has_numa_maps && !l->has_total)))
+		s->told.changed = true;
+	else if (!size->has_nodes)
+		s->told.nodes_hidden = true;
+}
+
 static int keep(struct look *l, struct host_mapping *m)
 {
-	unsigned count = 0;
-
-	for (unsigned order = 0; order <= PMD_ORDER; order++)
-		count += l->size[order].resident != 0;
-	m->sizes = calloc(count + 1, sizeof *m->sizes);
+	m->sizes = calloc(PMD_ORDER + 2, sizeof *m->sizes);
 	if (!m->sizes)
 		return -ENOMEM;
+	if (l->unknown.resident) {
+		note(l, &l->unknown);
+		m->sizes[m->nr_sizes++] = l->unknown;
+	}
 	for (unsigned order = 0; order <= PMD_ORDER; order++) {
 		struct host_page_size *size = &l->size[order];
 
@@ -329,7 +396,7 @@ static int keep(struct look *l, struct host_mapping *m)
 			continue;
 		if (!size->page_bytes)
 			size->page_bytes = BASE << order;
-		l->survey->told.nodes_hidden |= !size->has_nodes;
+		note(l, size);
 		m->sizes[m->nr_sizes++] = *size;
 	}
 	return 0;
@@ -347,7 +414,9 @@ static int survey_mapping(struct survey *s, struct look *l, struct host_mapping 
 	} else {
 		find_huge(l);
 		find_multi_size(l);
+		find_unknown(l);
 		find_small(l);
+		m->huge = l->size[PMD_ORDER].resident;
 	}
 	return keep(l, m);
 }
@@ -377,6 +446,8 @@ static int survey_all(struct survey *s, struct host_mappings *mappings)
 	struct look *l = malloc(sizeof *l);
 	int err = l ? 0 : -ENOMEM;
 
+	for (size_t i = 0; i < mappings->count; i++)
+		s->has_numa_maps |= mappings->v[i].has_nodes;
 	for (size_t i = 0; !err && i < mappings->count; i++)
 		if (mappings->v[i].resident)
 			err = survey_mapping(s, l, &mappings->v[i]);

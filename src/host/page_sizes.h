@@ -8,7 +8,7 @@
 
 // Pages of one size and kind in a mapping. Larger than 4096 bytes and not of a pool: transparent.
 struct host_page_size {
-	uint64_t page_bytes;
+	uint64_t page_bytes; // 0: their size was not told
 	bool hugetlb;
 	bool has_nodes;		     // on_node[] was told
 	uint64_t resident;	     // bytes
@@ -24,7 +24,8 @@ enum host_multi_size {
 
 struct host_page_sizes {
 	enum host_multi_size multi_size;
-	bool nodes_hidden; // some size has nodes that were not told
+	bool nodes_hidden; // some size has nodes that the kernel does not tell this process
+	bool changed;	   // some pages or nodes could not be told: the process went on meanwhile
 };
 
 // Fills mapping.sizes, the smallest first, of all that have memory. Nothing is faulted in, moved or

@@ -6,6 +6,10 @@
 // of them knows keeps what that one said. A kernel without NUMA has no numa_maps; then has_nodes
 // stays false.
 //
+// On older kernels (6.1, not 6.12) smaps leaves out a huge entry without access, be it by
+// mprotect(PROT_NONE) or because automatic balancing waits for the next access; numa_maps counts
+// it. What is resident is the larger of the two.
+//
 // smaps, a mapping:   "START-END perms offset dev inode   NAME", then "Field:   N kB" lines
 // numa_maps, a line:  "START policy[:nodes] word..." with words such as N0=12, huge, file=NAME
 
@@ -32,6 +36,20 @@ static const char *status_line(const char *text, const char *name)
 	return "";
 }
 
+// In a name the kernel writes a newline as "\n" and a backslash as two, and nothing else so.
+static void unescape_status(char *name)
+{
+	char *from = name;
+
+	while (*from) {
+		bool escaped = from[0] == '\\' && (from[1] == 'n' || from[1] == '\\');
+
+		*name++ = !escaped ? *from : from[1] == 'n' ? '\n' : '\\';
+		from += escaped ? 2 : 1;
+	}
+	*name = '\0';
+}
+
 int host_process_read(struct host *host, pid_t pid, struct host_process *ret_process)
 {
 	struct host_process p = {.pid = pid};
@@ -43,6 +61,10 @@ int host_process_read(struct host *host, pid_t pid, struct host_process *ret_pro
 		return err == -ENOENT ? -ESRCH : err;
 	line = status_line(text, "Name");
 	snprintf(p.name, sizeof p.name, "%.*s", (int)strcspn(line, "\n"), line);
+	unescape_status(p.name);
+	line = status_line(text, "State");
+	p.has_ended = *line == 'Z' || *line == 'X';
+	p.has_memory = *status_line(text, "VmSize");
 	p.uid = strtol(status_line(text, "Uid"), NULL, 10);
 	p.threads = (unsigned)strtoul(status_line(text, "Threads"), NULL, 10);
 	line = status_line(text, "Mems_allowed_list");
@@ -213,6 +235,18 @@ static void read_words(char *rest, struct host_mapping *m)
 	}
 }
 
+static void count_uncounted(struct host_mapping *m)
+{
+	uint64_t total = 0;
+
+	for (unsigned n = 0; n < MAX_NODES; n++)
+		total += m->pages[n] * m->page_bytes;
+	if (total > m->resident) {
+		m->uncounted = total - m->resident;
+		m->resident = total;
+	}
+}
+
 void host_numa_maps_parse(char *text, struct host_mappings *mappings)
 {
 	char *line;
@@ -230,6 +264,7 @@ void host_numa_maps_parse(char *text, struct host_mappings *mappings)
 		m->policy = policy ? strdup(policy) : NULL;
 		m->has_nodes = true;
 		read_words(line, m);
+		count_uncounted(m);
 	}
 }
 

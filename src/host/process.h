@@ -12,6 +12,8 @@ struct host_process {
 	long uid;
 	unsigned threads;
 	struct nodemask mems_allowed;
+	bool has_memory; // false: a kernel thread, or it is about to end
+	bool has_ended;	 // it only waits for its parent
 };
 
 struct host_mapping {
@@ -25,6 +27,7 @@ struct host_mapping {
 	unsigned nr_sizes;
 	// The rest in bytes, from smaps. Huge: mapped by a huge page-table entry, hugetlb included.
 	uint64_t resident, anonymous, huge, shared, locked, swapped, ksm;
+	uint64_t uncounted; // the part of resident that only numa_maps counts
 	bool has_ksm; // this kernel tells ksm
 };
 

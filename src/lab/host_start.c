@@ -136,6 +136,22 @@ static int disable_thp(struct host_machine *m)
 	return host_call(m, &m->maker, SYS_prctl, (uint64_t[6]){PR_SET_THP_DISABLE, 1}, &reply);
 }
 
+static void warn_of_changes(struct host_machine *m)
+{
+	switch (host_journal_left(&m->host)) {
+	case HOST_JOURNAL_EMPTY:
+		return;
+	case HOST_JOURNAL_LEFT:
+		lab_machine_warn(&m->base, "a run that was killed has left changes on this "
+					   "machine; `godwit lab restore` puts them back");
+		return;
+	case HOST_JOURNAL_ROOTS:
+		lab_machine_warn(&m->base, "a run of root's has changed this machine; if it was "
+					   "killed, root's `godwit lab restore` puts that back");
+		return;
+	}
+}
+
 int host_start_state(struct host_machine *m)
 {
 	struct setting s = {.m = m};
@@ -143,9 +159,8 @@ int host_start_state(struct host_machine *m)
 
 	if (err)
 		return err;
-	if (!m->may_change && host_journal_left(&m->host))
-		lab_machine_warn(&m->base, "a run that was killed has left changes on this "
-					   "machine; `godwit lab restore` puts them back");
+	if (!m->may_change)
+		warn_of_changes(m);
 	set_all(&s);
 	if (*s.different)
 		lab_machine_warn(&m->base, "not as a story starts: %s", s.different);

@@ -60,6 +60,52 @@ def test_names():
         assert view["mappings"][0]["name"] == "/x\x1b]0;y\x07\\xc0\\x80z", view["mappings"][0]
 
 
+def test_name_of_process():
+    """The kernel escapes a newline and a backslash in a name; the name is what it was again."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, rb"a\nb\\n\c", b"/x")
+        view = json.loads(godwit("where", "--json", "--root", folder, "42").stdout)
+        assert view["name"] == "a\nb\\n\\c", view["name"]
+        table = godwit("where", "--root", folder, "42").stdout
+        assert rb", a\x0ab\n\c, " in table, table
+
+
+def test_ended():
+    """One error for a process that has ended, whatever could still be read of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, b"a\nState:\tZ (zombie)", b"/x")
+        for words in ([], ["--json"]):
+            run = godwit("where", *words, "--root", folder, "42")
+            assert (run.returncode, run.stdout) == (1, b""), run
+            assert run.stderr == b"godwit: process 42 ended\n", run
+        machine(folder, b"a", b"/x")
+        with open(os.path.join(folder, "proc/42/numa_maps"), "r+") as f:
+            lines = [line for line in f if not line.startswith("202000000000")]
+            f.seek(0)
+            f.writelines(lines)
+            f.truncate()
+        table = godwit("where", "--root", folder, "42").stdout
+        assert b"\n?: not told, the process changed its memory meanwhile" in table, table
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        run = godwit("where", str(child.pid))
+        assert run.returncode == 1 and run.stderr.endswith(b" ended\n"), run
+
+
+def test_damaged_distance():
+    """A distance that is no number is not shown as one."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, b"a", b"/x")
+        name = "sys/devices/system/node/node1/distance"
+        for text in ("20 -5\n", "20 1x\n", "20 99999999999\n"):
+            with open(os.path.join(folder, name), "w") as f:
+                f.write(text)
+            for words in (["nodes"], ["where", "42"]):
+                run = godwit(words[0], "--root", folder, *words[1:])
+                assert run.returncode == 1 and not run.stdout, run
+                assert run.stderr == f"godwit: {name} is damaged\n".encode(), run
+
+
 def test_newline():
     """A newline, which the kernel writes as four characters, is one again; not on a terminal."""
     with tempfile.TemporaryDirectory() as folder:
@@ -89,6 +135,24 @@ def test_page_sizes():
     assert ["sum", "14M", "?", "?", "?", "?", "2M", "thp"] in rows, table
     assert ["sum", "6M", "-", "-", "6M", "-", "2M", "hugetlb"] in rows, table
     assert rows[-2][0] == "?:" and rows[-1][0] == "4K:", table
+
+
+def test_huge_without_access():
+    """smaps of older kernels does not count huge entries without access; numa_maps does."""
+    with tempfile.TemporaryDirectory() as folder:
+        machine(folder, b"a", b"/x")
+        of_process = os.path.join(folder, "proc/42")
+        with open(os.path.join(of_process, "smaps"), "a") as f:
+            f.write("7fffffff0000000-7fffffff0800000 ---p 00000000 00:00 0 \nSize: 8192 kB\n"
+                    "KernelPageSize: 4 kB\nRss: 0 kB\nAnonymous: 0 kB\nAnonHugePages: 0 kB\n")
+        with open(os.path.join(of_process, "numa_maps"), "a") as f:
+            f.write("7fffffff0000000 default anon=2048 dirty=2048 N1=2048 kernelpagesize_kB=4\n")
+        view = json.loads(godwit("where", "--json", "--root", folder, "42").stdout)
+        mapping = view["mappings"][-1]
+        assert mapping["address"] == "7fffffff0000000", mapping
+        assert mapping["resident_bytes"] == mapping["huge_bytes"] == 8 << 20, mapping
+        assert [s["kind"] for s in mapping["page_sizes"]] == ["thp"], mapping
+        assert mapping["page_sizes"][0]["node_bytes"]["1"] == 8 << 20, mapping
 
 
 def test_full_disk():
@@ -624,6 +688,34 @@ def test_image_cache():
         assert prune("100") == {"new", "hour", "two-hours", "day"}
         assert prune("9") == {"new", "hour"}
         assert prune("1") == {"new"}
+
+
+def test_ended_by_hand():
+    """Ctrl-A x is a way out: no evidence of a failure. A panic, or a QEMU that fails, is one."""
+    run_machine = os.path.join(os.path.dirname(REAL_KERNEL), "lib/run-machine.py")
+    with tempfile.TemporaryDirectory() as folder:
+        qemu = os.path.join(folder, "qemu")
+        with open(qemu, "w") as f:
+            f.write("#!/usr/bin/env python3\nimport os, re, sys\n"
+                    "control, log = (int(re.search(f'id={name},fd=(\\\\d+)', ' '.join(\n"
+                    "    sys.argv))[1]) for name in ('control', 'log'))\n"
+                    "os.write(control, b'up\\n')\nos.read(control, 99)\n"
+                    "os.write(log, os.environ['SAYS'].encode())\n"
+                    "print('qemu: warning', file=sys.stderr)\n"
+                    "sys.exit(int(os.environ['STATUS']))\n")
+        os.chmod(qemu, 0o755)
+        by_hand = b"real-kernel: the machine was ended by hand (Ctrl-A x)\n"
+        for says, status, expected in (("booted", "0", by_hand), ("booted", "1", b"warning"),
+                                       ("Kernel panic", "0", b"the kernel panicked"),
+                                       ("reboot: Power down", "0", b"warning")):
+            run = subprocess.run(
+                [sys.executable, run_machine, "--temporary", os.path.join(folder, "t"), "--accel",
+                 "tcg,thread=single", "--cpus", "1", "--timeout", "60", "--boot-timeout", "60",
+                 "--log", "", "--verbose", "0", "--command", "sh", "--append", "", "--interactive",
+                 qemu], capture_output=True, timeout=120, stdin=subprocess.DEVNULL,
+                env=dict(os.environ, SAYS=says, STATUS=status))
+            assert run.returncode == 125 and expected in run.stderr, run
+            assert (run.stderr == by_hand) == (expected == by_hand), run
 
 
 def main():

@@ -164,6 +164,31 @@ static void test_kill_with_guardian(void **state)
 	assert_value(BALANCING, "1");
 }
 
+// Whoever kills the guardian does not kill what it guards, which puts everything back itself.
+static void test_guardian_killed(void **state)
+{
+	pid_t child;
+	int status;
+
+	(void)state;
+	set_before();
+	child = fork();
+	if (child == 0) {
+		struct host_journal journal = open_journal();
+
+		if (host_journal_guard(&journal))
+			_exit(1);
+		change(&journal);
+		kill(journal.guardian, SIGKILL);
+		waitid(P_PID, (id_t)journal.guardian, &(siginfo_t){0}, WEXITED | WNOWAIT);
+		_exit(host_journal_close(&journal, no_complaint, NULL) ? 2 : 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_value(THP, "always");
+	assert_value(BALANCING, "1");
+}
+
 // Who comes while a guardian has put everything back, and has not ended yet, waits for it.
 static void test_guardian_is_waited_for(void **state)
 {
@@ -251,6 +276,71 @@ static void test_half_a_line(void **state)
 	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 1);
 	assert_value(THP, "never");
 	assert_value(BALANCING, "1");
+}
+
+static void write_journal(const char *text, size_t size, mode_t mode)
+{
+	char path[200];
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/run/godwit.restore", root);
+	f = fopen(path, "w");
+	assert_int_equal(fwrite(text, 1, size, f), size);
+	fclose(f);
+	assert_int_equal(chmod(path, mode), 0);
+}
+
+// What a user sees of root's file, which he may not read.
+static enum host_journal_left seen_by_user(void)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
+			_exit(99);
+		_exit((int)host_journal_left(&host));
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return (enum host_journal_left)WEXITSTATUS(status);
+}
+
+static void test_left(void **state)
+{
+	static const char entry[] = "# pid 1\nset " THP " never\n";
+
+	(void)state;
+	assert_int_equal(host_journal_left(&host), HOST_JOURNAL_EMPTY);
+	assert_int_equal(chmod(root, 0755), 0);
+	write_journal("", 0, 0);
+	assert_int_equal(seen_by_user(), HOST_JOURNAL_EMPTY);
+	write_journal(entry, strlen(entry), 0600);
+	assert_int_equal(host_journal_left(&host), HOST_JOURNAL_LEFT);
+	write_journal(entry, strlen(entry), 0);
+	assert_int_equal(seen_by_user(), HOST_JOURNAL_ROOTS);
+}
+
+static void keep_complaints(void *arg, const char *text)
+{
+	strcat(strcat(arg, text), "\n");
+}
+
+// Lines that are none are told, and what is behind them is put back all the same.
+static void test_junk(void **state)
+{
+	static const char junk[] = "# pid 1\n\0\1\xffzz\nset " THP " never\njunk";
+	char told[1000] = "";
+
+	(void)state;
+	set_before();
+	write_journal(junk, sizeof junk - 1, 0600);
+	assert_int_equal(host_journal_recover(&host, keep_complaints, told), 1);
+	assert_value(THP, "never");
+	assert_non_null(strstr(told, "/run/godwit.restore: '???zz' is no entry"));
+	assert_non_null(strstr(told, "'junk' is no entry"));
+	told[0] = '\0';
+	assert_int_equal(host_journal_recover(&host, keep_complaints, told), 0);
+	assert_string_equal(told, "");
 }
 
 static void count_complaints(void *arg, const char *text)
@@ -445,11 +535,14 @@ int main(void)
 		JOURNAL_TEST(test_normal_end),
 		JOURNAL_TEST(test_folder),
 		JOURNAL_TEST(test_kill_with_guardian),
+		JOURNAL_TEST(test_guardian_killed),
 		JOURNAL_TEST(test_guardian_is_waited_for),
 		JOURNAL_TEST(test_kill_without_guardian),
 		JOURNAL_TEST(test_next_one_restores),
 		JOURNAL_TEST(test_one_at_a_time),
 		JOURNAL_TEST(test_half_a_line),
+		JOURNAL_TEST(test_left),
+		JOURNAL_TEST(test_junk),
 		JOURNAL_TEST(test_complains),
 		JOURNAL_TEST(test_keeps_what_failed),
 		JOURNAL_TEST(test_drops_what_is_gone),

@@ -359,6 +359,123 @@ static void test_only_in_smaps(void **state)
 	host_mappings_release(&m);
 }
 
+// ---- Older kernels: smaps leaves out huge entries without access --------------------------------
+
+static struct host_mappings look_at(
+	unsigned rss_kib, const char *maps, struct host_page_sizes *ret_sizes)
+{
+	struct host_mappings m = {0};
+	struct host host;
+	char smaps[200], numa_maps[200];
+
+	open_host(&host);
+	snprintf(smaps, sizeof smaps,
+		"100000000000-100002000000 rw-p 00000000 00:00 0 \n"
+		"Rss: %u kB\nAnonymous: %u kB\nAnonHugePages: 0 kB\n",
+		rss_kib, rss_kib);
+	snprintf(numa_maps, sizeof numa_maps, "100000000000 default %s\n", maps);
+	assert_int_equal(host_smaps_parse(smaps, &m), 0);
+	host_numa_maps_parse(numa_maps, &m);
+	assert_int_equal(host_page_sizes_read(&host, 42, (struct nodemask){15}, &m, ret_sizes), 0);
+	return m;
+}
+
+static void set_kernel(int scan_error, int flags_error)
+{
+	memset(&machine, 0, sizeof machine);
+	machine.one_size = true;
+	machine.scan_error = scan_error;
+	machine.flags_error = flags_error;
+}
+
+static void test_all_without_access(void **state)
+{
+	struct host_page_sizes told;
+
+	(void)state;
+	set_kernel(-ENOTTY, -EACCES);
+	struct host_mappings m = look_at(0, "N0=1024 N1=2560", &told);
+
+	assert_int_equal(m.v[0].resident, 14 * MIB);
+	assert_int_equal(m.v[0].huge, 14 * MIB);
+	assert_int_equal(m.v[0].nr_sizes, 1);
+	assert_size(&m.v[0], 0, 2 * MIB, 14 * MIB, 4 * MIB, 10 * MIB);
+	assert_false(told.nodes_hidden || told.changed);
+	host_mappings_release(&m);
+}
+
+// The picture, with none of its huge entries in smaps.
+static void test_huge_without_access(void **state)
+{
+	static const char maps[] = "N0=2815 N1=2304";
+	struct host_page_sizes told;
+
+	(void)state;
+	set_kernel(-ENOTTY, -EACCES);
+	struct host_mappings m = look_at(6140, maps, &told);
+
+	assert_hidden(&m.v[0]);
+	assert_true(told.nodes_hidden && !told.changed);
+	host_mappings_release(&m);
+	set_kernel(-ENOTTY, 0);
+	m = look_at(6140, maps, &told);
+	assert_huge_and_small(&m);
+	assert_false(told.nodes_hidden || told.changed);
+	host_mappings_release(&m);
+}
+
+// No whole number of huge entries is missing: the process has got pages between the two texts.
+static void test_growing(void **state)
+{
+	static const char maps[] = "N0=2815 N1=2304";
+	struct host_page_sizes told;
+
+	(void)state;
+	set_kernel(-ENOTTY, -EACCES);
+	struct host_mappings m = look_at(8, maps, &told);
+
+	assert_int_equal(m.v[0].nr_sizes, 2);
+	assert_int_equal(m.v[0].sizes[0].page_bytes, 0);
+	assert_int_equal(m.v[0].sizes[0].resident, 20468 * KIB);
+	assert_int_equal(m.v[0].sizes[1].resident, 8 * KIB);
+	assert_false(m.v[0].sizes[0].has_nodes || m.v[0].sizes[1].has_nodes);
+	assert_true(told.changed);
+	host_mappings_release(&m);
+	set_kernel(0, -EACCES);
+	m = look_at(8, maps, &told);
+	assert_huge_and_small(&m);
+	assert_false(told.nodes_hidden || told.changed);
+	host_mappings_release(&m);
+}
+
+// What the kernel does not tell is one thing, what the process changed between two looks another.
+static void test_unmapped_meanwhile(void **state)
+{
+	char smaps[] = "100000400000-100000800000 rw-p 00000000 00:00 0 \n"
+		       "Rss: 4096 kB\nAnonymous: 4096 kB\n"
+		       "100001000000-100001200000 rw-p 00000000 00:00 0 \n"
+		       "Rss: 2048 kB\nAnonymous: 2048 kB\n";
+	char numa_maps[] = "100000400000 default anon=1024 N0=1024 kernelpagesize_kB=4\n";
+	struct host_mappings m = {0};
+	struct host_page_sizes told;
+	struct host host;
+
+	(void)state;
+	set_kernel(0, -EACCES);
+	open_host(&host);
+	assert_int_equal(host_smaps_parse(smaps, &m), 0);
+	host_numa_maps_parse(numa_maps, &m);
+	assert_int_equal(host_page_sizes_read(&host, 42, (struct nodemask){15}, &m, &told), 0);
+	assert_false(m.v[1].sizes->has_nodes || told.nodes_hidden);
+	assert_true(told.changed);
+	host_mappings_release(&m);
+	set_kernel(0, -EACCES);
+	machine.move_error = -ESRCH;
+	m = look_at(6140, "N0=2815 N1=2304", &told);
+	assert_true(told.changed && !told.nodes_hidden);
+	host_mappings_release(&m);
+}
+
 static void test_hidden_frames(void **state)
 {
 	struct host_page_sizes told;
@@ -383,6 +500,10 @@ int main(void)
 		cmocka_unit_test(test_not_told),
 		cmocka_unit_test(test_small_entries_look_huge),
 		cmocka_unit_test(test_only_in_smaps),
+		cmocka_unit_test(test_all_without_access),
+		cmocka_unit_test(test_huge_without_access),
+		cmocka_unit_test(test_growing),
+		cmocka_unit_test(test_unmapped_meanwhile),
 		cmocka_unit_test(test_hidden_frames),
 	};
 
