@@ -91,7 +91,8 @@ struct gw_stayed_list {
 	struct gw_stayed *v; // [max]; NULL with 0
 	size_t max;
 	size_t count;	     // written
-	uint64_t more_pages; // written: others, in 4 KiB
+	uint64_t more_pages; // written: others, in 4 KiB, each once, however often it was asked for
+			     // (without memory for that: as often as it was met)
 };
 
 // A call as a whole. Pages that were not taken up at all (refused by their status, shared and
