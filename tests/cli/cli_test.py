@@ -236,13 +236,25 @@ def test_stayed_long():
     assert len(answer["stayed"]) == 512 and answer["stayed_more"] == 88, answer
 
 
-def test_stayed():
+def test_stayed_size():
     """A page that stayed is told with its size."""
     story = ("machine nodes=2 memory=64M\nset sys/kernel/mm/transparent_hugepage/%s/enabled always\n"
              "task A\nA map b 2M\nA write b 1\nfork B from A\nA move b to=1\n")
     for sizes, told in ("hugepages-64kB", b"32 pages of 64K"), ("hugepages-2048kB", b"1 page of 2M"):
         run = play(story % sizes, "--backend", "soft")
         assert run.returncode == 0 and b"stayed  A.b  " + told in run.stdout, run
+
+
+def test_stayed_part():
+    """A huge page whose first 4 KiB are not mapped is where the rest of it is mapped."""
+    story = ("machine nodes=2 memory=64M\nset sys/kernel/mm/transparent_hugepage/enabled always\n"
+             "task A\nA map a 4M align=2M\nA write a 1\nA unmap a[0:4K]\nA pin a[8K:4K]\n"
+             "%s\n")
+    for call, last in (("A mbind a[4K:4092K] bind:1 move", 1), ("A migrate from=0 to=1", 1),
+                       ("A move a to=1", 2)):
+        run = play(story % call, "--backend", "soft")
+        said = [line.split()[1] for line in run.stdout.decode().splitlines() if " stayed " in line]
+        assert said[-last:] == ["A.a[4K:2044K]", "A.a[2M:2M]"][:last], run
 
 
 def test_same_run():
