@@ -257,6 +257,18 @@ def test_stayed_part():
         assert said[-last:] == ["A.a[4K:2044K]", "A.a[2M:2M]"][:last], run
 
 
+def test_keep_huge_of_pool():
+    """What the numbers of keep_huge are of; and a page of a pool has a reason in full, too."""
+    story = ("machine nodes=2 memory=64M\nmachine hugepages=1@0\ntask A cpu=0\nA map h 2M hugetlb\n"
+             "A write h 1\nfill node=1\n%s\nexpect errno ENOMEM\n")
+    for call in ("A move h to=1 keep_huge", "A migrate from=0 to=1 keep_huge",
+                 "A mbind h bind:1 move keep_huge"):
+        run = play(story % call, "--backend", "soft")
+        out = run.stdout.decode()
+        assert "transparent huge pages of 2M taken up: 0 moved whole, 0 stayed, 0 split; " in out, run
+        assert out.count("(node 1: ") == 2 and out.count(" kB in a row)") == 2, run
+
+
 def test_same_run():
     """On soft a story without a load runs the same whatever the seed, to the last counter."""
     story = ("machine nodes=2 memory=8M\ntask A\nA map b 1M\nA write b 1\nfork B from A\n"
