@@ -83,8 +83,7 @@ struct gw_stayed {
 // GW_WHY_MOVED, GW_WHY_ALREADY_THERE, and pages that are gone when the call returns. A page that
 // the task maps twice is there twice.
 //
-// With too little room gw_move_pages_explained() keeps the lowest addresses, the calls for ranges
-// those they meet first: what was not taken up before what could not be moved.
+// With too little room the lowest addresses are kept.
 //
 // gw_mbind_explained() lists the pages of its range that are not where the policy wants them (with
 // STRICT alone only the first, GW_WHY_REFUSED); gw_migrate_pages_explained() those on the nodes
@@ -94,7 +93,8 @@ struct gw_stayed_list {
 	struct gw_stayed *v; // [max]; NULL with 0
 	size_t max;
 	size_t count;	     // written
-	uint64_t more_pages; // written: others, in 4 KiB
+	uint64_t more_pages; // written: others, in 4 KiB, each once, however often it was asked for
+			     // (without memory for that: as often as it was met)
 };
 
 // A call as a whole. Pages that were not taken up at all (refused by their status, shared and

@@ -101,10 +101,10 @@ static struct nodemask policy_nodes(struct gw_machine *m)
 }
 
 static int resize(struct gw_machine *m, struct hugetlb_pool *pool, const char *value,
-	struct nodemask nodes, bool of_node)
+	int base, struct nodemask nodes, bool of_node)
 {
 	unsigned long n;
-	int err = tunable_number(value, 0, 0, ~0ul, &n);
+	int err = tunable_number(value, base, 0, ~0ul, &n);
 
 	if (!err)
 		hugetlb_resize(&m->hugetlb, pool, n, nodes, of_node);
@@ -120,7 +120,7 @@ static struct nodemask row_nodes(struct gw_machine *m, const struct tunable *t)
 static int set_sysctl(struct gw_machine *m, const struct tunable *t,
 	const unsigned *index maybe_unused, const char *value)
 {
-	return resize(m, &m->hugetlb.pool[HUGETLB_2M], value, row_nodes(m, t), false);
+	return resize(m, &m->hugetlb.pool[HUGETLB_2M], value, 0, row_nodes(m, t), false);
 }
 
 static int set_size(struct gw_machine *m, const struct tunable *t, const unsigned *index,
@@ -128,7 +128,7 @@ static int set_size(struct gw_machine *m, const struct tunable *t, const unsigne
 {
 	struct hugetlb_pool *pool = pool_of(m, index[0]);
 
-	return pool ? resize(m, pool, value, row_nodes(m, t), false) : -ENOENT;
+	return pool ? resize(m, pool, value, 10, row_nodes(m, t), false) : -ENOENT;
 }
 
 static int set_of_node(struct gw_machine *m, const struct tunable *t maybe_unused,
@@ -138,13 +138,13 @@ static int set_of_node(struct gw_machine *m, const struct tunable *t maybe_unuse
 
 	if (!pool || index[0] >= m->phys.nr_nodes)
 		return -ENOENT;
-	return resize(m, pool, value, nodemask_of(index[0]), true);
+	return resize(m, pool, value, 10, nodemask_of(index[0]), true);
 }
 
-static int overcommit(struct gw_machine *m, struct hugetlb_pool *pool, const char *value)
+static int overcommit(struct gw_machine *m, struct hugetlb_pool *pool, const char *value, int base)
 {
 	unsigned long n;
-	int err = tunable_number(value, 0, 0, ~0ul, &n);
+	int err = tunable_number(value, base, 0, ~0ul, &n);
 
 	if (!err && pool->order > MAX_PAGE_ORDER)
 		err = -EINVAL; // nobody makes such pages on demand
@@ -156,7 +156,7 @@ static int overcommit(struct gw_machine *m, struct hugetlb_pool *pool, const cha
 static int set_overcommit_sysctl(struct gw_machine *m, const struct tunable *t maybe_unused,
 	const unsigned *index maybe_unused, const char *value)
 {
-	return overcommit(m, &m->hugetlb.pool[HUGETLB_2M], value);
+	return overcommit(m, &m->hugetlb.pool[HUGETLB_2M], value, 0);
 }
 
 static int set_overcommit(struct gw_machine *m, const struct tunable *t maybe_unused,
@@ -164,7 +164,7 @@ static int set_overcommit(struct gw_machine *m, const struct tunable *t maybe_un
 {
 	struct hugetlb_pool *pool = pool_of(m, index[0]);
 
-	return pool ? overcommit(m, pool, value) : -ENOENT;
+	return pool ? overcommit(m, pool, value, 10) : -ENOENT;
 }
 
 // ---- Demotion: pages of 1 GiB become pages of 2 MiB; the pool of these has no such files

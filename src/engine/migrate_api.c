@@ -176,7 +176,7 @@ static long move_and_explain(struct move_request *rq, const struct gw_move_optio
 	if (options->report)
 		*options->report = (struct gw_move_report){0};
 	if (options->stayed)
-		stayed_list_begin_whole(&stayed); // the explanations take as much
+		stayed_list_begin(options->stayed, &stayed);
 	if (!ret) {
 		ret = move_pages(rq);
 		explain_all(&(struct aftermath){

@@ -102,11 +102,6 @@ void stayed_list_begin(const struct gw_stayed_list *list, struct stayed *ret_sta
 	*ret_stayed = (struct stayed){.max = list->max};
 }
 
-void stayed_list_begin_whole(struct stayed *ret_stayed)
-{
-	*ret_stayed = (struct stayed){.max = SIZE_MAX};
-}
-
 static void copy_run(struct gw_stayed *out, const struct stayed_run *run)
 {
 	*out = (struct gw_stayed){
@@ -122,7 +117,6 @@ static void copy_run(struct gw_stayed *out, const struct stayed_run *run)
 void stayed_list_end(struct gw_stayed_list *list, struct stayed *stayed)
 {
 	stayed_finish(stayed);
-	stayed_keep(stayed, list->max);
 	for (size_t i = 0; i < stayed->nr; i++)
 		copy_run(&list->v[i], &stayed->run[i]);
 	list->count = stayed->nr;

@@ -25,10 +25,8 @@ int move_options_begin(const struct gw_move_options *options, struct migrate_con
 void move_options_end(const struct migrate_control *control, struct move_notes *notes);
 
 void move_report_totals(struct gw_move_report *report, const struct migrate_control *control);
-// The same for a list by itself: before the call, and after it. Whole: all that stayed is
-// collected, in order and once, before the list takes what it has room for.
+// The same for a list by itself: before the call, and after it.
 void stayed_list_begin(const struct gw_stayed_list *list, struct stayed *ret_stayed);
-void stayed_list_begin_whole(struct stayed *ret_stayed);
 void stayed_list_end(struct gw_stayed_list *list, struct stayed *stayed);
 
 #endif

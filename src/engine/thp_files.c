@@ -106,7 +106,31 @@ static int set_size(struct gw_machine *m, const struct tunable *t, const unsigne
 
 	if (!err)
 		err = tunable_word(t->words, value, &nth);
+	if (!err && t->slot == OF_SHMEM && nth == SIZE_SHMEM_INHERIT && order != PMD_ORDER &&
+		thp_setting(&m->thp, SET_SHMEM_ENABLED) == SHMEM_FORCE)
+		err = -EINVAL;
 	return err ? err : change(m, size_setting(&m->thp, t, order), nth);
+}
+
+// To force it is possible while only the size of a PMD follows.
+static bool may_force_shmem(struct thp *thp)
+{
+	for (unsigned order = THP_LEAST_SHMEM_ORDER; order <= PMD_ORDER; order++)
+		if ((atomic_load(&thp->size_shmem[order]) == SIZE_SHMEM_INHERIT) !=
+			(order == PMD_ORDER))
+			return false;
+	return true;
+}
+
+static int set_shmem(struct gw_machine *m, const struct tunable *t,
+	const unsigned *index maybe_unused, const char *value)
+{
+	unsigned nth;
+	int err = tunable_word(t->words, value, &nth);
+
+	if (!err && nth == SHMEM_FORCE && !may_force_shmem(&m->thp))
+		err = -EINVAL;
+	return err ? err : change(m, &m->thp.setting[t->slot], nth);
 }
 
 static int get_stat(struct gw_machine *m, const struct tunable *t, const unsigned *index,
@@ -166,7 +190,7 @@ static const struct tunable rows[] = {
 	{DIR "enabled", get_words, set_words, .slot = SET_ENABLED, .words = "always madvise never"},
 	{DIR "defrag", get_words, set_words, .slot = SET_DEFRAG,
 		.words = "always defer defer+madvise madvise never"},
-	{DIR "shmem_enabled", get_words, set_words, .slot = SET_SHMEM_ENABLED,
+	{DIR "shmem_enabled", get_words, set_shmem, .slot = SET_SHMEM_ENABLED,
 		.words = "always within_size advise never deny force"},
 	NUMBER(DIR "use_zero_page", SET_USE_ZERO_PAGE, 0, 1)
 	{DIR "shrink_underused", get_number, set_flag, .slot = SET_SHRINK_UNDERUSED},

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Rows of tunables: how values are read and written, and what most rows have in common.
 //
-// A value is parsed as the kernel does: files of sysfs take a decimal number, sysctls and debugfs a
-// number as C writes it, switches what kstrtobool knows, choices one of their words. Whatever
+// A value is parsed as the kernel does: files of sysfs take a decimal number, with a + if need be,
+// sysctls and debugfs a number as C writes it, without one; switches what kstrtobool knows, choices one of their words. Whatever
 // is wrong with it is -EINVAL, and nothing changes then.
 //
 // A row without variables of its own keeps its value in a slot of the machine. A slot that was
@@ -42,6 +42,7 @@ int tunable_number(const char *value, int base, unsigned long least, unsigned lo
 
 	while (isspace((unsigned char)*value))
 		value++;
+	value += base == 10 && *value == '+';
 	if (!isdigit((unsigned char)*value))
 		return -EINVAL;
 	errno = 0;

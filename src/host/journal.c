@@ -7,8 +7,9 @@
 //   set PATH VALUE     what PATH held before it was first changed, or what undoes a change
 //   rmdir PATH         a folder that was made
 //
-// An entry is written before the change it is about; a line that ends without a newline was being
-// written when its process died, so nothing was changed yet. Restoring goes from the last line to
+// An entry is written before the change it is about, and taken back when the kernel refuses that; a
+// line that ends without a newline was being written when its process died, so nothing was changed
+// yet. Restoring goes from the last line to
 // the first. Entries that were put back leave the file, those that could not be stay: an empty file
 // owes nothing. A setting of a file that is gone (ENOENT: a cgroup that was removed, a module that
 // was unloaded) is owed to nobody: it leaves, too, and is told. Doing it twice does no harm.
@@ -220,11 +221,46 @@ static int save(struct host_journal *journal, const char *path)
 	return n >= (int)sizeof line ? -ENAMETOOLONG : add_line(journal, line);
 }
 
+// Whether path holds value now.
+static bool holds(struct host_journal *journal, const char *path, const char *value)
+{
+	char chosen[512], *text;
+
+	if (host_read(journal->host, path, &text))
+		return false;
+	host_chosen(text, chosen, sizeof chosen);
+	free(text);
+	return !strcmp(chosen, value);
+}
+
+// A write that was refused owes nothing. Some sysctls take a part of it before they find out: then
+// the value is another one, and the entry, from offset on, stays. What may not be written at all
+// may count by itself.
+static void take_back(struct host_journal *journal, off_t offset, const char *path, int err)
+{
+	char *text = read_lines(journal), *value = NULL;
+	size_t begin = strlen("set ") + strlen(path) + 1;
+
+	if (text && strlen(text) > (size_t)offset + begin) {
+		value = text + (size_t)offset + begin;
+		value[strcspn(value, "\n")] = '\0';
+	}
+	if (value && (err == -EACCES || err == -EPERM || holds(journal, path, value)))
+		(void)!ftruncate(journal->fd, offset);
+	free(text);
+}
+
 int host_journal_set(struct host_journal *journal, const char *path, const char *value)
 {
-	int err = save(journal, path);
+	struct stat st;
+	int err = fstat(journal->fd, &st) ? -errno : save(journal, path);
 
-	return err ? err : host_write(journal->host, path, value);
+	if (err)
+		return err;
+	err = host_write(journal->host, path, value);
+	if (err)
+		take_back(journal, st.st_size, path, err);
+	return err;
 }
 
 int host_journal_undo(struct host_journal *journal, const char *path, const char *value)
@@ -306,8 +342,8 @@ static enum restored restore_line(
 		complain_of_junk(journal, whole, complain, arg);
 		return GONE;
 	}
-	if (!err)
-		return PUT_BACK;
+	if (!err || (line && holds(journal, path, line)))
+		return PUT_BACK; // refused as it was at first, by whoever died then, but it is so
 	gone = err == -ENOENT;
 	if (gone)
 		snprintf(text, sizeof text, "%s is gone: nothing to put back there", path);

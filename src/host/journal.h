@@ -29,7 +29,8 @@ must_check int host_journal_open(struct host *host, struct host_journal *ret_jou
 must_check int host_journal_guard(struct host_journal *journal);
 
 // Writes a tunable; what it was before goes to the journal first, unless it is there already or
-// the file cannot be read (an action, no state). The kernel's answer.
+// the file cannot be read (an action, no state). The kernel's answer; when it refused, nothing is
+// owed.
 must_check int host_journal_set(struct host_journal *journal, const char *path, const char *value);
 // What is to be written there at the end, where reading does not tell it.
 must_check int host_journal_undo(struct host_journal *journal, const char *path, const char *value);

@@ -24,7 +24,8 @@ static int engine_moved(struct lab_result *result, long ret, const struct gw_mov
 
 	if (report) {
 		n = snprintf(text, sizeof text,
-			"huge pages: %llu moved whole, %llu stayed, %llu split",
+			"transparent huge pages of 2M taken up:"
+			" %llu moved whole, %llu stayed, %llu split",
 			(unsigned long long)report->huge_moved,
 			(unsigned long long)report->huge_failed,
 			(unsigned long long)report->huge_split);

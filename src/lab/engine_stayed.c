@@ -5,7 +5,8 @@
 //	engine_stayed_end()	after it: into the result, addresses as ranges of the story's names
 //
 // A range may go beyond the map in which it begins (neighbours never touch in a story, so it does
-// not). An address of no map of the task stays a number. Only memory can fail.
+// not). A huge page of which only a part is mapped is shown where it is mapped: up to its end, and
+// from where the entry before it ends. An address of no map of the task stays a number. Only memory can fail.
 #include "lab/engine_machine.h"
 
 #include <errno.h>
@@ -80,11 +81,23 @@ static char *range_text(const struct engine_machine *m, const struct story_task 
 	return NULL;
 }
 
-static int add(const struct engine_machine *m, const struct story_task *task,
-	const struct gw_stayed *stayed, struct lab_result *result)
+// Pages lie at multiples of their size; one whose first 4 KiB are not mapped begins later.
+static uint64_t end_of(const struct gw_stayed *stayed)
 {
-	char *range = range_text(m, task, stayed->address, stayed->pages * stayed->page_size);
+	return stayed->address + stayed->pages * stayed->page_size -
+	       stayed->address % stayed->page_size;
+}
 
+// *end: where the entry before it ended, and then where this one does.
+static int add(const struct engine_machine *m, const struct story_task *task,
+	const struct gw_stayed *stayed, uint64_t *end, struct lab_result *result)
+{
+	uint64_t begin = stayed->address;
+
+	if (*end > begin && *end < end_of(stayed))
+		begin = *end;
+	*end = end_of(stayed);
+	char *range = range_text(m, task, begin, *end - begin);
 	if (!range)
 		return -ENOMEM;
 	struct lab_stayed *out = &result->stayed[result->stayed_count++];
@@ -103,6 +116,7 @@ static int add(const struct engine_machine *m, const struct story_task *task,
 static int add_all(const struct engine_machine *m, const struct gw_stayed_list *list,
 	const struct story_task *task, struct lab_result *result)
 {
+	uint64_t end = 0;
 	int err = 0;
 
 	if (!list->count && !list->more_pages)
@@ -111,7 +125,7 @@ static int add_all(const struct engine_machine *m, const struct gw_stayed_list *
 	if (!result->stayed)
 		return -ENOMEM;
 	for (size_t i = 0; !err && i < list->count; i++)
-		err = add(m, task, &list->v[i], result);
+		err = add(m, task, &list->v[i], &end, result);
 	result->stayed_more = list->more_pages;
 	return err;
 }

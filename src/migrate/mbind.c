@@ -72,9 +72,8 @@ static void describe(const struct folio *src, char *buf, size_t size, void *arg)
 	struct phys *phys = mb->task->mm->phys;
 	struct nodemask nodes = mb->rq.policy ? mempolicy_nodes(mb->rq.policy) : NODEMASK_NONE;
 
-	if (!folio_test_hugetlb(src))
-		migrate_describe_room(phys, nodemask_empty(nodes) ? phys->has_memory : nodes,
-			folio_order(src), buf, size);
+	migrate_describe_room(phys, nodemask_empty(nodes) ? phys->has_memory : nodes,
+		folio_order(src), buf, size);
 }
 
 static long migrate_queued(struct mbind *mb)

@@ -8,7 +8,6 @@
 //	stayed_begin_walk()	whether there is a reason to walk again
 //	stayed_meet()		in that walk: at its addresses
 //	stayed_finish()		for the caller
-//	stayed_keep()		who has room for that many
 //
 // A folio that migrate_pages() leaves has lost its address on the way, and most do not stay: so
 // those that do are collected by frame, and the walk that knew their addresses is done again
@@ -17,11 +16,10 @@
 // else's, who has moved it meanwhile: it counts when it is still met at its address. Pages that
 // were unmapped meanwhile are no longer anybody's.
 //
-// Runs grow up to the caller's number; what has no room, or no memory, is counted. So a range, of
-// which there is no end, keeps the runs that it finds first; who has a list of pages collects as
-// many as those, and keeps the lowest (stayed_keep()). All memory is the engine's: page-table locks
-// are held here, and the caller's list may be managed memory. Only sorting may take memory of the
-// process, for itself: no lock is held then.
+// All runs are kept until each page is there once; only then those beyond the caller's number are
+// counted. What there is no memory for is counted at once, as often as it is met. All memory is the
+// engine's: page-table locks are held here, and the caller's list may be managed memory.
+// Only sorting may take memory of the process, for itself: no lock is held then.
 // Locks: none of its own. One thread, that of the call.
 #include "migrate/stayed.h"
 
@@ -51,15 +49,15 @@ void stayed_release(struct stayed *st)
 	st->folio = NULL;
 }
 
-// Room for one more of the elements, at most max of them. false: there is none.
-static bool grow(void **array, size_t nr, size_t *room, size_t max, size_t each)
+// Room for one more of the elements. false: there is none.
+static bool grow(void **array, size_t nr, size_t *room, size_t each)
 {
-	size_t more = min(*room ? *room * 2 : 16, max);
+	size_t more = *room ? *room * 2 : 16;
 	void *moved;
 
 	if (nr < *room)
 		return true;
-	moved = nr < max ? meta_alloc(more * each) : NULL;
+	moved = meta_alloc(more * each);
 	if (!moved)
 		return false;
 	if (*array) {
@@ -99,12 +97,10 @@ void stayed_add(struct stayed *st, const struct stayed_run *run)
 
 	if (last && join(last, run))
 		return;
-	if (grow((void **)&st->run, st->nr, &st->room, st->max, sizeof *st->run)) {
+	if (grow((void **)&st->run, st->nr, &st->room, sizeof *st->run))
 		st->run[st->nr++] = *run;
-	} else {
-		MARK(stayed_no_room);
+	else
 		st->nr_more += run->nr << run->order;
-	}
 }
 
 void stayed_add_entry(struct stayed *st, uint64_t address, struct pte e, enum migrate_why why)
@@ -147,14 +143,15 @@ static int by_address(const void *a, const void *b)
 	return (rank(x->why) > rank(y->why)) - (rank(x->why) < rank(y->why));
 }
 
-// The run without what the one before has already; whether anything is left. Large folios that are
-// mapped in part may overlap by their sizes, and are not the same.
+// The run without what the one before, of the same order, has already (NULL: there is none);
+// whether anything is left. Large folios that are mapped in part may overlap by their sizes, and
+// are not the same.
 static bool cut(struct stayed_run *run, const struct stayed_run *before)
 {
 	const uint64_t size = PAGE_SIZE << run->order;
-	const uint64_t end = before->address + run_bytes(before);
+	const uint64_t end = before ? before->address + run_bytes(before) : 0;
 
-	if (run->order != before->order || (end - run->address) % size || run->address >= end)
+	if (run->address >= end || (end - run->address) % size)
 		return true;
 	uint64_t pages = min((end - run->address) / size, run->nr);
 	run->address += pages * size;
@@ -168,29 +165,41 @@ static void sort_runs(struct stayed *st)
 		qsort(st->run, st->nr, sizeof *st->run, by_address);
 }
 
-void stayed_finish(struct stayed *st)
+static void drop_duplicates(struct stayed *st)
+{
+	const struct stayed_run *last[PUD_ORDER + 1] = {0};
+	size_t nr = 0;
+
+	for (size_t i = 0; i < st->nr; i++) {
+		struct stayed_run *run = &st->run[i];
+
+		if (!cut(run, last[run->order]))
+			continue;
+		st->run[nr] = *run;
+		last[run->order] = &st->run[nr++];
+	}
+	st->nr = nr;
+}
+
+static void join_neighbours(struct stayed *st)
 {
 	size_t nr = 0;
 
-	sort_runs(st);
-	for (size_t i = 0; i < st->nr; i++)
-		if (!nr || cut(&st->run[i], &st->run[nr - 1]))
-			st->run[nr++] = st->run[i];
-	st->nr = nr;
-	sort_runs(st); // who lost the pages it began with begins later
-	nr = 0;
 	for (size_t i = 0; i < st->nr; i++)
 		if (!nr || !join(&st->run[nr - 1], &st->run[i]))
 			st->run[nr++] = st->run[i];
 	st->nr = nr;
 }
 
-void stayed_keep(struct stayed *st, size_t max)
+void stayed_finish(struct stayed *st)
 {
-	while (st->nr > max) {
-		const struct stayed_run *run = &st->run[--st->nr];
-
-		st->nr_more += run->nr << run->order;
+	sort_runs(st);
+	drop_duplicates(st);
+	sort_runs(st); // who lost the pages it began with begins later
+	join_neighbours(st);
+	for (; st->nr > st->max; st->nr--) {
+		MARK(stayed_no_room);
+		st->nr_more += st->run[st->nr - 1].nr << st->run[st->nr - 1].order;
 	}
 }
 
@@ -198,7 +207,7 @@ void stayed_keep(struct stayed *st, size_t max)
 
 static void collect(struct stayed *st, const struct stayed_folio *folio, unsigned long nr_pages)
 {
-	if (grow((void **)&st->folio, st->nr_folios, &st->folio_room, SIZE_MAX, sizeof *st->folio))
+	if (grow((void **)&st->folio, st->nr_folios, &st->folio_room, sizeof *st->folio))
 		st->folio[st->nr_folios++] = *folio;
 	else
 		st->nr_more += nr_pages;

@@ -21,7 +21,7 @@ struct stayed_run {
 struct stayed_folio;
 
 struct stayed {
-	size_t max;		// no more runs than this
+	size_t max;		// no more runs than this in the end
 	uint64_t nr_more;	// pages of 4 KiB that there was no room for
 	struct stayed_run *run; // [nr]
 	size_t nr, room;
@@ -49,10 +49,8 @@ bool stayed_begin_walk(struct stayed *);
 void stayed_meet(struct stayed *, uint64_t address, struct pte);
 // What was not met is not there any more.
 void stayed_end_walk(struct stayed *);
-// In order of address, each once, neighbours together.
+// In order of address, each once, neighbours together, no more than max.
 void stayed_finish(struct stayed *);
-// After that: only the first max; the others are counted.
-void stayed_keep(struct stayed *, size_t max);
 // What a shared page is called: "mapped 2 times".
 void stayed_describe_shared(const struct folio *, char *buf, size_t size);
 

@@ -172,9 +172,8 @@ static void describe(const struct folio *src, char *buf, size_t size, void *arg)
 {
 	const struct node_target *t = arg;
 
-	if (!folio_test_hugetlb(src))
-		migrate_describe_room(t->mm->phys, nodemask_of((unsigned)nid_for(t, src)),
-			folio_order(src), buf, size);
+	migrate_describe_room(t->mm->phys, nodemask_of((unsigned)nid_for(t, src)),
+		folio_order(src), buf, size);
 }
 
 void migrate_target_on_node(struct migrate_target *target, struct node_target *t)

@@ -300,13 +300,47 @@ def test_stayed_long():
     assert len(answer["stayed"]) == 512 and answer["stayed_more"] == 88, answer
 
 
-def test_stayed():
+def test_stayed_size():
     """A page that stayed is told with its size."""
     story = ("machine nodes=2 memory=64M\nset sys/kernel/mm/transparent_hugepage/%s/enabled always\n"
              "task A\nA map b 2M\nA write b 1\nfork B from A\nA move b to=1\n")
     for sizes, told in ("hugepages-64kB", b"32 pages of 64K"), ("hugepages-2048kB", b"1 page of 2M"):
         run = play(story % sizes, "--backend", "soft")
         assert run.returncode == 0 and b"stayed  A.b  " + told in run.stdout, run
+
+
+def test_stayed_part():
+    """A huge page whose first 4 KiB are not mapped is where the rest of it is mapped."""
+    story = ("machine nodes=2 memory=64M\nset sys/kernel/mm/transparent_hugepage/enabled always\n"
+             "task A\nA map a 4M align=2M\nA write a 1\nA unmap a[0:4K]\nA pin a[8K:4K]\n"
+             "%s\n")
+    for call, last in (("A mbind a[4K:4092K] bind:1 move", 1), ("A migrate from=0 to=1", 1),
+                       ("A move a to=1", 2)):
+        run = play(story % call, "--backend", "soft")
+        said = [line.split()[1] for line in run.stdout.decode().splitlines() if " stayed " in line]
+        assert said[-last:] == ["A.a[4K:2044K]", "A.a[2M:2M]"][:last], run
+
+
+def test_keep_huge_of_pool():
+    """What the numbers of keep_huge are of; and a page of a pool has a reason in full, too."""
+    story = ("machine nodes=2 memory=64M\nmachine hugepages=1@0\ntask A cpu=0\nA map h 2M hugetlb\n"
+             "A write h 1\nfill node=1\n%s\nexpect errno ENOMEM\n")
+    for call in ("A move h to=1 keep_huge", "A migrate from=0 to=1 keep_huge",
+                 "A mbind h bind:1 move keep_huge"):
+        run = play(story % call, "--backend", "soft")
+        out = run.stdout.decode()
+        assert "transparent huge pages of 2M taken up: 0 moved whole, 0 stayed, 0 split; " in out, run
+        assert out.count("(node 1: ") == 2 and out.count(" kB in a row)") == 2, run
+
+
+def test_smaps_offset_of_pool():
+    """Private memory of a pool is of a file without a name, in Linux: smaps has the offset in it."""
+    story = ("machine nodes=1 memory=64M\nmachine hugepages=3@0\ntask A\nA map h 6M hugetlb\n"
+             "A write h 1\nA unmap h[0:2M]\nA protect h[4M:2M] r\nshow smaps A.h\n"
+             "A remap h[4M:2M] x\nshow smaps A.x\n")
+    out = play(story, "--backend", "soft").stdout.decode()
+    heads = [line.split()[1:3] for line in out.splitlines() if "/anon_hugepage" in line]
+    assert heads == [["rw-p", "00200000"], ["r--p", "00400000"], ["r--p", "00400000"]], out
 
 
 def test_same_run():

@@ -368,6 +368,72 @@ static void refuse_writes_to(const char *path)
 	refused = path;
 }
 
+// A change that the kernel refuses is owed to nobody: not at the end, and not by who comes after one
+// that died before it could take its entry back.
+static void test_refused_change(void **state)
+{
+	struct host_journal journal;
+	char path[200];
+	FILE *f;
+
+	(void)state;
+	set_before();
+	journal = open_journal();
+	assert_int_equal(host_journal_set(&journal, THP, "never"), 0);
+	refuse_writes_to(BALANCING);
+	assert_int_equal(host_journal_set(&journal, BALANCING, "2"), -EBUSY);
+	assert_int_equal(host_journal_set(&journal, BALANCING, "3"), -EBUSY);
+	assert_int_equal(host_journal_close(&journal, no_complaint, NULL), 0);
+	assert_value(THP, "always");
+
+	snprintf(path, sizeof path, "%s/run/godwit.restore", root);
+	f = fopen(path, "w");
+	fputs("# pid 1\nset " BALANCING " 1\n", f);
+	fclose(f);
+	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 1);
+	assert_false(host_journal_left(&host));
+	refused = NULL;
+}
+
+// What was changed before stays owed when a later change of it is refused.
+static void test_refused_after_changed(void **state)
+{
+	struct host_journal journal;
+
+	(void)state;
+	set_before();
+	journal = open_journal();
+	assert_int_equal(host_journal_set(&journal, BALANCING, "0"), 0);
+	refuse_writes_to(BALANCING);
+	assert_int_equal(host_journal_set(&journal, BALANCING, "2"), -EBUSY);
+	refused = NULL;
+	assert_int_equal(host_journal_close(&journal, no_complaint, NULL), 0);
+	assert_value(BALANCING, "1");
+}
+
+// A sysctl of several numbers takes those before the one that it refuses.
+static int write_half(struct host *h, const char *path, const char *text, size_t length)
+{
+	int err = running_host_ops.write(h, path, text, length);
+
+	return err ? err : !strcmp(text, "256 x") ? -EINVAL : 0;
+}
+
+static void test_half_refused(void **state)
+{
+	struct host_ops ops = running_host_ops;
+	struct host_journal journal;
+
+	(void)state;
+	set_before();
+	ops.write = write_half;
+	host.ops = &ops;
+	journal = open_journal();
+	assert_int_equal(host_journal_set(&journal, BALANCING, "256 x"), -EINVAL);
+	assert_int_equal(host_journal_close(&journal, no_complaint, NULL), 0);
+	assert_value(BALANCING, "1");
+}
+
 // Changes that cannot all be put back; returns how often that was told.
 static int fail_to_put_back(void)
 {
@@ -543,6 +609,9 @@ int main(void)
 		JOURNAL_TEST(test_half_a_line),
 		JOURNAL_TEST(test_left),
 		JOURNAL_TEST(test_junk),
+		JOURNAL_TEST(test_refused_change),
+		JOURNAL_TEST(test_refused_after_changed),
+		JOURNAL_TEST(test_half_refused),
 		JOURNAL_TEST(test_complains),
 		JOURNAL_TEST(test_keeps_what_failed),
 		JOURNAL_TEST(test_drops_what_is_gone),

@@ -515,6 +515,35 @@ static void each_page_once(void **state)
 	stayed_release(&st);
 }
 
+// One page that has no room, however often it is asked for; a large one between two questions for
+// a small one, or the other way round, hides none of them.
+static void each_page_once_without_room(void **state)
+{
+	const struct stayed_run small = {.address = HUGE + PAGE, .nr = 1, .why = WHY_PINNED};
+	const struct stayed_run large = {
+		.address = HUGE, .nr = 2, .order = PMD_ORDER, .why = WHY_PINNED};
+	const struct stayed_run second = {
+		.address = 2 * HUGE, .nr = 1, .order = PMD_ORDER, .why = WHY_PINNED};
+
+	(void)state;
+	for (unsigned max = 0; max < 4; max++) {
+		struct stayed st = {.max = max};
+		unsigned named = 0;
+
+		for (unsigned i = 0; i < 5; i++) {
+			stayed_add(&st, &small);
+			stayed_add(&st, &large);
+			stayed_add(&st, &second);
+		}
+		stayed_finish(&st);
+		assert_int_equal(st.nr, min(max, 2u));
+		for (unsigned i = 0; i < st.nr; i++)
+			named += st.run[i].nr << st.run[i].order;
+		assert_int_equal(st.nr_more + named, 2 * 512 + 1);
+		stayed_release(&st);
+	}
+}
+
 static void addresses_without_a_page(void **state)
 {
 	const uint64_t page[3] = {buf + BYTES - PAGE, 64 * PAGE, buf + 17};
@@ -562,6 +591,34 @@ static void huge(void **state)
 	gw_unpin(pin);
 	assert_int_equal(move(buf + HUGE, 512, PAGE), 0); // all but the first: -EBUSY, and moved
 	expect_nothing();
+}
+
+// Every address of what a list has no room for: a page of 2 MiB is 512 of 4 KiB once.
+static void every_address_of_huge(void **state)
+{
+	const struct gw_mapping mapping = {.size = sizeof mapping,
+		.length = 2 * HUGE,
+		.align = HUGE,
+		.prot = GW_PROT_READ | GW_PROT_WRITE};
+	struct gw_pin *one, *other;
+
+	(void)state;
+	assert_int_equal(
+		gw_tunable_set(m, "sys/kernel/mm/transparent_hugepage/enabled", "always"), 0);
+	buf = map_of(&mapping);
+	touch(buf, 2 * HUGE);
+	assert_int_equal(gw_pin(t, buf, PAGE, "a ring", &one), 0);
+	assert_int_equal(gw_pin(t, buf + HUGE, PAGE, "a disk", &other), 0);
+	list.max = 1;
+	assert_true(move(buf + HUGE - 300 * PAGE, 600, PAGE) > 0);
+	assert_int_equal(list.count, 1);
+	assert_int_equal(v[0].address, buf);
+	assert_int_equal(list.more_pages, 512);
+	list.max = 0;
+	assert_true(move(buf + HUGE - 300 * PAGE, 600, PAGE) > 0);
+	assert_int_equal(list.more_pages, 1024);
+	gw_unpin(one);
+	gw_unpin(other);
 }
 
 // Asked for from its middle on, as a part of the next.
@@ -656,8 +713,10 @@ int main(void)
 		CASE(asked_twice),
 		CASE(asked_at_random),
 		CASE(each_page_once),
+		CASE(each_page_once_without_room),
 		CASE(addresses_without_a_page),
 		CASE(huge),
+		CASE(every_address_of_huge),
 		CASE(parts_of_huge),
 		CASE(a_short_list_counts),
 		CASE(without_memory),
