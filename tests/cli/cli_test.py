@@ -389,6 +389,59 @@ def test_seeds():
         assert len(totals) > 1 and len(accesses) > 10, (totals, accesses)
 
 
+def test_same_numbers():
+    """What a report calls a space and a file is the story's own: no pointer, no inode."""
+    story = ("machine nodes=1 memory=64M\n"
+             "set sys/kernel/mm/transparent_hugepage/enabled always\n"
+             "task A\nA map buf 2M align=2M\nA write buf 1\nA split buf\nmark\nkhugepaged 1\n"
+             "show trace\nA map file 64K disk=file\nA read file\nshow smaps A.file\n")
+    runs = {play(story, "--backend", "soft", "--seed", "1").stdout for _ in range(3)}
+    assert len(runs) == 1, runs
+    assert b"mm_khugepaged_scan_pmd: mm=1, " in runs.copy().pop(), runs
+    assert b" rw-s 00000000 00:01 1 " in runs.pop(), runs
+
+
+def test_split_trace():
+    """As in Linux a leaf that is split is frozen without an event, and restored with one a page."""
+    story = ("machine nodes=2 memory=64M\n"
+             "set sys/kernel/mm/transparent_hugepage/enabled always\n"
+             "task A\nA map a 2M align=2M\nA write a 1\nmark\nA split a\nshow trace\n")
+    leaf = play(story, "--backend", "soft").stdout
+    assert leaf.count(b" set_migration_pte: ") == 0, leaf
+    assert leaf.count(b" remove_migration_pte: ") == 512, leaf
+    # A hole makes a table of the leaf, whose entries are taken one by one.
+    table = play(story.replace("mark", "A unmap a[1M:4K]\nmark"), "--backend", "soft").stdout
+    assert table.count(b" set_migration_pte: ") == 511, table
+
+
+def test_engine_kernel():
+    """The engine follows Linux 6.12: what needs more is skipped, with the reason."""
+    for version, code in ("6.12", 0), ("6.1", 0), ("6.13", 77), ("7.0", 77):
+        run = play(f"machine nodes=1 memory=16M\nneeds kernel>={version}\ntask A\n")
+        assert run.returncode == code, run
+        assert code == 0 or f"needs kernel>={version}: the engine is 6.12" in (
+            run.stdout.decode()), run
+
+
+def test_not_yet():
+    """What is missing is what is said, not the command."""
+    run = play("machine nodes=1 memory=16M\ntask A\nA map b 64K\nA advise b mergeable\n")
+    assert b"the advice mergeable is not yet in this build, expected 'advise' without it" in (
+        run.stdout + run.stderr), run
+
+
+def test_show_unknown():
+    """A name that is no counter's is not passed over."""
+    run = play("machine nodes=1 memory=16M\ntask A\nshow vmstat nosuch pgfault\n")
+    assert run.returncode == 1 and b"there is no counter 'nosuch'" in run.stdout, run
+
+
+def test_bench_nothing():
+    """A filter that leaves no row says so."""
+    run = godwit("bench", "migrate", "--quick", "--filter", "nosuch")
+    assert run.returncode == 77 and b"--filter nosuch: no row has this text" in run.stderr, run
+
+
 def test_seed_told():
     """The seed of a story that fails is told, also one that was chosen, and repeats it."""
     story = SEEDED + "expect return 5\n"
