@@ -269,6 +269,16 @@ def test_keep_huge_of_pool():
         assert out.count("(node 1: ") == 2 and out.count(" kB in a row)") == 2, run
 
 
+def test_smaps_offset_of_pool():
+    """Private memory of a pool is of a file without a name, in Linux: smaps has the offset in it."""
+    story = ("machine nodes=1 memory=64M\nmachine hugepages=3@0\ntask A\nA map h 6M hugetlb\n"
+             "A write h 1\nA unmap h[0:2M]\nA protect h[4M:2M] r\nshow smaps A.h\n"
+             "A remap h[4M:2M] x\nshow smaps A.x\n")
+    out = play(story, "--backend", "soft").stdout.decode()
+    heads = [line.split()[1:3] for line in out.splitlines() if "/anon_hugepage" in line]
+    assert heads == [["rw-p", "00200000"], ["r--p", "00400000"], ["r--p", "00400000"]], out
+
+
 def test_same_run():
     """On soft a story without a load runs the same whatever the seed, to the last counter."""
     story = ("machine nodes=2 memory=8M\ntask A\nA map b 1M\nA write b 1\nfork B from A\n"
