@@ -136,8 +136,8 @@ static void print_head(struct text_buf *text, const struct vma *vma)
 	text_printf(text, "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu ", vma->start, vma->end,
 		flags & VM_READ ? 'r' : '-', flags & VM_WRITE ? 'w' : '-',
 		flags & VM_EXEC ? 'x' : '-', flags & VM_SHARED ? 's' : 'p',
-		object || flags & VM_HUGETLB ? vma->pgoff << PAGE_SHIFT : 0, major(st.st_dev), minor(st.st_dev),
-		st.st_ino);
+		object || flags & VM_HUGETLB ? vma->pgoff << PAGE_SHIFT : 0, major(st.st_dev),
+		minor(st.st_dev), st.st_ino);
 	if (!vma_file_name(vma, name, sizeof name))
 		snprintf(name, sizeof name, "%s", flags & VM_HEAP ? "[heap]"
 				: flags & VM_STACK	  ? "[stack]"
