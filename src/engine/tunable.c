@@ -2,8 +2,8 @@
 // Rows of tunables: how values are read and written, and what most rows have in common.
 //
 // A value is parsed as the kernel does: files of sysfs take a decimal number, with a + if need be,
-// sysctls and debugfs a number as C writes it, without one; switches what kstrtobool knows, choices one of their words. Whatever
-// is wrong with it is -EINVAL, and nothing changes then.
+// sysctls and debugfs a number as C writes it, without one; switches what kstrtobool knows, choices
+// one of their words. Whatever is wrong with it is -EINVAL, and nothing changes then.
 //
 // A row without variables of its own keeps its value in a slot of the machine. A slot that was
 // never written stands for the row's standard value.

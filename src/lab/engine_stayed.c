@@ -6,7 +6,8 @@
 //
 // A range may go beyond the map in which it begins (neighbours never touch in a story, so it does
 // not). A huge page of which only a part is mapped is shown where it is mapped: up to its end, and
-// from where the entry before it ends. An address of no map of the task stays a number. Only memory can fail.
+// from where the entry before it ends. An address of no map of the task stays a number. Only memory
+// can fail.
 #include "lab/engine_machine.h"
 
 #include <errno.h>

@@ -286,6 +286,19 @@ static inline bool case_thp_eligible(const struct vma *vma)
 	return vma->flags & VM_HUGEPAGE;
 }
 
+// Or makes it what it was. Such memory has an offset of its own, which nothing but its text asks for
+// here.
+static inline void case_make_hugetlb(struct space *space, uint64_t p, uint64_t pgoff)
+{
+	struct vma *vma;
+
+	write_lock(&space->mmap_lock);
+	vma = vma_lookup(space, p);
+	vma->flags ^= VM_HUGETLB | VM_ACCOUNT;
+	vma->pgoff = pgoff;
+	write_unlock(&space->mmap_lock);
+}
+
 // Huge entries are made by hand, as the texts do not ask who makes them.
 static inline void huge_cases(struct cases *c)
 {
@@ -297,13 +310,9 @@ static inline void huge_cases(struct cases *c)
 	p = case_anon(c, 1536);
 	folio[0] = case_put_huge(c->task, p);
 	folio[1] = case_put_huge(c->task, p + PMD_SIZE);
-	write_lock(&space->mmap_lock);
-	vma_lookup(space, p)->flags ^= VM_HUGETLB | VM_ACCOUNT;
-	write_unlock(&space->mmap_lock);
+	case_make_hugetlb(space, p, 0);
 	case_show(c, "hugetlb", p, 1536);
-	write_lock(&space->mmap_lock);
-	vma_lookup(space, p)->flags ^= VM_HUGETLB | VM_ACCOUNT;
-	write_unlock(&space->mmap_lock);
+	case_make_hugetlb(space, p, p >> PAGE_SHIFT);
 	case_drop_huge(c->task, p, folio[0]);
 	case_drop_huge(c->task, p + PMD_SIZE, folio[1]);
 
