@@ -18,10 +18,9 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #define PSS_SHIFT 12
+#define DEVICE 1 // of every object
 
 struct smaps { // bytes; pss* with PSS_SHIFT bits behind the point
 	uint64_t resident, referenced, anonymous, ksm, lazyfree;
@@ -118,26 +117,20 @@ static void count_leaf(const struct leaf *leaf, void *arg)
 
 // ---- Printing
 
-// "rw-p 00001000 fe:00 12   /disk/file", as a line of maps.
+// "rw-p 00001000 00:01 12   /disk/file", as a line of maps. Device and inode of a file are not the
+// host's: a seeded run prints the same on every host.
 static void print_head(struct text_buf *text, const struct vma *vma)
 {
 	const struct object *object = vma->object;
 	const unsigned flags = vma->flags;
 	char name[VMA_NAME_MAX];
-	struct stat st = {.st_dev = makedev(0, 1)};
 	size_t begin = text->length;
 
-	if (object && object->ops->kind == OBJECT_FILE)
-		(void)fstat(object->fd, &st);
-	else if (object)
-		st.st_ino = meta_handle(object);
-	else
-		st.st_dev = 0;
-	text_printf(text, "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu ", vma->start, vma->end,
+	text_printf(text, "%08lx-%08lx %c%c%c%c %08lx 00:%02x %u ", vma->start, vma->end,
 		flags & VM_READ ? 'r' : '-', flags & VM_WRITE ? 'w' : '-',
 		flags & VM_EXEC ? 'x' : '-', flags & VM_SHARED ? 's' : 'p',
-		object ? vma->pgoff << PAGE_SHIFT : 0, major(st.st_dev), minor(st.st_dev),
-		st.st_ino);
+		object ? vma->pgoff << PAGE_SHIFT : 0, object ? DEVICE : 0,
+		object ? object->id : 0);
 	if (!vma_file_name(vma, name, sizeof name))
 		snprintf(name, sizeof name, "%s", flags & VM_HEAP ? "[heap]"
 				: flags & VM_STACK	  ? "[stack]"

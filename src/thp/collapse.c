@@ -388,7 +388,7 @@ static enum scan_result collapse(struct collapse *c, struct space *space, uint64
 		result = collapse_with(c, space, haddr, new, &used);
 	if (new && !used)
 		folio_put(new);
-	trace_event(space->mm->trace, mm_collapse_huge_page, .mm = (uintptr_t)space,
+	trace_event(space->mm->trace, mm_collapse_huge_page, .mm = space->id,
 		.isolated = used, .status = result);
 	return result;
 }

@@ -377,7 +377,7 @@ NO_THREAD_SAFETY_ANALYSIS enum scan_result collapse_scan_object(
 	enum scan_result result = look(c, object, pgoff, &present);
 
 	*ret_locked = true;
-	trace_event(space->mm->trace, mm_khugepaged_scan_file, .mm = (uintptr_t)space,
+	trace_event(space->mm->trace, mm_khugepaged_scan_file, .mm = space->id,
 		.filename = object->name ? object->name : "", .present = present, .swap = 0,
 		.result = result);
 	if (result == SCAN_PTE_MAPPED_HUGEPAGE &&
@@ -389,7 +389,7 @@ NO_THREAD_SAFETY_ANALYSIS enum scan_result collapse_scan_object(
 	*ret_locked = false;
 	read_unlock(&space->mmap_lock);
 	result = collapse_object(c, object, pgoff);
-	trace_event(space->mm->trace, mm_khugepaged_collapse_file, .mm = (uintptr_t)space,
+	trace_event(space->mm->trace, mm_khugepaged_collapse_file, .mm = space->id,
 		.index = pgoff, .addr = haddr, .is_shmem = !is_file(object),
 		.filename = object->name ? object->name : "", .nr = PTRS_PER_TABLE,
 		.result = result);

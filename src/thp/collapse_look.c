@@ -114,7 +114,7 @@ enum scan_result collapse_look(struct collapse *c, struct vma *vma, uint64_t had
 		if (table)
 			page_table_unlock(table);
 	}
-	trace_event(vma->space->mm->trace, mm_khugepaged_scan_pmd, .mm = (uintptr_t)vma->space,
+	trace_event(vma->space->mm->trace, mm_khugepaged_scan_pmd, .mm = vma->space->id,
 		.pfn = limits.first_pfn, .writable = limits.writable,
 		.referenced = limits.referenced, .none_or_zero = limits.none, .status = result,
 		.unmapped = 0);

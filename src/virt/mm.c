@@ -58,6 +58,8 @@ int mm_core_init(struct mm_core *mm)
 	mutex_init(&mm->host_waits.lock, RANK_WAIT_TABLE);
 	mm->nr_notifiers = 0;
 	mm->next_pid = 1;
+	atomic_store(&mm->last_space_id, 0);
+	mm->last_object_id = 0;
 	atomic_store(&mm->tunables.fault_around_bytes, 64ul << 10);
 	mm->phys->mm = mm;
 	return take_zero_page(mm);

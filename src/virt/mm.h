@@ -174,6 +174,8 @@ struct mm_core {
 	_Atomic unsigned nr_notifiers;
 	struct list_head pins; // struct pin.node
 	int next_pid;
+	_Atomic unsigned last_space_id;
+	unsigned last_object_id; // objects_lock
 	_Atomic uint8_t il_weight[MAX_NODES]; // of weighted interleave; 0: the default, 1
 	// Zeros, read-only, never freed: a run of 512 frames where memory allows, so that
 	// neighbours that map it merge into one host mapping. One page to the engine.

@@ -413,6 +413,7 @@ int object_create(struct mm_core *mm, const struct object_ops *ops, const char *
 		return -ENOMEM;
 	}
 	mutex_lock(&mm->objects_lock);
+	object->id = ++mm->last_object_id;
 	list_add_tail(&object->node, &mm->objects);
 	mutex_unlock(&mm->objects_lock);
 	*ret = object;

@@ -49,6 +49,7 @@ struct page_index; // offset -> folio, src/virt/page_index.h
 struct object {
 	struct mm_core *mm;
 	struct list_head node; // in mm->objects
+	unsigned id;	       // from 1 in its machine: its inode, for smaps
 	const struct object_ops *ops;
 	char *name;	    // for numa_maps; NULL: unnamed
 	_Atomic uint64_t size; // bytes; only grows

@@ -21,8 +21,6 @@
 // Where spaces whose addresses are not host pointers begin to look for room.
 #define MMAP_BASE_DEFAULT (1ull << 40)
 
-static _Atomic unsigned next_space_id = 1;
-
 static void list_space(struct space *space)
 {
 	struct mm_core *mm = space->mm;
@@ -39,7 +37,7 @@ int space_create(struct mm_core *mm, struct space **ret_space)
 	if (!space)
 		return -ENOMEM;
 	space->mm = mm;
-	space->id = atomic_fetch_add(&next_space_id, 1);
+	space->id = atomic_fetch_add(&mm->last_space_id, 1) + 1;
 	atomic_store(&space->users, 1);
 	rwlock_init(&space->mmap_lock, RANK_MMAP);
 	mutex_init(&space->tables_lock, RANK_PAGE_TABLE);

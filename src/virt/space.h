@@ -88,7 +88,7 @@ struct near_run {
 struct space {
 	struct mm_core *mm;
 	struct list_head all; // in mm->spaces
-	unsigned id;
+	unsigned id;	      // from 1 in its machine; what traces call it
 	_Atomic int users;
 	_Atomic unsigned host_faults; // being served; waited for before the space goes
 	struct rwlock mmap_lock; // rank MMAP

@@ -291,6 +291,18 @@ def test_seeds():
         assert len(totals) > 1 and len(accesses) > 10, (totals, accesses)
 
 
+def test_same_numbers():
+    """What a report calls a space and a file is the story's own: no pointer, no inode."""
+    story = ("machine nodes=1 memory=64M\n"
+             "set sys/kernel/mm/transparent_hugepage/enabled always\n"
+             "task A\nA map buf 2M align=2M\nA write buf 1\nA split buf\nmark\nkhugepaged 1\n"
+             "show trace\nA map file 64K disk=file\nA read file\nshow smaps A.file\n")
+    runs = {play(story, "--backend", "soft", "--seed", "1").stdout for _ in range(3)}
+    assert len(runs) == 1, runs
+    assert b"mm_khugepaged_scan_pmd: mm=1, " in runs.copy().pop(), runs
+    assert b" rw-s 00000000 00:01 1 " in runs.pop(), runs
+
+
 def test_seed_told():
     """The seed of a story that fails is told, also one that was chosen, and repeats it."""
     story = SEEDED + "expect return 5\n"
