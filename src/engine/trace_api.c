@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // include/godwit/trace.h: the trace of a machine as text.
 //
-// Nothing is taken out of the ring, so several readers do not disturb each other; what was
-// overwritten between the mark and now is missing without a word, as the header says. The text ends
-// with the last event there was when it was begun: on a busy machine it would not end otherwise.
+// Nothing is taken out of the ring, so several readers do not disturb each other. Where events were
+// overwritten since the mark, or while the text was made, a line says how many, in the words of the
+// kernel's trace_pipe. The text ends with the last event there was when it was begun: on a busy
+// machine it would not end otherwise.
 // Locks: the ring's, for one event at a time. What can fail: memory for the text.
 #include <godwit/trace.h>
 
@@ -21,6 +22,12 @@ uint64_t gw_trace_mark(struct gw_machine *machine)
 	return machine->mm.trace ? trace_next(machine->mm.trace) : 0;
 }
 
+static void print_lost(struct text_buf *text, uint64_t lost)
+{
+	if (lost)
+		text_printf(text, "[LOST %lu EVENTS]\n", lost);
+}
+
 int gw_trace_text(struct gw_machine *machine, uint64_t since, char **ret_text)
 {
 	struct trace_ring *ring = machine->mm.trace;
@@ -35,10 +42,13 @@ int gw_trace_text(struct gw_machine *machine, uint64_t since, char **ret_text)
 		return text_take(&text, ret_text);
 	end = trace_next(ring);
 	while (trace_look(ring, since, &record) && record.sequence < end) {
+		print_lost(&text, record.sequence - since);
 		trace_format_fields(&record, line, sizeof line);
 		text_printf(&text, "%s\n", line);
 		since = record.sequence + 1;
 	}
+	if (since < end)
+		print_lost(&text, end - since);
 	return text_take(&text, ret_text);
 }
 

@@ -69,10 +69,13 @@ static void test_overwritten(void **state maybe_unused)
 	for (uint64_t i = 0; i < ring->capacity + 3; i++)
 		trace_event(ring, ksm_start_scan, .seq = (int64_t)i);
 	text = text_since(machine, mark);
-	assert_memory_equal(text, "ksm_start_scan: seq 3 ", 22);
+	assert_memory_equal(text, "[LOST 3 EVENTS]\nksm_start_scan: seq 3 ", 38);
 	for (const char *p = text; (p = strchr(p, '\n')) != NULL; p++)
 		lines++;
-	assert_int_equal(lines, ring->capacity);
+	assert_int_equal(lines, ring->capacity + 1);
+	free(text);
+	text = text_since(machine, mark + 3); // nothing from there on is lost
+	assert_memory_equal(text, "ksm_start_scan: seq 3 ", 22);
 	free(text);
 	gw_machine_destroy(machine);
 }
