@@ -7,7 +7,8 @@
 // through translations that it keeps (godwit/notifier.h). Meanwhile the memory is moved from node
 // to node, collapsed into huge pages, split, and forked; and the program adds to counters of its
 // own in the same pages. In the end every counter must hold what was added to it: an addition
-// through a stale translation would be missing.
+// through a stale translation would be missing. Each round begins when the device is at work: a run
+// in which it had no translation to lose says nothing, and fails.
 #include <godwit/huge.h>
 #include <godwit/migrate.h>
 #include <godwit/notifier.h>
@@ -16,9 +17,11 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define PAGE 4096ul
 #define BYTES (4ul << 20)
@@ -26,6 +29,7 @@
 #define SLOTS 256 // of the cache: fewer than there are pages, so that it is filled again and again
 #define COLLAPSE 25
 #define STAYS 5000 // additions, until the device is taken away
+#define ADDS 500   // at least, of the device in each round
 
 #define must(call)                                                                                 \
 	do {                                                                                       \
@@ -214,11 +218,35 @@ static void split(struct gw_machine *machine)
 	must(gw_tunable_set(machine, "sys/kernel/debug/split_huge_pages", text));
 }
 
+static unsigned long additions(bool *ret_in_use)
+{
+	unsigned long n;
+
+	*ret_in_use = false;
+	pthread_mutex_lock(&device.lock);
+	n = device.hits + device.misses - device.again;
+	for (unsigned i = 0; i < SLOTS; i++)
+		*ret_in_use |= device.cache[i].page != 0;
+	pthread_mutex_unlock(&device.lock);
+	return n;
+}
+
+// Its thread may not have run since the last round, or at all.
+static void wait_for_device(void)
+{
+	bool in_use;
+	unsigned long until = additions(&in_use) + ADDS;
+
+	while (additions(&in_use) < until || !in_use)
+		usleep(100);
+}
+
 static void torment(struct gw_machine *machine, unsigned rounds)
 {
 	for (unsigned i = 0; i < rounds; i++) {
 		struct gw_task *child;
 
+		wait_for_device();
 		// Somebody may be using a page just now: it is tried again in the next round.
 		(void)!gw_advise(task, (uint64_t)(uintptr_t)memory, BYTES, COLLAPSE);
 		move((int)(i + 1) % 2);
@@ -245,8 +273,21 @@ static unsigned long lost(void)
 	return n;
 }
 
+static long rounds_of(int argc, char **argv)
+{
+	char *end = NULL;
+	long rounds = argc > 1 ? strtol(argv[1], &end, 10) : 20;
+
+	if (argc > 2 || (end && *end) || rounds < 1 || rounds > 1000000) {
+		fprintf(stderr, "usage: device [ROUNDS]\n");
+		exit(2);
+	}
+	return rounds;
+}
+
 int main(int argc, char **argv)
 {
+	const unsigned rounds = (unsigned)rounds_of(argc, argv);
 	struct gw_machine_config config = {.size = sizeof config, .nr_nodes = 2};
 	struct gw_machine *machine;
 	pthread_t thread[2];
@@ -259,7 +300,7 @@ int main(int argc, char **argv)
 	device.task = task;
 	pthread_create(&thread[0], NULL, device_main, NULL);
 	pthread_create(&thread[1], NULL, program_main, NULL);
-	torment(machine, argc > 1 ? (unsigned)atoi(argv[1]) : 20);
+	torment(machine, rounds);
 	atomic_store(&done, true);
 	pthread_join(thread[0], NULL);
 	pthread_join(thread[1], NULL);
@@ -277,5 +318,9 @@ int main(int argc, char **argv)
 	must(gw_task_attach(NULL));
 	gw_task_exit(task);
 	gw_machine_destroy(machine);
+	if (!device.hits || !device.dropped) {
+		fprintf(stderr, "device: nothing happened to it\n");
+		return 1;
+	}
 	return wrong || device.unpaired;
 }

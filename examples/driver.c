@@ -16,6 +16,7 @@
 #define BYTES 96
 #define NODES 3
 #define ROUNDS 30
+#define OBJECTS_MAX 100000000
 
 static struct store *store;
 static long objects = 20000;
@@ -59,11 +60,16 @@ int main(int argc, char **argv)
 	pthread_t thread[2];
 	long stayed = 0, all_stayed = 0;
 	unsigned long pages;
+	char *end = "";
 
 	if (argc > 1)
-		objects = atol(argv[1]);
+		objects = strtol(argv[1], &end, 10);
+	if (argc > 2 || *end || objects < 1 || objects > OBJECTS_MAX) {
+		fprintf(stderr, "usage: driver [OBJECTS]\n");
+		return 2;
+	}
 	numbers = calloc((size_t)objects + 1, sizeof *numbers);
-	if (objects < 1 || !numbers || gw_machine_create(&config, &machine) ||
+	if (!numbers || gw_machine_create(&config, &machine) ||
 		store_create(machine, BYTES, &store)) {
 		fprintf(stderr, "driver: cannot start: %s\n", gw_machine_error());
 		return 2;
