@@ -94,7 +94,7 @@ struct mapper {
 	struct vma *sole_vma;
 	uint32_t sole_mapping;
 	bool keep_nothing;	// KSM's locks come and go between places
-	bool at_once;		// mapcounts of neighbouring entries go together
+	bool at_once;		// what was a leaf: mapcounts go together, no event an entry
 	int error;		// first failure of a host block
 };
 

@@ -93,7 +93,7 @@ static void install(struct unmap *u, const struct place *p, struct pte entry)
 	block(u, p);
 	if (pte_huge(p->entry))
 		trace_event(trace, set_migration_pmd, .addr = p->addr, .pmd = entry.v);
-	else
+	else if (!u->m->at_once) // Linux freezes the entries of a leaf without an event
 		trace_event(trace, set_migration_pte, .addr = p->addr, .pte = entry.v,
 			.order = folio_order(u->slot->src));
 }

@@ -303,6 +303,19 @@ def test_same_numbers():
     assert b" rw-s 00000000 00:01 1 " in runs.pop(), runs
 
 
+def test_split_trace():
+    """As in Linux a leaf that is split is frozen without an event, and restored with one a page."""
+    story = ("machine nodes=2 memory=64M\n"
+             "set sys/kernel/mm/transparent_hugepage/enabled always\n"
+             "task A\nA map a 2M align=2M\nA write a 1\nmark\nA split a\nshow trace\n")
+    leaf = play(story, "--backend", "soft").stdout
+    assert leaf.count(b" set_migration_pte: ") == 0, leaf
+    assert leaf.count(b" remove_migration_pte: ") == 512, leaf
+    # A hole makes a table of the leaf, whose entries are taken one by one.
+    table = play(story.replace("mark", "A unmap a[1M:4K]\nmark"), "--backend", "soft").stdout
+    assert table.count(b" set_migration_pte: ") == 511, table
+
+
 def test_seed_told():
     """The seed of a story that fails is told, also one that was chosen, and repeats it."""
     story = SEEDED + "expect return 5\n"
