@@ -30,6 +30,8 @@
 #endif
 
 #define STEP_NS 250
+#define KERNEL_MAJOR 6 // whose rules the engine follows
+#define KERNEL_MINOR 12
 
 static const char not_yet[] = "not yet in this build";
 
@@ -130,6 +132,11 @@ static int engine_needs(struct lab_machine *machine, const struct story *story)
 		return lab_machine_fail(machine, LAB_SKIP,
 			"needs nodes=%u: the story's machine has %u", want->needs_nodes,
 			want->nodes);
+	if (want->kernel_major > KERNEL_MAJOR ||
+		(want->kernel_major == KERNEL_MAJOR && want->kernel_minor > KERNEL_MINOR))
+		return lab_machine_fail(machine, LAB_SKIP,
+			"needs kernel>=%u.%u: the engine is %d.%d", want->kernel_major,
+			want->kernel_minor, KERNEL_MAJOR, KERNEL_MINOR);
 	return engine_of(machine)->options->bind_nodes ? engine_bind_needs(engine_of(machine), want)
 						       : 0;
 }

@@ -316,6 +316,27 @@ def test_split_trace():
     assert table.count(b" set_migration_pte: ") == 511, table
 
 
+def test_engine_kernel():
+    """The engine follows Linux 6.12: what needs more is skipped, with the reason."""
+    for version, code in ("6.12", 0), ("6.1", 0), ("6.13", 77), ("7.0", 77):
+        run = play(f"machine nodes=1 memory=16M\nneeds kernel>={version}\ntask A\n")
+        assert run.returncode == code, run
+        assert code == 0 or f"needs kernel>={version}: the engine is 6.12" in (
+            run.stdout.decode()), run
+
+
+def test_show_unknown():
+    """A name that is no counter's is not passed over."""
+    run = play("machine nodes=1 memory=16M\ntask A\nshow vmstat nosuch pgfault\n")
+    assert run.returncode == 1 and b"there is no counter 'nosuch'" in run.stdout, run
+
+
+def test_bench_nothing():
+    """A filter that leaves no row says so."""
+    run = godwit("bench", "migrate", "--quick", "--filter", "nosuch")
+    assert run.returncode == 77 and b"--filter nosuch: no row has this text" in run.stderr, run
+
+
 def test_seed_told():
     """The seed of a story that fails is told, also one that was chosen, and repeats it."""
     story = SEEDED + "expect return 5\n"
