@@ -269,6 +269,8 @@ static int show_vmstat(struct play *play, const struct operand_show *s)
 		int64_t change;
 		if (counter_change(&play->mark, &now, s->names[i], &change))
 			err = lab_counters_add(&changes, s->names[i], change);
+		else
+			err = lab_machine_fail(m, -ENOENT, "there is no counter '%s'", s->names[i]);
 	}
 	struct play_event event = {.values = &changes};
 	if (!err)
