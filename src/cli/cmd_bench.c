@@ -113,6 +113,8 @@ static int run(struct bench_options *options, bool json, bool allow_changes)
 			report.row[report.nr - 1].name);
 	else if (err)
 		fprintf(stderr, "godwit: %s\n", strerror(-err));
+	else if (!report.nr && options->filter)
+		fprintf(stderr, "godwit: --filter %s: no row has this text\n", options->filter);
 	if (!all_in_place(&report))
 		status = CLI_FAILED;
 	if (err != -ENODEV && (json ? bench_print_json : bench_print_table)(&report))
