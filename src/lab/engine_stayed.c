@@ -38,26 +38,11 @@ static const struct story_mapping *mapping_at(
 	return NULL;
 }
 
-// As the language writes it: "4K", "2M".
-static void print_size(FILE *out, uint64_t bytes)
-{
-	static const char units[] = "KMG";
-	unsigned unit = 0;
-
-	if (!bytes || bytes % 1024) {
-		fprintf(out, "%" PRIu64, bytes);
-		return;
-	}
-	for (bytes /= 1024; bytes % 1024 == 0 && unit < 2; unit++)
-		bytes /= 1024;
-	fprintf(out, "%" PRIu64 "%c", bytes, units[unit]);
-}
-
 static char *range_text(const struct engine_machine *m, const struct story_task *task,
 	uint64_t address, uint64_t length)
 {
 	const struct story_mapping *map = mapping_at(m, task, address);
-	char *text = NULL;
+	char *text = NULL, from[BYTES_TEXT_MAX], bytes[BYTES_TEXT_MAX];
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
@@ -68,11 +53,8 @@ static char *range_text(const struct engine_machine *m, const struct story_task 
 	} else if (address == map->address && length >= map->length) {
 		fprintf(out, "%s.%s", task->name, map->name);
 	} else {
-		fprintf(out, "%s.%s[", task->name, map->name);
-		print_size(out, address - map->address);
-		fputc(':', out);
-		print_size(out, length);
-		fputc(']', out);
+		fprintf(out, "%s.%s[%s:%s]", task->name, map->name,
+			bytes_text(address - map->address, from), bytes_text(length, bytes));
 	}
 	if (!fclose(out))
 		return text;

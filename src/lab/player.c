@@ -49,10 +49,14 @@ static void not_supported(struct story_errors *errors, const struct command *c, 
 {
 	struct story_error *e =
 		new_error(errors, c->line, reason ? c->operand_column : c->column);
-	if (e)
+	if (e && reason)
 		snprintf(e->text, sizeof(e->text),
-			"'%s' is not yet in this build%s%s, expected another command",
-			command_word(c->kind), reason ? ": " : "", reason ? reason : "");
+			"%s is not yet in this build, expected '%s' without it", reason,
+			command_word(c->kind));
+	else if (e)
+		snprintf(e->text, sizeof(e->text),
+			"'%s' is not yet in this build, expected another command",
+			command_word(c->kind));
 }
 
 static void area_not_supported(struct story_errors *errors, const struct story_cma *area)

@@ -187,6 +187,7 @@ static bool read_extent(struct parser *p, struct word inside, const struct known
 	struct story_range *range)
 {
 	struct word offset, length;
+	char text[BYTES_TEXT_MAX];
 	bool has_length = cut_at(inside, ':', &offset, &length);
 	uint64_t whole = known->map->length;
 	if (!read_size(p, offset, &range->offset))
@@ -198,14 +199,14 @@ static bool read_extent(struct parser *p, struct word inside, const struct known
 		range->length = 0;
 	}
 	if (range->offset > whole || (range->offset == whole && !has_length))
-		return bad(p, offset.column, "the range begins beyond %s, expected below 0x%llx",
-			known->map->name, (unsigned long long)whole);
+		return bad(p, offset.column, "the range begins beyond %s, expected below %s",
+			known->map->name, bytes_text(whole, text));
 	uint64_t left = whole - range->offset;
 	if (!has_length)
 		range->length = left < STORY_PAGE_SIZE ? left : STORY_PAGE_SIZE;
 	if (range->length > left)
-		return bad(p, length.column, "the range ends beyond %s, expected at most 0x%llx",
-			known->map->name, (unsigned long long)left);
+		return bad(p, length.column, "the range ends beyond %s, expected at most %s",
+			known->map->name, bytes_text(left, text));
 	return true;
 }
 

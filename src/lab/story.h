@@ -431,6 +431,9 @@ const char *show_word(enum show_what what);	// "numa_maps"
 
 // "bind=static:0-1" into buf, as the language writes it; returns buf.
 const char *policy_text(const struct story_policy *policy, char *buf, size_t size);
+// As the language writes it: "4K", "2M". Returns buf.
+#define BYTES_TEXT_MAX 24
+const char *bytes_text(uint64_t bytes, char buf[BYTES_TEXT_MAX]);
 // "0-1,3", "" for the empty set.
 const char *nodes_text(uint64_t nodes, char *buf, size_t size);
 // "ENOENT" for 2; NULL for a number without a name.

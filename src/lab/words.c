@@ -8,6 +8,7 @@
 #include "lab/words.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -143,5 +144,16 @@ const char *policy_text(const struct story_policy *policy, char *buf, size_t siz
 		snprintf(buf + n, size - (size_t)n, ":%s",
 			nodes_text(policy->nodes, nodes, sizeof(nodes)));
 	}
+	return buf;
+}
+
+const char *bytes_text(uint64_t bytes, char buf[BYTES_TEXT_MAX])
+{
+	static const char *const units[] = {"", "K", "M", "G"};
+	unsigned unit = 0;
+
+	for (; bytes && bytes % 1024 == 0 && unit < 3; unit++)
+		bytes /= 1024;
+	snprintf(buf, BYTES_TEXT_MAX, "%" PRIu64 "%s", bytes, units[unit]);
 	return buf;
 }

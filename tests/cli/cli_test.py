@@ -325,6 +325,13 @@ def test_engine_kernel():
             run.stdout.decode()), run
 
 
+def test_not_yet():
+    """What is missing is what is said, not the command."""
+    run = play("machine nodes=1 memory=16M\ntask A\nA map b 64K\nA advise b mergeable\n")
+    assert b"the advice mergeable is not yet in this build, expected 'advise' without it" in (
+        run.stdout + run.stderr), run
+
+
 def test_show_unknown():
     """A name that is no counter's is not passed over."""
     run = play("machine nodes=1 memory=16M\ntask A\nshow vmstat nosuch pgfault\n")

@@ -263,7 +263,7 @@ static int fake_needs(struct lab_machine *m, const struct story *story)
 static bool fake_supports(struct lab_machine *m, const struct command *c, const char **ret_reason)
 {
 	(void)m;
-	*ret_reason = "no 1G pages";
+	*ret_reason = "a page of 1G";
 	return c->kind != CMD_MAP || c->map.hugetlb != 1 << 30;
 }
 

@@ -71,6 +71,8 @@ static const struct {
 	{"needs\ntask A\n", 1, 6, "the line ends here"},
 	{"needs cma magic\ntask A\n", 1, 11, "unexpected 'magic'"},
 	{"needs kernel>=6\ntask A\n", 1, 15, "a version such as 6.12"},
+	{"task A\nA map h 4K\nA write h[0:8K] 1\n", 3, 13, "ends beyond h, expected at most 4K"},
+	{"task A\nA map h 6M\nA write h[6M] 1\n", 3, 11, "begins beyond h, expected below 6M"},
 	{"needs nodes=0\ntask A\n", 1, 7, "1 to 64"},
 	// tasks
 	{"task\n", 1, 5, "a name for the task"},
