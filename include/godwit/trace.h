@@ -12,7 +12,7 @@ extern "C" {
 // Where the trace stands now: events from here on have this sequence number and above.
 GW_EXPORT uint64_t gw_trace_mark(struct gw_machine *machine);
 // The events from `since` on, one line each ("mm_migrate_pages: nr_succeeded=8 ..."). The ring has
-// the last 65536; in place of those it has no more there is a line "[LOST 3 EVENTS]". *ret_text is
+// the last 65536; in place of those it has no more there is a line "[LOST 3 EVENTS]". The text is
 // the caller's to free(). -ENOMEM.
 GW_EXPORT int gw_trace_text(struct gw_machine *machine, uint64_t since, char **ret_text) GW_CHECK;
 // 1: every event is recorded; 0: none. A new machine records all but those of single page-table
