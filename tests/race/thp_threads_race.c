@@ -281,8 +281,11 @@ static int64_t counter(struct stress *s, const char *name)
 static void once_more_alone(struct stress *s)
 {
 	split(s, 2);
-	for (size_t at = 0; at < HUGE; at += PAGE)
-		((volatile uint8_t *)s->buf)[at] = ((volatile uint8_t *)s->buf)[at];
+	for (size_t at = 0; at < HUGE; at += GW_PAGE_SIZE) {
+		volatile char *byte = &s->buf[at];
+
+		*byte = *byte;
+	}
 	assert_int_equal(gw_advise(s->task, s->at, HUGE, MADV_COLLAPSE), 0);
 	split(s, 2);
 }
