@@ -146,9 +146,11 @@ static struct gw_notifier *plug_in(struct device *d)
 static void take_away(struct device *d, struct gw_notifier *notifier)
 {
 	gw_notifier_unregister(notifier);
-	d->unpaired += d->under_way; // nobody else looks any more
+	pthread_mutex_lock(&d->lock); // the program looks on
+	d->unpaired += d->under_way;
 	d->under_way = 0;
 	memset(d->cache, 0, sizeof d->cache);
+	pthread_mutex_unlock(&d->lock);
 }
 
 // ---- The program
