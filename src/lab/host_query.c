@@ -272,22 +272,13 @@ int host_query_text(struct lab_machine *machine, enum lab_text what,
 
 // ---- Traces -------------------------------------------------------------------------------------
 
-static bool shows_trace(const struct story *story)
-{
-	for (size_t i = 0; i < story->command_count; i++)
-		if (story->commands[i]->kind == CMD_SHOW &&
-			story->commands[i]->show.what == SHOW_TRACE)
-			return true;
-	return false;
-}
-
 int host_trace_start(struct host_machine *m)
 {
 	static const char *const of_pmds[] = {"set_migration_pmd", "remove_migration_pmd"};
 	char path[200];
 	int err;
 
-	if (!m->has_journal || !shows_trace(m->story))
+	if (!m->has_journal || !story_shows(m->story, SHOW_TRACE))
 		return 0;
 	snprintf(
 		m->trace, sizeof m->trace, "sys/kernel/tracing/instances/godwit-%d", (int)getpid());

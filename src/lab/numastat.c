@@ -68,22 +68,13 @@ int lab_numastat_text(unsigned nodes, int (*read)(void *arg, unsigned node, char
 
 // ---- What changed -------------------------------------------------------------------------------
 
-static bool shows_numastat(const struct story *story)
-{
-	for (size_t i = 0; i < story->command_count; i++)
-		if (story->commands[i]->kind == CMD_SHOW &&
-			story->commands[i]->show.what == SHOW_NUMASTAT)
-			return true;
-	return false;
-}
-
 int remember_numastat(struct play *play)
 {
 	struct lab_machine *m = play->machine;
 	char *now;
 	int err;
 
-	if (!shows_numastat(play->story))
+	if (!story_shows(play->story, SHOW_NUMASTAT))
 		return 0;
 	err = m->ops->text(m, TEXT_NUMASTAT, NULL, &now);
 	if (err)

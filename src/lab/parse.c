@@ -372,6 +372,14 @@ void story_free(struct story *story)
 		story_arena_destroy(story->arena);
 }
 
+bool story_shows(const struct story *story, enum show_what what)
+{
+	for (size_t i = 0; i < story->command_count; i++)
+		if (story->commands[i]->kind == CMD_SHOW && story->commands[i]->show.what == what)
+			return true;
+	return false;
+}
+
 uint64_t story_object_size(const struct story *story, const char *name, uint64_t page_size)
 {
 	uint64_t size = 0;

@@ -74,13 +74,12 @@ static void print_values(const struct text_report *t, const struct lab_counters 
 static int pages_text(const struct lab_stayed *s, char *buf, size_t size)
 {
 	const char *plural = s->pages == 1 ? "" : "s";
+	char page[BYTES_TEXT_MAX];
 
 	if (s->page_size == STORY_PAGE_SIZE)
 		return snprintf(buf, size, "%" PRIu64 " page%s", s->pages, plural);
-	unsigned unit = s->page_size >= 1ul << 30 ? 2 : s->page_size >= 1ul << 20 ? 1 : 0;
-
-	return snprintf(buf, size, "%" PRIu64 " page%s of %" PRIu64 "%c", s->pages, plural,
-		s->page_size >> 10 * (unit + 1), "KMG"[unit]);
+	return snprintf(buf, size, "%" PRIu64 " page%s of %s", s->pages, plural,
+		bytes_text(s->page_size, page));
 }
 
 static void print_stayed(const struct text_report *t, const struct lab_stayed *s, int range_width,

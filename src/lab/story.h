@@ -422,6 +422,8 @@ void story_free(struct story *story); // NULL is allowed
 
 // The bytes of an object: as long as the longest map of that name, in pages of page_size bytes.
 uint64_t story_object_size(const struct story *story, const char *name, uint64_t page_size);
+// Whether any of its commands shows that.
+bool story_shows(const struct story *story, enum show_what what);
 
 const char *command_word(enum command_kind kind);
 const char *expect_word(enum expect_what what); // "status"

@@ -279,8 +279,7 @@ static void signal_close(struct mmu *mmu)
 {
 	struct rewire *rw = rewire_of(mmu);
 
-	if (!fork_guard_is_dead(&rw->guard))
-		sigsegv_uninstall();
+	sigsegv_uninstall(&rw->guard);
 	rewire_destroy(rw);
 	meta_delete(rw);
 }

@@ -375,8 +375,7 @@ static void uffd_close(struct mmu *mmu)
 {
 	struct rewire *rw = rewire_of(mmu);
 
-	if (!fork_guard_is_dead(&rw->guard))
-		sigsegv_uninstall();
+	sigsegv_uninstall(&rw->guard);
 	close_all(rw);
 }
 

@@ -39,7 +39,6 @@
 #include "base/lock.h"
 #include "base/meta.h"
 #include "machine/block_uffd.h"
-#include "machine/fork_guard.h"
 #include "machine/host_calls.h"
 #include "machine/rewire.h"
 
@@ -308,10 +307,12 @@ int sigsegv_install(void)
 	return err;
 }
 
-void sigsegv_uninstall(void)
+void sigsegv_uninstall(const struct fork_guarded *of_machine)
 {
 	struct sigaction now;
 
+	if (fork_guard_is_dead(of_machine))
+		return;
 	read_lock(&host_fork_lock);
 	mutex_lock(&lock);
 	if (atomic_fetch_sub(&users, 1) == 1 && !sigaction(SIGSEGV, NULL, &now)) {
