@@ -55,8 +55,12 @@
 static struct mutex lock = MUTEX_INIT(WINDOWS);
 static _Atomic unsigned users;
 static bool left_behind;	// somebody else's handler was put over ours and calls it, perhaps
-static struct sigaction before; // what ours was put over
-static struct sigaction first;	// at the first time; nobody of these calls ours
+
+// What ours was put over, and at the first time, which calls nobody. A handler may read the one
+// from before while another is put in force, so each has a place of its own for some time.
+static struct sigaction kept[16];
+static unsigned nr_kept;
+static struct sigaction *_Atomic before = kept, *_Atomic first = kept;
 
 static _Thread_local struct {
 	unsigned depth;
@@ -148,7 +152,7 @@ static void chain(int sig, siginfo_t *info, void *context, uintptr_t frame)
 {
 	const ucontext_t *uc = context;
 	bool end = !atomic_load(&users) || is_called_back(context, frame);
-	struct sigaction old = end ? first : before;
+	struct sigaction *from = atomic_load(end ? &first : &before), old = *from;
 	sigset_t mask;
 
 	if (!(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_IGN && info->si_code <= 0)
@@ -159,10 +163,8 @@ static void chain(int sig, siginfo_t *info, void *context, uintptr_t frame)
 		return;
 	}
 	if (old.sa_flags & (int)SA_RESETHAND) {
-		struct sigaction *reset = end ? &first : &before;
-
-		reset->sa_flags &= ~SA_SIGINFO;
-		reset->sa_handler = SIG_DFL;
+		from->sa_flags &= ~SA_SIGINFO;
+		from->sa_handler = SIG_DFL;
 	}
 	sigorset(&mask, &uc->uc_sigmask, &old.sa_mask);
 	if (!(old.sa_flags & SA_NODEFER))
@@ -274,22 +276,34 @@ static void in_child(void)
 
 static struct fork_hook fork_hook = {.in_child = in_child};
 
+static void keep(const struct sigaction *now)
+{
+	struct sigaction *place = atomic_load(&before);
+
+	if (memcmp(place, now, sizeof(*now))) {
+		do
+			place = &kept[++nr_kept % ARRAY_SIZE(kept)];
+		while (place == atomic_load(&first));
+		*place = *now;
+	}
+	atomic_store(&before, place);
+	if (!left_behind)
+		atomic_store(&first, place);
+}
+
 // Unless it is: in a child of fork(), say.
 static int put_in_force(void)
 {
-	struct sigaction ours = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK}, now;
+	struct sigaction ours = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	struct sigaction now = {0};
 
 	sigfillset(&ours.sa_mask);
 	if (sigaction(SIGSEGV, NULL, &now))
 		return -errno;
 	if (now.sa_sigaction == handler)
 		return 0;
-	if (sigaction(SIGSEGV, &ours, NULL))
-		return -errno;
-	before = now;
-	if (!left_behind)
-		first = now;
-	return 0;
+	keep(&now); // known before the first signal comes
+	return sigaction(SIGSEGV, &ours, NULL) ? -errno : 0;
 }
 
 int sigsegv_install(void)
@@ -299,9 +313,9 @@ int sigsegv_install(void)
 	fork_guard_hook(&fork_hook);
 	read_lock(&host_fork_lock); // a child finds all of it done, or nothing
 	mutex_lock(&lock);
-	err = atomic_load(&users) ? 0 : put_in_force();
-	if (!err)
-		atomic_fetch_add(&users, 1);
+	err = atomic_fetch_add(&users, 1) ? 0 : put_in_force();
+	if (err)
+		atomic_fetch_sub(&users, 1);
 	mutex_unlock(&lock);
 	read_unlock(&host_fork_lock);
 	return err;
@@ -315,12 +329,13 @@ void sigsegv_uninstall(const struct fork_guarded *of_machine)
 		return;
 	read_lock(&host_fork_lock);
 	mutex_lock(&lock);
-	if (atomic_fetch_sub(&users, 1) == 1 && !sigaction(SIGSEGV, NULL, &now)) {
+	if (atomic_load(&users) == 1 && !sigaction(SIGSEGV, NULL, &now)) {
 		if (now.sa_sigaction == handler)
-			sigaction(SIGSEGV, &before, NULL);
+			sigaction(SIGSEGV, atomic_load(&before), NULL);
 		else
 			left_behind = true;
 	}
+	atomic_fetch_sub(&users, 1);
 	mutex_unlock(&lock);
 	read_unlock(&host_fork_lock);
 }

@@ -381,6 +381,49 @@ static void a_later_machine_has_its_handler(void)
 	}
 }
 
+static void *comes_and_goes(void *arg maybe_unused)
+{
+	struct mini own;
+
+	for (unsigned n = 0; n < 300; n++) {
+		if (mini_open(&own, &config, PMD_SIZE))
+			abort();
+		mini_close(&own);
+	}
+	stop = true;
+	return NULL;
+}
+
+// The handler is put in force and taken back all the time: what is not its business reaches the
+// program's in between, too.
+static void faults_of_the_program_while_machines_come_and_go(void)
+{
+	static char page[2 * PAGE_SIZE];
+	volatile char *shut = (char *)ALIGN_UP((uintptr_t)page, PAGE_SIZE);
+	struct sigaction catches;
+	pthread_t thread;
+
+	mini_close(&mini);
+	sigaction(SIGSEGV, NULL, &catches);
+	signal(SIGSEGV, SIG_DFL); // what the next machine is put over, and no later one
+	assert_int_equal(mini_open(&mini, &config, PMD_SIZE), 0);
+	mini_close(&mini);
+	sigaction(SIGSEGV, &catches, NULL);
+	assert_int_equal(mprotect((void *)shut, PAGE_SIZE, PROT_NONE), 0);
+	stop = false;
+	assert_int_equal(pthread_create(&thread, NULL, comes_and_goes, NULL), 0);
+	while (!stop) {
+		caught = 0;
+		expecting = true;
+		if (!sigsetjmp(escape, 1))
+			*shut = 1;
+		assert_int_equal(caught, SIGSEGV);
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(mprotect((void *)shut, PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(mini_open(&mini, &config, PAGES << PAGE_SHIFT), 0);
+}
+
 // A child's machine, when the child has handlers of its own.
 static void a_child_has_its_handler(void)
 {
@@ -419,6 +462,7 @@ static void a_child_has_its_handler(void)
 	X(a_jump_into_it_reaches_the_program)                                                      \
 	X(under_a_handler_that_blocks_nothing)                                                     \
 	X(a_later_machine_has_its_handler)                                                         \
+	X(faults_of_the_program_while_machines_come_and_go)                                        \
 	X(a_child_has_its_handler)
 
 MINI_MAIN(ALL_TESTS)
