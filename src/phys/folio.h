@@ -239,13 +239,14 @@ static inline void folio_set_index(struct folio *folio, uint64_t index);
 // ---- Mapcounts. Write: under the page-table lock of the entry that comes or goes.
 
 // Pages [first, first + nr) get (lose) one page-table mapping each; the whole folio gets (loses)
-// one mapping by a huge entry. Returns how many pages became mapped (unmapped) by it at all, for
-// the statistics.
-unsigned folio_map_pages(struct folio *folio, unsigned long first, unsigned long nr);
-unsigned folio_unmap_pages(struct folio *folio, unsigned long first, unsigned long nr);
+// one mapping by a huge entry. Returns by how many pages the folio is mapped more (less) for it,
+// for the statistics. While others map and unmap the same pages that may be any number, of either
+// sign: only the sum of all calls is the number of mapped pages.
+int folio_map_pages(struct folio *folio, unsigned long first, unsigned long nr);
+int folio_unmap_pages(struct folio *folio, unsigned long first, unsigned long nr);
 // *ret_first, *ret_last: whether it was the first (last) such mapping; NULL: nobody asks.
-unsigned folio_map_entire(struct folio *folio, bool *ret_first);
-unsigned folio_unmap_entire(struct folio *folio, bool *ret_last);
+int folio_map_entire(struct folio *folio, bool *ret_first);
+int folio_unmap_entire(struct folio *folio, bool *ret_last);
 
 // All mappings of any page, and of the whole.
 static inline int folio_mapcount(const struct folio *folio)

@@ -8,7 +8,10 @@
 // went from unmapped to mapped. A page is mapped if it has entries or the whole is.
 //
 // Each update comes under the page-table lock of the entry it counts, but different tables have
-// different locks, so every step is one atomic operation, and the sums are exact once all are done.
+// different locks, so every step is one atomic operation. A page that one table loses while another
+// gets it may be in nr_mapped twice for a moment, so that more pages seem mapped than there are:
+// what a call reports is the exact change of nr_mapped, read as above. It may be negative then, and
+// the sums are exact once all are done.
 #include "base/assert.h"
 #include "phys/folio.h"
 
@@ -25,7 +28,7 @@ static int32_t load(const _Atomic int32_t *count)
 	return atomic_load_explicit(count, memory_order_relaxed);
 }
 
-unsigned folio_map_pages(struct folio *folio, unsigned long first, unsigned long nr)
+int folio_map_pages(struct folio *folio, unsigned long first, unsigned long nr)
 {
 	struct frame *frame = folio_frame(folio, first);
 	int32_t fresh = 0;
@@ -36,12 +39,12 @@ unsigned folio_map_pages(struct folio *folio, unsigned long first, unsigned long
 		fresh += add(&frame[i].mapcount, 1) == 0;
 	add(&folio_frame(folio, 1)->large_mapcount, (int32_t)nr);
 	if (folio_order(folio) == 1)
-		return load(&folio_frame(folio, 1)->tail.entire_mapcount) ? 0 : (unsigned)fresh;
+		return load(&folio_frame(folio, 1)->tail.entire_mapcount) ? 0 : fresh;
 	int32_t old = add(&folio_frame(folio, 2)->tail.nr_mapped, fresh);
-	return old >= ENTIRELY_MAPPED ? 0 : (unsigned)fresh;
+	return old >= ENTIRELY_MAPPED ? 0 : fresh;
 }
 
-unsigned folio_unmap_pages(struct folio *folio, unsigned long first, unsigned long nr)
+int folio_unmap_pages(struct folio *folio, unsigned long first, unsigned long nr)
 {
 	struct frame *frame = folio_frame(folio, first);
 	int32_t gone = 0;
@@ -53,12 +56,12 @@ unsigned folio_unmap_pages(struct folio *folio, unsigned long first, unsigned lo
 		gone += old == 1;
 	}
 	if (!folio_large(folio))
-		return (unsigned)gone;
+		return gone;
 	add(&folio_frame(folio, 1)->large_mapcount, -(int32_t)nr);
 	if (folio_order(folio) == 1)
-		return load(&folio_frame(folio, 1)->tail.entire_mapcount) ? 0 : (unsigned)gone;
+		return load(&folio_frame(folio, 1)->tail.entire_mapcount) ? 0 : gone;
 	int32_t old = add(&folio_frame(folio, 2)->tail.nr_mapped, -gone);
-	return old >= ENTIRELY_MAPPED ? 0 : (unsigned)gone;
+	return old >= ENTIRELY_MAPPED ? 0 : gone;
 }
 
 // Pages of a folio of order 1 with entries of their own.
@@ -67,7 +70,7 @@ static int32_t pair_mapped(const struct folio *folio)
 	return (load(&folio->page.mapcount) > 0) + (load(&(&folio->page)[1].mapcount) > 0);
 }
 
-unsigned folio_map_entire(struct folio *folio, bool *ret_first)
+int folio_map_entire(struct folio *folio, bool *ret_first)
 {
 	assert_that(
 		folio_large(folio), "pfn %#lx is a small folio", (unsigned long)folio_pfn(folio).n);
@@ -83,10 +86,10 @@ unsigned folio_map_entire(struct folio *folio, bool *ret_first)
 		old = pair_mapped(folio);
 	else
 		old = add(&folio_frame(folio, 2)->tail.nr_mapped, ENTIRELY_MAPPED);
-	return old >= ENTIRELY_MAPPED ? 0 : (unsigned)folio_nr(folio) - (unsigned)old;
+	return old >= ENTIRELY_MAPPED ? 0 : (int)folio_nr(folio) - old;
 }
 
-unsigned folio_unmap_entire(struct folio *folio, bool *ret_last)
+int folio_unmap_entire(struct folio *folio, bool *ret_last)
 {
 	int32_t count = add(&folio_frame(folio, 1)->tail.entire_mapcount, -1);
 	int32_t left = 0;
@@ -103,7 +106,7 @@ unsigned folio_unmap_entire(struct folio *folio, bool *ret_last)
 	else
 		left = add(&folio_frame(folio, 2)->tail.nr_mapped, -ENTIRELY_MAPPED) -
 		       ENTIRELY_MAPPED;
-	return left >= ENTIRELY_MAPPED ? 0 : (unsigned)folio_nr(folio) - (unsigned)left;
+	return left >= ENTIRELY_MAPPED ? 0 : (int)folio_nr(folio) - left;
 }
 
 int frame_mapcount(struct frame *frame)

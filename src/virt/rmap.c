@@ -65,7 +65,7 @@ static void map_pages(struct folio *folio, unsigned first, unsigned nr)
 static void map_entire(struct folio *folio)
 {
 	bool first;
-	unsigned fresh = folio_map_entire(folio, &first);
+	int fresh = folio_map_entire(folio, &first);
 
 	if (first)
 		count_pmd_mapped(folio, 1);
@@ -125,9 +125,9 @@ void folio_note_partially_mapped(struct folio *folio)
 	folio_deferred_queue(folio);
 }
 
-static void note_unmapped(struct folio *folio, unsigned gone)
+static void note_unmapped(struct folio *folio, int gone)
 {
-	rmap_count_mapped(folio, -(long)gone);
+	rmap_count_mapped(folio, -gone);
 	if (!folio_mapped(folio)) {
 		if (folio_test_mlocked(folio))
 			folio_munlock(folio);
@@ -144,7 +144,7 @@ void folio_remove_rmap(struct folio *folio, unsigned first, unsigned nr)
 void folio_remove_rmap_pmd(struct folio *folio)
 {
 	bool last;
-	unsigned gone = folio_unmap_entire(folio, &last);
+	int gone = folio_unmap_entire(folio, &last);
 
 	if (last)
 		count_pmd_mapped(folio, -1);

@@ -214,6 +214,55 @@ static void test_mapcounts_random(void **state)
 	memory_close(&m);
 }
 
+// Two page tables that map every page of a folio and one that maps it whole, each by a thread: what
+// the calls report adds up to what is mapped in the end, whatever they met.
+struct mapper {
+	struct folio *folio;
+	bool whole;
+	long sum;
+};
+
+static void *map_and_unmap(void *arg)
+{
+	struct mapper *m = arg;
+
+	for (unsigned i = 0; i < 200000; i++) {
+		m->sum += m->whole ? folio_map_entire(m->folio, NULL)
+				   : folio_map_pages(m->folio, 0, folio_nr(m->folio));
+		m->sum -= m->whole ? folio_unmap_entire(m->folio, NULL)
+				   : folio_unmap_pages(m->folio, 0, folio_nr(m->folio));
+	}
+	return NULL;
+}
+
+static void test_mapcounts_threads(void **state)
+{
+	struct mapper mapper[3] = {{0}};
+	pthread_t thread[3];
+	struct memory m;
+	long sum = 0;
+
+	(void)state;
+	memory_open(&m, &two_nodes);
+	struct folio *folio = alloc(&m, 4, 0);
+	sum += folio_map_pages(folio, 1, 2);
+	for (unsigned i = 0; i < 3; i++) {
+		mapper[i] = (struct mapper){.folio = folio, .whole = i == 2};
+		assert_int_equal(
+			pthread_create(&thread[i], NULL, map_and_unmap, &mapper[i]), 0);
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		pthread_join(thread[i], NULL);
+		sum += mapper[i].sum;
+	}
+	assert_int_equal(folio_nr_pages_mapped(folio), 2);
+	assert_int_equal(sum, 2);
+	assert_int_equal(folio_unmap_pages(folio, 1, 2), 2);
+	folio_put(folio);
+	memory_check_all_free(&m);
+	memory_close(&m);
+}
+
 static void test_likely_shared(void **state)
 {
 	struct folio *small, *large;
@@ -501,6 +550,7 @@ int main(void)
 		cmocka_unit_test(test_pins),
 		cmocka_unit_test(test_mapping),
 		cmocka_unit_test(test_mapcounts_random),
+		cmocka_unit_test(test_mapcounts_threads),
 		cmocka_unit_test(test_likely_shared),
 		cmocka_unit_test(test_dissolve),
 		cmocka_unit_test(test_deferred_queue),
