@@ -5,7 +5,8 @@
 // (entire_mapcount), all mappings of any kind (large_mapcount), and how many of its pages are
 // mapped at all (nr_mapped). The last is what statistics need without walking 512 frames: it is the
 // number of pages with entries of their own, plus ENTIRELY_MAPPED for each time the whole folio
-// went from unmapped to mapped. A page is mapped if it has entries or the whole is.
+// went from unmapped to mapped. A page is mapped if it has entries or the whole is. A folio of order
+// 1 has no place for it, and no need: no huge entry is so small, and two frames are soon looked at.
 //
 // Each update comes under the page-table lock of the entry it counts, but different tables have
 // different locks, so every step is one atomic operation. A page that one table loses while another
@@ -39,7 +40,7 @@ int folio_map_pages(struct folio *folio, unsigned long first, unsigned long nr)
 		fresh += add(&frame[i].mapcount, 1) == 0;
 	add(&folio_frame(folio, 1)->large_mapcount, (int32_t)nr);
 	if (folio_order(folio) == 1)
-		return load(&folio_frame(folio, 1)->tail.entire_mapcount) ? 0 : fresh;
+		return fresh;
 	int32_t old = add(&folio_frame(folio, 2)->tail.nr_mapped, fresh);
 	return old >= ENTIRELY_MAPPED ? 0 : fresh;
 }
@@ -59,40 +60,29 @@ int folio_unmap_pages(struct folio *folio, unsigned long first, unsigned long nr
 		return gone;
 	add(&folio_frame(folio, 1)->large_mapcount, -(int32_t)nr);
 	if (folio_order(folio) == 1)
-		return load(&folio_frame(folio, 1)->tail.entire_mapcount) ? 0 : gone;
+		return gone;
 	int32_t old = add(&folio_frame(folio, 2)->tail.nr_mapped, -gone);
 	return old >= ENTIRELY_MAPPED ? 0 : gone;
 }
 
-// Pages of a folio of order 1 with entries of their own.
-static int32_t pair_mapped(const struct folio *folio)
-{
-	return (load(&folio->page.mapcount) > 0) + (load(&(&folio->page)[1].mapcount) > 0);
-}
-
 int folio_map_entire(struct folio *folio, bool *ret_first)
 {
-	assert_that(
-		folio_large(folio), "pfn %#lx is a small folio", (unsigned long)folio_pfn(folio).n);
+	assert_that(folio_order(folio) > 1, "pfn %#lx of order %u has no huge entry",
+		(unsigned long)folio_pfn(folio).n, folio_order(folio));
 	bool first = add(&folio_frame(folio, 1)->tail.entire_mapcount, 1) == 0;
-	int32_t old = 0;
 
 	add(&folio_frame(folio, 1)->large_mapcount, 1);
 	if (ret_first)
 		*ret_first = first;
 	if (!first)
 		return 0;
-	if (folio_order(folio) == 1)
-		old = pair_mapped(folio);
-	else
-		old = add(&folio_frame(folio, 2)->tail.nr_mapped, ENTIRELY_MAPPED);
+	int32_t old = add(&folio_frame(folio, 2)->tail.nr_mapped, ENTIRELY_MAPPED);
 	return old >= ENTIRELY_MAPPED ? 0 : (int)folio_nr(folio) - old;
 }
 
 int folio_unmap_entire(struct folio *folio, bool *ret_last)
 {
 	int32_t count = add(&folio_frame(folio, 1)->tail.entire_mapcount, -1);
-	int32_t left = 0;
 
 	assert_that(
 		count > 0, "pfn %#lx is not mapped as a whole", (unsigned long)folio_pfn(folio).n);
@@ -101,11 +91,8 @@ int folio_unmap_entire(struct folio *folio, bool *ret_last)
 		*ret_last = count == 1;
 	if (count != 1)
 		return 0;
-	if (folio_order(folio) == 1)
-		left = pair_mapped(folio);
-	else
-		left = add(&folio_frame(folio, 2)->tail.nr_mapped, -ENTIRELY_MAPPED) -
-		       ENTIRELY_MAPPED;
+	int32_t left = add(&folio_frame(folio, 2)->tail.nr_mapped, -ENTIRELY_MAPPED);
+	left -= ENTIRELY_MAPPED;
 	return left >= ENTIRELY_MAPPED ? 0 : (int)folio_nr(folio) - left;
 }
 
@@ -121,7 +108,8 @@ unsigned folio_nr_pages_mapped(const struct folio *folio)
 	if (folio_entire_mapcount(folio))
 		return (unsigned)folio_nr(folio);
 	if (folio_order(folio) == 1)
-		return (unsigned)pair_mapped(folio);
+		return (load(&folio->page.mapcount) > 0) +
+		       (load(&(&folio->page)[1].mapcount) > 0);
 	return (unsigned)load(&(&folio->page)[2].tail.nr_mapped) & MAPPED_PAGES;
 }
 
