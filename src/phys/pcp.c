@@ -41,6 +41,19 @@ static struct pcp *zone_pcp(struct zone *zone, unsigned cpu)
 	return &zone->pcp[cpu % zone_phys(zone)->nr_cpus];
 }
 
+// Not while the lists are disabled. Looked at under the lock: who disables them counts first and
+// takes each lock then, so that no block comes to a list that was emptied for good.
+static bool pcp_trylock(struct zone *zone, struct pcp *pcp) TRY_ACQUIRE(true, pcp->lock);
+NO_THREAD_SAFETY_ANALYSIS static bool pcp_trylock(struct zone *zone, struct pcp *pcp)
+{
+	if (!mutex_trylock(&pcp->lock))
+		return false;
+	if (likely(!atomic_load_explicit(&zone->pcp_disabled, memory_order_relaxed)))
+		return true;
+	mutex_unlock(&pcp->lock);
+	return false;
+}
+
 static void push(
 	struct pcp *pcp, struct frame *head, unsigned order, enum migratetype type, bool to_tail)
 {
@@ -85,10 +98,7 @@ struct frame *pcp_alloc(struct zone *zone, unsigned cpu, unsigned order, enum mi
 	struct pcp *pcp = zone_pcp(zone, cpu);
 	struct frame *head;
 
-	if (!pcp_allowed_order(order) || type >= MIGRATE_PCPTYPES ||
-		atomic_load_explicit(&zone->pcp_disabled, memory_order_relaxed))
-		return NULL;
-	if (!mutex_trylock(&pcp->lock))
+	if (!pcp_allowed_order(order) || type >= MIGRATE_PCPTYPES || !pcp_trylock(zone, pcp))
 		return NULL;
 	struct frame_list *list = &pcp->list[list_index(order, type)];
 	if (frame_list_empty(list))
@@ -124,10 +134,7 @@ bool pcp_free(
 
 	if (type == MIGRATE_CMA)
 		type = MIGRATE_MOVABLE;
-	if (!pcp_allowed_order(order) || type >= MIGRATE_PCPTYPES ||
-		atomic_load_explicit(&zone->pcp_disabled, memory_order_acquire))
-		return false;
-	if (!mutex_trylock(&pcp->lock))
+	if (!pcp_allowed_order(order) || type >= MIGRATE_PCPTYPES || !pcp_trylock(zone, pcp))
 		return false;
 	push(pcp, head, order, type, false);
 	bool full = pcp->count >= atomic_load_explicit(&zone->pcp_high, memory_order_relaxed);

@@ -102,6 +102,49 @@ static void test_disable(void **state)
 	memory_close(&m);
 }
 
+// Pages are freed and taken while the lists are being disabled: what is on none then comes to none.
+struct race {
+	struct memory *m;
+	struct folio *folio[2];
+	struct zone *zone;
+	bool stayed_empty;
+};
+
+static void disable_and_free(void *arg, unsigned index)
+{
+	struct race *r = arg;
+
+	if (index < 2) {
+		phys_set_this_cpu(index);
+		folio_put(r->folio[index]);
+		folio_put(alloc(r->m, 0, (int)index));
+		return;
+	}
+	zone_pcp_disable(r->zone);
+	for (unsigned looks = 0; looks < 20; looks++)
+		r->stayed_empty &= zone_pcp_pages(r->zone) == 0;
+	zone_pcp_enable(r->zone);
+}
+
+static void test_disable_seeded(void **state)
+{
+	uint64_t seed = test_seed();
+	struct memory m;
+
+	(void)state;
+	memory_open(&m, &one_node);
+	for (unsigned i = 0; i < 200; i++) {
+		struct race r = {.m = &m, .zone = memory_zone(&m, 0), .stayed_empty = true};
+
+		for (unsigned cpu = 0; cpu < 2; cpu++)
+			r.folio[cpu] = alloc(&m, 0, (int)cpu);
+		sched_run(seed + i, 3, disable_and_free, &r);
+		assert_true(r.stayed_empty);
+		memory_check_all_free(&m);
+	}
+	memory_close(&m);
+}
+
 // A list whose lock is busy is passed by; isolated pageblocks get their pages past the lists.
 static void test_goes_round(void **state)
 {
@@ -227,6 +270,7 @@ int main(void)
 		cmocka_unit_test(test_batches),
 		cmocka_unit_test(test_high_gives_back),
 		cmocka_unit_test(test_disable),
+		cmocka_unit_test(test_disable_seeded),
 		cmocka_unit_test(test_goes_round),
 		cmocka_unit_test(test_seeded),
 		cmocka_unit_test(test_threads),
