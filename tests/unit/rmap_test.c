@@ -255,6 +255,33 @@ static void a_whole_unmap_is_no_partial_one(void **state)
 	assert_int_equal(vmstat_read(&t->m.stat, VM_THP_DEFERRED_SPLIT_PAGE), 0);
 }
 
+// Half done, one table has lost a page that another gets: for a moment it is counted twice.
+static void a_page_counted_twice_is_no_partial_unmap(void **state)
+{
+	struct virt_test *t = *state;
+
+	t->m.mm.up.split_huge_pmd = huge_split_pmd;
+	uint64_t a = soft_map(t->task, 512, RW, NULL, 0);
+	assert_int_equal(huge_install(t, a), 0);
+	assert_int_equal(huge_split_pmd(vma_lookup(t->space, a), a), 0);
+	struct folio *folio = folio_at(t->space, a);
+	folio_add_rmap_pmd(folio, false);
+	atomic_fetch_sub(&folio_frame(folio, 5)->mapcount, 1);
+	folio_add_anon_rmap(folio, 5, 1, false);
+	folio_remove_rmap_pmd(folio);
+	assert_false(folio_test_partially_mapped(folio));
+	assert_false(folio_deferred_queued(folio));
+	// The other half.
+	atomic_fetch_sub(&folio_frame(folio, 1)->large_mapcount, 1);
+	atomic_fetch_sub(&folio_frame(folio, 2)->tail.nr_mapped, 1);
+	rmap_count_mapped(folio, -1);
+	assert_int_equal(folio_nr_pages_mapped(folio), 512);
+	assert_int_equal(vmstat_read(&t->m.stat, VM_NR_ANON_PAGES), 512);
+	folio_put(folio);
+	witness_check(t->w, &t->m.mm);
+	assert_int_equal(space_unmap(t->space, a, PMD_SIZE), 0);
+}
+
 static void a_pinned_page_is_not_shared(void **state)
 {
 	struct virt_test *t = *state;
@@ -426,6 +453,7 @@ int main(void)
 		virt_unit_test(small_pages_are_counted),
 		virt_unit_test(a_huge_page_is_counted_and_queued_when_partly_unmapped),
 		virt_unit_test(a_whole_unmap_is_no_partial_one),
+		virt_unit_test(a_page_counted_twice_is_no_partial_unmap),
 		virt_unit_test(a_pinned_page_is_not_shared),
 		virt_unit_test(the_first_touch_fails_anywhere),
 		virt_unit_test(a_fork_fails_anywhere),
