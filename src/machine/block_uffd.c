@@ -350,11 +350,7 @@ static void uffd_wake(struct mmu *mmu, uintptr_t at, unsigned nr)
 
 static int window_init(struct rewire *rw, struct window *w)
 {
-	int err = host_map_file(w->pub.start, w->pub.size, HOST_RW, rw->void_fd, w->pub.start);
-
-	if (!err)
-		err = host_uffd_register(rw->uffd, w->pub.start, w->pub.size, UFFD_TRAP);
-	return err;
+	return uffd_map_watched(rw, w->pub.start, w->pub.size, rw->void_fd, w->pub.start);
 }
 
 static int uffd_window_open(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,

@@ -18,6 +18,9 @@ extern _Thread_local uintptr_t uffd_serving;
 struct rewire;
 struct rewire_call;
 
+// A file's bytes, each first access to which the engine will be asked for.
+must_check int uffd_map_watched(
+	struct rewire *rw, uintptr_t at, size_t size, int fd, uint64_t offset);
 // The pages are absent from now on, whatever they were; under the lock.
 void uffd_clear_pages(struct rewire_call *call);
 // Frames with a permission at the place (ret_filled as of rewire_place()), or none (uffd_place.c).

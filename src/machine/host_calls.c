@@ -153,7 +153,7 @@ void host_zap(uintptr_t at, size_t size)
 {
 	int saved = errno;
 
-	while (syscall(SYS_madvise, at, size, MADV_DONTNEED) && errno == EAGAIN)
+	while (syscall(SYS_madvise, at, size, MADV_DONTNEED_LOCKED) && errno == EAGAIN)
 		sched_yield();
 	errno = saved;
 }

@@ -15,6 +15,9 @@
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
@@ -46,7 +49,8 @@ void host_populate(uintptr_t at, size_t size);
 // host, which maps what lies around a fault, does the rest for half the price. Where it is set to
 // map less at a fault (fault_around_bytes), the rest comes at the first access.
 void host_populate_around(uintptr_t at, size_t size);
-// Drops the host's page tables; the mapping stays.
+// Drops the host's page tables, of memory that the program has locked too (Linux 5.18: older than
+// what userfaultfd needs here); the mapping stays.
 void host_zap(uintptr_t at, size_t size);
 // Whether part of the range is not mapped at all.
 bool host_has_hole(uintptr_t at, size_t size);

@@ -16,40 +16,56 @@
 
 #include <errno.h>
 
-// What is at the stage goes to the place, watched as `modes` say.
-static int stage_move(struct rewire_call *c, uint64_t modes, bool write_protect)
+// What is at the stage goes to the place.
+static int stage_move(struct rewire_call *c)
 {
-	struct rewire *rw = c->rw;
-	int err = host_uffd_register(rw->uffd, rw->stage, c->size, modes);
+	int err = host_move_tables(c->rw->stage, c->at, c->size);
 
-	if (!err && write_protect)
-		err = host_uffd_protect(rw->uffd, rw->stage, c->size, true);
-	if (!err)
-		err = host_move_tables(rw->stage, c->at, c->size);
 	return err == -EAGAIN ? -ENOMEM : err;
 }
 
-static int stage_map(struct rewire_call *c, int fd, uint64_t offset)
+// Without access until it is watched: a program that locks all its memory to come (mlockall(), see
+// docs/safety.md) has the host fill what can be accessed.
+int uffd_map_watched(struct rewire *rw, uintptr_t at, size_t size, int fd, uint64_t offset)
 {
-	return host_map_file(c->rw->stage, c->size, HOST_RW, fd, offset);
+	int err = host_map_file(at, size, PROT_NONE, fd, offset);
+
+	if (!err)
+		err = host_uffd_register(rw->uffd, at, size, UFFD_TRAP);
+	if (!err)
+		err = host_protect(at, size, HOST_RW);
+	return err;
+}
+
+static int place_watched(struct rewire_call *c, int fd, uint64_t offset)
+{
+	int err = uffd_map_watched(c->rw, c->rw->stage, c->size, fd, offset);
+
+	return err ? err : stage_move(c);
 }
 
 static int place_readonly(struct rewire_call *c, struct pfn first)
 {
 	struct arena *arena = arena_of(first);
+	uintptr_t stage = c->rw->stage;
 	bool filled = false;
 	int err = 0;
 
 	if (rewire_is_parked(c, first)) {
-		filled = !host_move_tables(arena_tables_at(arena, first), c->rw->stage, c->size);
+		filled = !host_move_tables(arena_tables_at(arena, first), stage, c->size);
 		arena_tables_mark(arena, first, c->nr, false);
 	}
 	if (!filled)
-		err = stage_map(c, arena->fd, arena_offset(arena, first));
+		err = host_map_file(
+			stage, c->size, HOST_RW, arena->fd, arena_offset(arena, first));
 	if (!err && !filled)
-		host_populate(c->rw->stage, c->size);
+		host_populate(stage, c->size);
 	if (!err)
-		err = stage_move(c, UFFDIO_REGISTER_MODE_WP, true);
+		err = host_uffd_register(c->rw->uffd, stage, c->size, UFFDIO_REGISTER_MODE_WP);
+	if (!err)
+		err = host_uffd_protect(c->rw->uffd, stage, c->size, true);
+	if (!err)
+		err = stage_move(c);
 	if (!err)
 		window_state_set(
 			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_UFFD_WP, first));
@@ -69,10 +85,8 @@ static int place_refused(struct rewire_call *c, struct pfn first)
 
 int uffd_place_void(struct rewire_call *c)
 {
-	int err = stage_map(c, c->rw->void_fd, c->at);
+	int err = place_watched(c, c->rw->void_fd, c->at);
 
-	if (!err)
-		err = stage_move(c, UFFD_TRAP, false);
 	if (!err)
 		window_state_set(c->window, c->page, c->nr, PAGE_VOID);
 	return err;
@@ -81,10 +95,8 @@ int uffd_place_void(struct rewire_call *c)
 static int place_absent(struct rewire_call *c, struct pfn first, uint64_t cleared)
 {
 	const struct arena *arena = arena_of(first);
-	int err = stage_map(c, arena->fd, arena_offset(arena, first));
+	int err = place_watched(c, arena->fd, arena_offset(arena, first));
 
-	if (!err)
-		err = stage_move(c, UFFD_TRAP, false);
 	if (!err)
 		window_state_set(c->window, c->page, c->nr,
 			page_state(PAGE_FRAME | PAGE_UFFD_TRAP | PAGE_OFF | cleared, first));

@@ -7,6 +7,7 @@
 #include "machine/host_calls.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 
 static void windows_do_not_nest(void)
 {
@@ -319,13 +320,88 @@ static void host_has_no_mapping_left(void)
 	check_pages(512, 512);
 }
 
-// ---- What a failed call tears down: kernels before 6.12 unmap the destination, and fail then. The
-// hole is made by hand.
+// ---- Memory that the program has locked
 
 static bool by_userfaultfd(void)
 {
 	return config.blocker == MMU_BLOCKER_USERFAULTFD;
 }
+
+static bool has_translation(size_t page)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (fd < 0)
+		return false; // nobody's since setuid()
+	assert_int_equal(pread(fd, &entry, sizeof(entry), (off_t)(mini_at(&mini, page) >> 9)),
+		sizeof(entry));
+	close(fd);
+	return entry >> 63;
+}
+
+// The host keeps the translations of locked memory from MADV_DONTNEED: stores to the old frame, or
+// to one that was given up, would be lost.
+static void locked_memory_is_stopped_too(void)
+{
+	if (!by_userfaultfd())
+		return; // a permission is taken from any memory
+	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+	check_pages(512, 512);
+	if (mlock((void *)mini_at(&mini, 512), PMD_SIZE)) {
+		print_message("mlock: %s\n", strerror(errno));
+		return;
+	}
+	assert_int_equal(mini_block(&mini, 512, 1, false), 0);
+	assert_false(has_translation(512));
+	assert_int_equal(mini_finish(&mini, 512, 1, mini_pfn(&mini, 512)), 0);
+	mini_clear(&mini, 1000, 1);
+	assert_false(has_translation(1000));
+	assert_int_equal(mini_byte(&mini, 1000)[0], 0);
+	assert_int_equal(mini_move(&mini, 512, 400, 1, false), 0);
+	check_pages(512, 400);
+}
+
+// Or no memory is, where there is a limit that it would meet.
+static void lock_all_to_come(void)
+{
+	uintptr_t at;
+
+	if (mlockall(MCL_FUTURE) || host_reserve(PUD_SIZE, PAGE_SIZE, NULL, &at)) {
+		print_message("this much memory may not be locked\n");
+		munlockall();
+	} else {
+		host_unmap(at, PUD_SIZE);
+	}
+}
+
+// All memory to come is locked: the host fills each mapping when it is made, but for those whose
+// accesses are to be seen.
+static void all_memory_to_come_is_locked(void)
+{
+	unsigned long faults;
+
+	mini_close(&mini);
+	lock_all_to_come();
+	assert_int_equal(mini_open(&mini, &config, PAGES << PAGE_SHIFT), 0);
+	faults = mini.faults;
+	assert_int_equal(mini_byte(&mini, 3)[1], 0);
+	assert_int_equal(mini.faults, faults + 1);
+	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
+	assert_int_equal(mini_move(&mini, 512, 512, 1, false), 0);
+	check_pages(512, 512);
+	for (size_t page = 0; page < 16; page++)
+		*mini_byte(&mini, 1024 + 31 * page) = 1;
+	mini_clear(&mini, 1024, 512); // many mappings become one
+	faults = mini.faults;
+	for (size_t page = 0; page < 16; page++)
+		assert_int_equal(*mini_byte(&mini, 1024 + 31 * page), 0);
+	assert_int_equal(mini.faults, faults + 16);
+	munlockall();
+}
+
+// ---- What a failed call tears down: kernels before 6.12 unmap the destination, and fail then. The
+// hole is made by hand.
 
 static int map_into_hole(unsigned nr, uint64_t failing_calls)
 {
@@ -416,6 +492,8 @@ static void a_refusal_that_cannot_be_lifted(void)
 }
 
 #define ALL_TESTS(X)                                                                               \
+	X(locked_memory_is_stopped_too)                                                            \
+	X(all_memory_to_come_is_locked)                                                            \
 	X(windows_do_not_nest)                                                                     \
 	X(mappings_are_counted)                                                                    \
 	X(moves_stop_at_the_budget)                                                                \
