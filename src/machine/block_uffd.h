@@ -13,7 +13,7 @@
 // The page whose accessor this thread serves, 0: none. map() wakes everybody but those who wait for
 // this page: they are woken when the serving is over, so that what an accessor does next (look at
 // what it has got, or end) finds nothing half done.
-extern _Thread_local uintptr_t uffd_serving;
+extern _Thread_local uintptr_t uffd_serving __attribute__((tls_model("initial-exec")));
 
 struct rewire;
 struct rewire_call;

@@ -62,14 +62,17 @@ static struct sigaction kept[16];
 static unsigned nr_kept;
 static struct sigaction *_Atomic before = kept, *_Atomic first = kept;
 
-static _Thread_local struct {
+// In static TLS: its first use may be in the handler, above a malloc() that crashed.
+struct segv_thread {
 	unsigned depth;
-	uintptr_t stack; // ours, with a guard page below it; 0 when the thread had its own
-	bool unblocked;	 // SIGSEGV was blocked before
+	uintptr_t stack;   // ours, with a guard page below it; 0 when the thread's is large enough
+	stack_t stack_was; // which ours was put in the place of
+	bool unblocked;	   // SIGSEGV was blocked before
 	// The signal that was handed on last, and from where on the stack.
 	const void *context;
 	uintptr_t frame;
-} thread;
+};
+static _Thread_local struct segv_thread thread __attribute__((tls_model("initial-exec")));
 
 #if defined(__x86_64__)
 static enum mmu_access access_of(const ucontext_t *uc)
@@ -342,11 +345,11 @@ void sigsegv_uninstall(const struct fork_guarded *of_machine)
 
 static int set_stack(void)
 {
-	stack_t now, ours = {.ss_size = STACK_SIZE};
+	stack_t was = {.ss_flags = SS_DISABLE}, ours = {.ss_size = STACK_SIZE};
 	uintptr_t start;
 	int err;
 
-	if (!sigaltstack(NULL, &now) && !(now.ss_flags & SS_DISABLE) && now.ss_size >= STACK_ENOUGH)
+	if (!sigaltstack(NULL, &was) && !(was.ss_flags & SS_DISABLE) && was.ss_size >= STACK_ENOUGH)
 		return 0;
 	err = host_reserve(STACK_SIZE + PAGE_SIZE, PAGE_SIZE, NULL, &start);
 	if (!err) {
@@ -357,8 +360,10 @@ static int set_stack(void)
 		if (err)
 			host_unmap(start, STACK_SIZE + PAGE_SIZE);
 	}
-	if (!err)
+	if (!err) {
 		thread.stack = start;
+		thread.stack_was = was;
+	}
 	return err;
 }
 
@@ -382,7 +387,7 @@ int sigsegv_thread_enter(void)
 
 void sigsegv_thread_leave(void)
 {
-	stack_t off = {.ss_flags = SS_DISABLE}, now;
+	stack_t now;
 
 	if (--thread.depth)
 		return;
@@ -392,7 +397,7 @@ void sigsegv_thread_leave(void)
 	if (!thread.stack)
 		return;
 	if (!sigaltstack(NULL, &now) && (uintptr_t)now.ss_sp == thread.stack + PAGE_SIZE &&
-		sigaltstack(&off, NULL))
+		sigaltstack(&thread.stack_was, NULL))
 		return; // running on it
 	host_unmap(thread.stack, STACK_SIZE + PAGE_SIZE);
 	thread.stack = 0;

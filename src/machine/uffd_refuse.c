@@ -53,7 +53,7 @@ struct uffd_refusal {
 };
 
 // A thread of the pool serves one access at a time.
-static _Thread_local struct uffd_refusal mine;
+static _Thread_local struct uffd_refusal mine __attribute__((tls_model("initial-exec")));
 
 static struct uffd_refusal *find(const struct rewire_call *c, bool any, pid_t tid)
 {

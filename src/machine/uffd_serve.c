@@ -19,7 +19,7 @@
 
 #include "machine/rewire.h"
 
-_Thread_local uintptr_t uffd_serving;
+_Thread_local uintptr_t uffd_serving __attribute__((tls_model("initial-exec")));
 
 static enum mmu_fault_result ask(struct rewire *rw, void *owner, const struct mmu_fault *fault)
 {

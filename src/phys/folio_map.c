@@ -5,8 +5,8 @@
 // (entire_mapcount), all mappings of any kind (large_mapcount), and how many of its pages are
 // mapped at all (nr_mapped). The last is what statistics need without walking 512 frames: it is the
 // number of pages with entries of their own, plus ENTIRELY_MAPPED for each time the whole folio
-// went from unmapped to mapped. A page is mapped if it has entries or the whole is. A folio of order
-// 1 has no place for it, and no need: no huge entry is so small, and two frames are soon looked at.
+// went from unmapped to mapped. A page is mapped if it has entries or the whole is. A folio of
+// order 1 has no place for that number, and no huge entry: both its frames are looked at.
 //
 // Each update comes under the page-table lock of the entry it counts, but different tables have
 // different locks, so every step is one atomic operation. A page that one table loses while another

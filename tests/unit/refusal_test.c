@@ -381,6 +381,47 @@ static void a_later_machine_has_its_handler(void)
 	}
 }
 
+static bool has_stack(const void *start)
+{
+	stack_t now;
+
+	return !sigaltstack(NULL, &now) && (now.ss_flags & SS_DISABLE ? NULL : now.ss_sp) == start;
+}
+
+static bool enters_and_leaves(const void *own)
+{
+	bool given, kept;
+
+	if (mmu_thread_enter(mini.mmu) || mmu_thread_enter(mini.mmu))
+		return false;
+	given = !has_stack(own) && serves();
+	mmu_thread_leave(mini.mmu);
+	kept = !has_stack(own);
+	mmu_thread_leave(mini.mmu);
+	return given && kept && has_stack(own);
+}
+
+static void *with_a_small_stack(void *own)
+{
+	stack_t before, small = {.ss_sp = own, .ss_size = 32ul << 10};
+	bool good = !sigaltstack(&small, &before) && enters_and_leaves(own) &&
+		    enters_and_leaves(own) && !sigaltstack(&before, NULL);
+
+	return good ? own : NULL;
+}
+
+// One that is too small is not lost: handlers of the program ran on it before, and shall again.
+static void a_thread_gets_its_signal_stack_back(void)
+{
+	static char small[32ul << 10];
+	pthread_t thread;
+	void *good;
+
+	assert_int_equal(pthread_create(&thread, NULL, with_a_small_stack, small), 0);
+	pthread_join(thread, &good);
+	assert_non_null(good);
+}
+
 static void *comes_and_goes(void *arg maybe_unused)
 {
 	struct mini own;
@@ -462,6 +503,7 @@ static void a_child_has_its_handler(void)
 	X(a_jump_into_it_reaches_the_program)                                                      \
 	X(under_a_handler_that_blocks_nothing)                                                     \
 	X(a_later_machine_has_its_handler)                                                         \
+	X(a_thread_gets_its_signal_stack_back)                                                     \
 	X(faults_of_the_program_while_machines_come_and_go)                                        \
 	X(a_child_has_its_handler)
 
