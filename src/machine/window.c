@@ -2,8 +2,11 @@
 // Windows and the table that leads from an address to its window.
 //
 // The table is asked at each fault, in a signal handler or a fault thread, while others open and
-// close windows. It is a sorted array that never changes: a change makes a new array, publishes
+// close windows. It is a sorted array that does not change: a change makes a new array, publishes
 // it, and waits until no reader is left in the old one (a reader holds it for one binary search).
+// But without memory for a new one a row loses its end in place: what ends where it begins is never
+// found, and gone with the next change. The order of starts and of ends stays, so that whoever
+// searches meanwhile finds every other window.
 // A fault counts as a user of its window while it is served. That may take longer than the access:
 // a message read from userfaultfd can be about an accessor that map() has woken since.
 //
@@ -14,25 +17,28 @@
 // What can fail: -ENOMEM, -EEXIST.
 #include "machine/window.h"
 
+#include "base/futex.h"
 #include "base/mark.h"
 #include "base/meta.h"
 #include "base/wait.h"
 #include "machine/host_calls.h"
 
 #include <errno.h>
-#include <sched.h>
+
+#define LOOK_NS 10000
 
 struct window_table {
 	size_t n, room;
 	struct {
-		uintptr_t start, end;
+		uintptr_t start;
+		_Atomic uintptr_t end;
 		struct window_ref ref;
 	} row[];
 };
 
 static struct mutex lock = MUTEX_INIT(WINDOWS);
 static struct window_table *_Atomic table;
-static atomic_uint readers;
+static _Atomic uint32_t readers;
 
 static bool find(uintptr_t at, uint32_t get, struct window_ref *ret_ref)
 {
@@ -82,20 +88,21 @@ static size_t table_size(size_t n)
 	return sizeof(struct window_table) + n * sizeof(((struct window_table *)0)->row[0]);
 }
 
-// Returns the old one, which nobody reads any more.
-static struct window_table *exchange(struct window_table *next) REQUIRES(lock)
+// Whoever searches has done so. A moment asleep, not sched_yield(): that lets no reader of a lower
+// real-time priority go on.
+static void let_readers_out(void)
 {
-	struct window_table *old = atomic_exchange(&table, next);
+	uint32_t n;
 
-	while (atomic_load(&readers))
-		sched_yield();
-	return old;
+	while ((n = atomic_load(&readers)))
+		(void)futex_wait(&readers, n, wait_clock_ns() + LOOK_NS);
 }
 
 static void publish(struct window_table *next) REQUIRES(lock)
 {
-	struct window_table *old = exchange(next);
+	struct window_table *old = atomic_exchange(&table, next);
 
+	let_readers_out();
 	if (old)
 		meta_free(old, table_size(old->room));
 }
@@ -144,23 +151,23 @@ static int table_insert(struct window *w) REQUIRES(lock)
 	return 0;
 }
 
-// Without memory for a smaller table the row becomes empty in place: it is never found, and gone
-// with the next change.
 static void table_remove(const struct window *w) REQUIRES(lock)
 {
-	struct window_table *old = atomic_load(&table), *t;
+	struct window_table *old = atomic_load(&table);
+	struct window_table *t = old->n > 1 ? table_new(old->n - 1) : NULL;
 	size_t i = 0;
 
 	while (old->row[i].ref.window != w || old->row[i].end == old->row[i].start)
 		i++;
-	t = old->n > 1 ? table_new(old->n - 1) : NULL;
+	if (old->n > 1 && !t) {
+		MARK(window_row_emptied);
+		atomic_store(&old->row[i].end, old->row[i].start);
+		let_readers_out();
+		return;
+	}
 	if (t) {
 		append_rows(t, old, 0, i);
 		append_rows(t, old, i + 1, old->n);
-	} else if (old->n > 1) {
-		MARK(window_row_emptied);
-		t = exchange(NULL);
-		t->row[i].end = t->row[i].start;
 	}
 	publish(t);
 }

@@ -7,6 +7,7 @@
 #include "machine/host_calls.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 static void windows_do_not_nest(void)
@@ -34,6 +35,43 @@ static void windows_do_not_nest(void)
 		assert_int_equal(w->start % PMD_SIZE, 0);
 		ops->window_close(mini.mmu, w);
 	}
+}
+
+static atomic_bool closed_all, lost;
+
+static void *looks_for_the_first(void *arg maybe_unused)
+{
+	struct window_ref ref;
+
+	while (!closed_all)
+		lost |= !window_find(mini_at(&mini, 0), &ref);
+	return NULL;
+}
+
+// A window that is closed without memory for a smaller table: who looks for another finds it all the
+// while, or the program would get its fault.
+static void windows_close_without_memory(void)
+{
+	const struct mmu_ops *ops = mini.mmu->ops;
+	pthread_t thread;
+
+	if (!FAULTS_BUILT_IN)
+		return;
+	closed_all = lost = false;
+	assert_int_equal(pthread_create(&thread, NULL, looks_for_the_first, NULL), 0);
+	for (unsigned round = 0; round < 2000; round++) {
+		struct mmu_window *w;
+
+		assert_int_equal(
+			ops->window_open(mini.mmu, PAGE_SIZE, 0, NULL, &mini, &w), 0);
+		fault_arm(FI_META, FI_THREAD, 0, 1);
+		ops->window_close(mini.mmu, w);
+		assert_true(fault_disarm(FI_META));
+	}
+	closed_all = true;
+	pthread_join(thread, NULL);
+	assert_false(lost);
+	assert_true(mark_was_hit("window_row_emptied"));
 }
 
 static size_t host_vmas(void)
@@ -495,6 +533,7 @@ static void a_refusal_that_cannot_be_lifted(void)
 	X(locked_memory_is_stopped_too)                                                            \
 	X(all_memory_to_come_is_locked)                                                            \
 	X(windows_do_not_nest)                                                                     \
+	X(windows_close_without_memory)                                                            \
 	X(mappings_are_counted)                                                                    \
 	X(moves_stop_at_the_budget)                                                                \
 	X(failures_leave_everything)                                                               \
