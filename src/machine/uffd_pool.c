@@ -17,6 +17,9 @@
 // All signals are blocked in these threads: a handler of the program that touches managed memory
 // here would wait for the thread it runs in.
 //
+// poll() fails where the program has given up descriptors (RLIMIT_NOFILE below 2, as sandboxes set
+// it): the leader looks now and then, instead of being told.
+//
 // Locks: pool->lock (rank UFFD) around the roles and the queue; never while serving or reading.
 // What can fail: starting, with -ENOMEM or -EAGAIN.
 #include "machine/uffd.h"
@@ -32,11 +35,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define POOL_THREADS_MAX 64
-#define POOL_STACK (512ul << 10)
+#define LOOK_NS 100000
 #define QUEUE_MAX 256
 
 struct uffd_pool {
@@ -46,6 +51,7 @@ struct uffd_pool {
 	void *arg;
 	unsigned threads;
 	pthread_t thread[POOL_THREADS_MAX];
+	atomic_bool stop;	     // before stop_fd says so
 	struct mutex lock;
 	bool led;		     // lock
 	bool stopping;		     // lock
@@ -60,12 +66,13 @@ static bool read_message(struct uffd_pool *p, struct uffd_msg *ret_msg)
 	struct pollfd fds[2] = {
 		{.fd = p->fd, .events = POLLIN}, {.fd = p->stop_fd, .events = POLLIN}};
 
-	for (;;) {
+	while (!atomic_load(&p->stop)) {
 		if (read(p->fd, ret_msg, sizeof(*ret_msg)) == sizeof(*ret_msg))
 			return true;
-		if (poll(fds, 2, -1) > 0 && fds[1].revents)
-			return false;
+		if (poll(fds, 2, -1) < 0)
+			nanosleep(&(struct timespec){.tv_nsec = LOOK_NS}, NULL);
 	}
+	return false;
 }
 
 // With no room the accessor is sent back to fault once more.
@@ -158,13 +165,8 @@ static void *pool_main(void *arg)
 
 static int start_thread(struct uffd_pool *p)
 {
-	pthread_attr_t attr;
-	int err;
+	int err = pthread_create(&p->thread[p->threads], NULL, pool_main, p);
 
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, POOL_STACK);
-	err = pthread_create(&p->thread[p->threads], &attr, pool_main, p);
-	pthread_attr_destroy(&attr);
 	p->threads += !err;
 	return -err;
 }
@@ -212,6 +214,7 @@ void uffd_pool_stop(struct uffd_pool **pool)
 	struct uffd_pool *p = *pool;
 	uint64_t one = 1;
 
+	atomic_store(&p->stop, true);
 	if (p->stop_fd >= 0 && write(p->stop_fd, &one, sizeof(one)) < 0)
 		must_hold(0, "eventfd %d", p->stop_fd);
 	for (unsigned i = 0; i < p->threads; i++)

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The threads that read a userfaultfd, with a pipe in its place: faults come in faster than they
-// are served. What finds room in the queue is served once; what does not is sent back to fault
-// again, and is not served.
+// The threads that read a userfaultfd, with a pipe in its place.
 #include "machine/uffd.h"
 
 #include "base/fault_inject.h"
@@ -12,6 +10,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -48,6 +47,48 @@ static void wait_for(const atomic_uint *what, unsigned value)
 	assert_int_equal(*what, value);
 }
 
+// What the program has for each of its threads lies on their stacks, as glibc makes them: the pool's
+// have to be large enough for it.
+static _Thread_local volatile char large[1 << 20];
+
+static void start(struct uffd_pool **ret_pool, int fds[2])
+{
+	large[sizeof(large) / 2] = 1;
+	in_service = served = 0;
+	sum = 0;
+	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(uffd_pool_start(fds[0], 2, serve, NULL, ret_pool), 0);
+}
+
+static void stop(struct uffd_pool **pool, const int fds[2])
+{
+	uffd_pool_stop(pool);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+// poll() fails then; the threads serve, and end, all the same.
+static void a_program_without_descriptors(void **state)
+{
+	struct rlimit all, none;
+	struct uffd_pool *pool;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+	none = (struct rlimit){.rlim_cur = 0, .rlim_max = all.rlim_max};
+	start(&pool, fds);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	for (unsigned long page = 1; page <= 3; page++) {
+		send_fault(fds[1], page);
+		wait_for(&served, (unsigned)page);
+	}
+	stop(&pool, fds);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+}
+
+// Faults come in faster than they are served. What finds room in the queue is served once; what
+// does not is sent back to fault again, and is not served.
 static void a_full_queue_sends_back(void **state)
 {
 	unsigned long last = IN_SERVICE + QUEUE;
@@ -57,9 +98,8 @@ static void a_full_queue_sends_back(void **state)
 	(void)state;
 	if (!FAULTS_BUILT_IN)
 		skip(); // nobody says when the last one was read
-	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
 	pthread_mutex_lock(&gate);
-	assert_int_equal(uffd_pool_start(fds[0], 2, serve, NULL, &pool), 0);
+	start(&pool, fds);
 	send_fault(fds[1], 1);
 	wait_for(&in_service, IN_SERVICE);
 	for (unsigned long page = 2; page <= last + 1; page++)
@@ -69,16 +109,17 @@ static void a_full_queue_sends_back(void **state)
 	assert_true(mark_was_hit("uffd_queue_full"));
 	pthread_mutex_unlock(&gate);
 	wait_for(&served, (unsigned)last);
-	uffd_pool_stop(&pool);
+	stop(&pool, fds);
 	assert_int_equal(served, last);
 	assert_int_equal(sum, last * (last + 1) / 2);
-	close(fds[0]);
-	close(fds[1]);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(a_full_queue_sends_back)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_program_without_descriptors),
+		cmocka_unit_test(a_full_queue_sends_back),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
