@@ -3,7 +3,9 @@
 //
 // Frames are shared memory of this process: a child that inherited the mappings would write into
 // the parent's pages, and pages that move afterwards would tear apart what both see. So the child
-// gets none of it. fork() runs our handlers around itself:
+// gets none of it. fork() runs our handlers around itself. They are there when the library is
+// loaded: one that comes while a fork() is under way is not run for it, and the child would have
+// got the first machine, or half of it.
 //
 //   prepare   host_fork_lock for writing: no host mapping changes from here on; the allocator of
 //             the engine's data (base/meta.c) between two calls;
@@ -39,7 +41,6 @@ struct rwlock host_fork_lock = RWLOCK_INIT(HOST_FORK);
 static LIST_HEAD(guarded);
 static LIST_HEAD(hooks);
 static _Atomic uint64_t generation = 1;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 NO_THREAD_SAFETY_ANALYSIS static void prepare(void)
 {
@@ -89,7 +90,8 @@ NO_THREAD_SAFETY_ANALYSIS static void in_child(void)
 	rwlock_init(&host_fork_lock, RANK_HOST_FORK);
 }
 
-static void install(void)
+// It needs no memory: glibc has room for 48 handlers.
+__attribute__((constructor)) static void install(void)
 {
 	pthread_atfork(prepare, in_parent, in_child);
 }
@@ -105,7 +107,6 @@ void fork_guard_hook(struct fork_hook *hook)
 
 void fork_guard_add(struct fork_guarded *g)
 {
-	pthread_once(&once, install);
 	g->generation = atomic_load(&generation);
 	g->kept = false;
 	list_add_tail(&g->entry, &guarded);

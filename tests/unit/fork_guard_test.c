@@ -282,6 +282,35 @@ static void dontfork_refused(void **state maybe_unused)
 	mini_close(&mini);
 }
 
+static atomic_bool first_wanted;
+
+static void fork_begins(void)
+{
+	if (!atomic_exchange(&first_wanted, false))
+		return;
+	assert_int_equal(mini_open(&mini, &config, PAGES << PAGE_SHIFT), 0);
+	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
+}
+
+// The first machine of the process is made when a fork() has begun: the child gets nothing of this
+// one, either.
+static void the_first_machine_in_a_fork(void **state maybe_unused)
+{
+	first_wanted = true;
+	assert_int_equal(pthread_atfork(fork_begins, NULL, NULL), 0);
+	assert_int_equal(fork_and_check(), 0);
+	assert_int_equal(*mini_byte(&mini, 8), 8);
+	mini_close(&mini);
+}
+
+static int run_first(void)
+{
+	const struct CMUnitTest tests[] = {cmocka_unit_test(the_first_machine_in_a_fork)};
+
+	config.blocker = MMU_BLOCKER_SIGNAL;
+	return cmocka_run_group_tests_name("fork, the first machine", tests, NULL, NULL);
+}
+
 static int run_all(enum mmu_blocker blocker, const char *name)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,6 +335,6 @@ static int run_all(enum mmu_blocker blocker, const char *name)
 
 int main(void)
 {
-	return run_all(MMU_BLOCKER_SIGNAL, "fork, signal") +
+	return run_first() + run_all(MMU_BLOCKER_SIGNAL, "fork, signal") +
 	       run_all(MMU_BLOCKER_USERFAULTFD, "fork, userfaultfd");
 }
