@@ -24,6 +24,7 @@
 #include "base/lock.h"
 #include "base/mark.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -108,6 +109,16 @@ static uint32_t chunk_index(const void *p)
 	return (uint32_t)(((const char *)p - meta.base) >> CHUNK_SHIFT);
 }
 
+// The callers' errno stays as it is, here and below.
+static bool open_to_use(void *start, size_t size)
+{
+	int saved = errno;
+	bool ok = mprotect(start, size, PROT_READ | PROT_WRITE) == 0;
+
+	errno = saved;
+	return ok;
+}
+
 static bool make_accessible(uint32_t chunks)
 {
 	uint32_t want = min(max(chunks, meta.accessible + GROW_CHUNKS), meta.max);
@@ -116,8 +127,8 @@ static bool make_accessible(uint32_t chunks)
 		return true;
 	if (chunks > meta.max)
 		return false;
-	if (mprotect(chunk_start(meta.accessible),
-		    (size_t)(want - meta.accessible) << CHUNK_SHIFT, PROT_READ | PROT_WRITE) < 0)
+	if (!open_to_use(chunk_start(meta.accessible),
+		    (size_t)(want - meta.accessible) << CHUNK_SHIFT))
 		return false;
 	meta.accessible = want;
 	return true;
@@ -126,6 +137,7 @@ static bool make_accessible(uint32_t chunks)
 static bool reserve(void)
 {
 	size_t size = META_REGION_SIZE;
+	int saved = errno;
 	void *p;
 
 	if (meta.base)
@@ -133,9 +145,10 @@ static bool reserve(void)
 	do {
 		p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	} while (p == MAP_FAILED && (size /= 2) >= REGION_MIN);
+	errno = saved;
 	if (p == MAP_FAILED)
 		return false;
-	if (mprotect(p, TABLE_CHUNKS << CHUNK_SHIFT, PROT_READ | PROT_WRITE) < 0) {
+	if (!open_to_use(p, TABLE_CHUNKS << CHUNK_SHIFT)) {
 		munmap(p, size);
 		return false;
 	}
@@ -184,12 +197,15 @@ static uint32_t take_empty(uint32_t n, enum chunk_state state)
 	return first;
 }
 
+// The host refuses to take back what the program has locked in memory.
 static void give_back(uint32_t first, uint32_t n, bool may_keep)
 {
 	bool keep = may_keep && meta.kept < KEEP_EMPTY;
+	int saved = errno;
 	bool zero = !keep && madvise(chunk_start(first), (size_t)n << CHUNK_SHIFT,
 				     MADV_DONTNEED) == 0;
 
+	errno = saved;
 	for (uint32_t i = first; i < first + n; i++)
 		meta.chunks[i] = (struct chunk){.state = EMPTY, .zero = zero};
 	if (zero)

@@ -47,6 +47,7 @@ int gw_machine_create(const struct gw_machine_config *config, struct gw_machine 
 {
 	const struct gw_machine_config one_node = {.size = sizeof one_node};
 	const unsigned known = GW_MACHINE_HUGE | GW_MACHINE_MANUAL_CLOCK;
+	const int callers_errno = errno;
 	struct gw_machine *m;
 	int err;
 
@@ -62,24 +63,28 @@ int gw_machine_create(const struct gw_machine_config *config, struct gw_machine 
 		return refuse(-EINVAL, "%u copy threads; expected at most %d", config->copy_threads,
 			COPY_THREADS_MAX);
 	m = calloc(1, sizeof *m);
+	errno = callers_errno;
 	if (!m)
 		return refuse(-ENOMEM, "no memory for the machine itself");
 	write_lock(&host_fork_lock);
 	fork_guard_add(&m->guard);
 	write_unlock(&host_fork_lock);
 	err = build(m, config);
-	if (err) {
+	if (err)
 		take_down(m);
-		return err;
-	}
-	*ret_machine = m;
-	return 0;
+	else
+		*ret_machine = m;
+	errno = callers_errno;
+	return err;
 }
 
 void gw_machine_destroy(struct gw_machine *machine)
 {
+	const int callers_errno = errno;
+
 	if (machine && !machine_is_dead(machine))
 		take_down(machine);
+	errno = callers_errno;
 }
 
 // ---- The steps ----------------------------------------------------------------------------------

@@ -62,10 +62,12 @@ void frames_release(struct pfn first, uint64_t nr)
 {
 	uintptr_t start = ALIGN_UP((uintptr_t)pfn_frame(first), PAGE_SIZE);
 	uintptr_t end = ALIGN_DOWN((uintptr_t)pfn_frame(pfn_add(first, nr)), PAGE_SIZE);
+	int saved = errno;
 
 	frames_init(first, nr, 0, 0);
 	if (end > start)
 		madvise((void *)start, end - start, MADV_DONTNEED);
+	errno = saved;
 }
 
 unsigned frame_xchg_last_cpupid(struct frame *frame, unsigned cpupid)

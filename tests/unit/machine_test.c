@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -64,6 +65,29 @@ static void bad_configurations_are_refused_in_words(void **state)
 			fail_msg("'%s' does not say '%s'", gw_machine_error(), refused[i].words);
 		assert_null(machine);
 		assert_int_equal(errno, 77);
+	}
+}
+
+// However many descriptors a machine may open: with few it is none, or by the other blocker.
+static void errno_is_the_programs(void **state)
+{
+	struct rlimit all, few;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+	for (few = all, few.rlim_cur = 3; few.rlim_cur < 20; few.rlim_cur++) {
+		struct gw_machine_config config = {.size = sizeof config};
+		struct gw_machine *machine = NULL;
+		int err;
+
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		errno = 77;
+		err = gw_machine_create(&config, &machine);
+		assert_int_equal(errno, 77);
+		gw_machine_destroy(machine);
+		assert_int_equal(errno, 77);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+		assert_int_equal(!err, machine != NULL);
 	}
 }
 
@@ -348,6 +372,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bad_configurations_are_refused_in_words),
+		cmocka_unit_test(errno_is_the_programs),
 		cmocka_unit_test(nodes_in_shared_memory),
 		cmocka_unit_test(nodes_in_files_of_a_disk),
 		cmocka_unit_test(one_file_is_one_node),

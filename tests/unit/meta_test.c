@@ -7,6 +7,7 @@
 #include "base/fault_inject.h"
 #include "base/meta.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -298,6 +299,27 @@ static void overrun(void *arg maybe_unused)
 }
 #endif
 
+// What the program has locked in memory is not given back, and nobody hears of it.
+static void test_locked(void **state maybe_unused)
+{
+	const size_t size = 1ul << 20;
+	char *p = meta_alloc(size);
+
+	assert_non_null(p);
+	memset(p, 1, size);
+	if (mlock(p, size))
+		skip();
+	errno = 77;
+	meta_free(p, size);
+	assert_int_equal(errno, 77);
+	assert_int_equal(meta_check(), 0);
+	munlock(p, size);
+	p = meta_alloc(size);
+	for (size_t i = 0; i < size; i++)
+		assert_int_equal(p[i], 0);
+	meta_free(p, size);
+}
+
 static void test_misuse(void **state maybe_unused)
 {
 	assert_aborts(free_wrong_size, NULL, "meta_free");
@@ -325,6 +347,7 @@ int main(void)
 #ifdef GODWIT_DEBUG
 		cmocka_unit_test(test_failure_sweep),
 #endif
+		cmocka_unit_test(test_locked),
 		cmocka_unit_test(test_misuse),
 	};
 
