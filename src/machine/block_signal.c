@@ -17,9 +17,10 @@
 // does the removal of page tables; what a cpu stored before that is in the old frame.
 //
 // What can fail: map, protect and block with -ENOMEM when the host has no mapping left to split
-// one, the page being as before. clear() then takes the access from the whole window, which needs
-// no split; every page of it faults once and is mapped again. unblock() leaves the page
-// blocked for the host; the next access comes to the engine, which maps it.
+// one, the page being as before. clear() then takes the access from the whole window, and those in
+// a row with it, which needs no split; every page of them faults once and is mapped again.
+// unblock() leaves the page blocked for the host; the next access comes to the engine, which maps
+// it.
 #include "machine/rewire.h"
 
 #include "base/mark.h"
@@ -159,19 +160,26 @@ static int signal_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsig
 	return err;
 }
 
-static void clear_window(struct rewire_call *c)
+static void note_shut(struct window *w)
 {
-	struct window *w = c->window;
-
-	MARK(signal_clear_widened);
-	atomic_fetch_add(&c->rw->counters.widened, 1);
-	while (host_protect(w->pub.start, w->pub.size, PROT_NONE))
-		sched_yield(); // it needs no new mapping: only the test of this loop comes here
 	for (size_t page = 0, n; page < w->nr_pages; page += n) {
 		n = window_state_run(w, page, w->nr_pages - page, PAGE_KIND);
 		if ((w->state[page] & PAGE_KIND) == PAGE_FRAME)
 			window_state_change(w, page, n, PAGE_PROT, PAGE_PROT_NONE | PAGE_OFF);
 	}
+}
+
+static void clear_row(struct rewire_call *c)
+{
+	uintptr_t end;
+	struct window *first = rewire_row_first(c->window, &end);
+
+	MARK(signal_clear_widened);
+	atomic_fetch_add(&c->rw->counters.widened, 1);
+	while (host_protect(first->pub.start, end - first->pub.start, PROT_NONE))
+		sched_yield(); // it needs no new mapping: only the test of this loop comes here
+	for (struct window *w = first; w; w = rewire_row_next(w))
+		note_shut(w);
 }
 
 static void signal_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
@@ -187,7 +195,7 @@ static void signal_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 		} else {
 			mend(&c);
 			if (host_protect(at, c.size, PROT_NONE))
-				clear_window(&c);
+				clear_row(&c);
 			window_state_change(c.window, c.page, nr, PAGE_PROT,
 				PAGE_PROT_NONE | PAGE_OFF | PAGE_CLEARED);
 		}

@@ -32,7 +32,7 @@
 //
 // Locks: rw->lock as in rewire.c; it is held while mremap() waits for the pool's reader, which
 // takes no lock of the machine. What can fail: as in rewire.c. clear() without a spare host mapping
-// watches the whole window, which needs none.
+// watches the whole window, and those in a row with it, which needs none.
 #include "machine/rewire.h"
 
 #include "base/mark.h"
@@ -212,16 +212,9 @@ static int uffd_protect(struct mmu *mmu, uintptr_t at, struct pfn first, unsigne
 	return err;
 }
 
-// No spare host mapping to watch a part: watch everything, and let nothing be refused by the
-// host. Pages that are mapped stay so; those that were refused ask the engine once more.
-static void clear_window(struct rewire_call *c)
+// Pages that are mapped stay so; those that were refused ask the engine once more.
+static void note_watched(struct window *w)
 {
-	struct window *w = c->window;
-	int err;
-
-	atomic_fetch_add(&c->rw->counters.widened, 1);
-	while (host_uffd_register(c->rw->uffd, w->pub.start, w->pub.size, UFFD_TRAP))
-		sched_yield(); // it needs no new mapping: only a test comes here
 	for (size_t page = 0, n; page < w->nr_pages; page += n) {
 		uint64_t state = w->state[page];
 
@@ -233,8 +226,23 @@ static void clear_window(struct rewire_call *c)
 		window_state_change(w, page, n, PAGE_PROT,
 			PAGE_UFFD_TRAP | (state & PAGE_PROT ? PAGE_SOFT : 0));
 	}
+}
+
+// No spare host mapping to watch a part: watch everything, and let nothing be refused by the host.
+static void clear_row(struct rewire_call *c)
+{
+	uintptr_t end, start;
+	struct window *first = rewire_row_first(c->window, &end);
+	int err;
+
+	start = first->pub.start;
+	atomic_fetch_add(&c->rw->counters.widened, 1);
+	while (host_uffd_register(c->rw->uffd, start, end - start, UFFD_TRAP))
+		sched_yield(); // it needs no new mapping: only a test comes here
+	for (struct window *w = first; w; w = rewire_row_next(w))
+		note_watched(w);
 	do
-		err = host_protect(w->pub.start, w->pub.size, HOST_RW);
+		err = host_protect(start, end - start, HOST_RW);
 	while (err == -EAGAIN);
 	if (err)
 		MARK(uffd_clear_refused);
@@ -246,12 +254,12 @@ static void clear_frames(struct rewire_call *c)
 
 	if (!all_state(c, PAGE_UFFD_TRAP) &&
 		host_uffd_register(c->rw->uffd, c->at, c->size, UFFD_TRAP)) {
-		clear_window(c);
+		clear_row(c);
 		prot = false;
 	}
 	host_zap(c->at, c->size);
 	if (prot && host_protect(c->at, c->size, HOST_RW))
-		clear_window(c);
+		clear_row(c);
 	window_state_change(
 		c->window, c->page, c->nr, PAGE_PROT | PAGE_UFFD_WP,
 		PAGE_UFFD_TRAP | PAGE_OFF | PAGE_CLEARED);
@@ -265,7 +273,7 @@ static void clear_part(struct rewire_call *c)
 		clear_frames(c);
 	} else if (state & PAGE_PROT) {
 		if (host_protect(c->at, c->size, HOST_RW))
-			clear_window(c);
+			clear_row(c);
 		window_state_change(c->window, c->page, c->nr, PAGE_PROT, 0);
 	}
 }

@@ -231,6 +231,29 @@ bool rewire_has_hole(const struct rewire_call *c)
 	return host_has_hole(c->at, c->size);
 }
 
+static struct window *window_of(const struct mmu *mmu, uintptr_t at)
+{
+	struct window_ref ref;
+
+	return window_find(at, &ref) && ref.mmu == mmu ? ref.window : NULL;
+}
+
+struct window *rewire_row_next(const struct window *w)
+{
+	return window_of(w->mmu, w->pub.start + w->pub.size);
+}
+
+struct window *rewire_row_first(const struct window *w, uintptr_t *ret_end)
+{
+	struct window *first = window_of(w->mmu, w->pub.start), *before;
+
+	for (; w; w = rewire_row_next(w))
+		*ret_end = w->pub.start + w->pub.size;
+	while ((before = window_of(first->mmu, first->pub.start - 1)))
+		first = before;
+	return first;
+}
+
 int rewire_window_open(struct mmu *mmu, size_t size, size_t align, void *hint, void *owner,
 	int (*init)(struct rewire *, struct window *), struct mmu_window **ret_window)
 {
@@ -262,11 +285,9 @@ void rewire_window_close(struct mmu *mmu, struct mmu_window *window)
 	struct window *w = container_of(window, struct window, pub);
 	struct rewire *rw = rewire_of(mmu);
 
-	window_unpublish(w);
+	window_unpublish(w); // nobody changes its page states any more
 	if (!fork_guard_enter(&rw->guard)) {
-		mutex_lock(&rw->lock);
 		vma_budget_remove_window(w);
-		mutex_unlock(&rw->lock);
 		fork_guard_leave();
 	}
 	window_free(w);

@@ -63,6 +63,11 @@ void rewire_populate(const struct rewire_call *call, struct pfn first);
 bool rewire_park(struct rewire_call *call, struct pfn first);
 bool rewire_is_parked(const struct rewire_call *call, struct pfn first);
 bool rewire_has_hole(const struct rewire_call *call);
+// The windows of the machine that lie in a row with this one, from the first to the last; `end` is
+// where the row ends. The host may map pages of two of them by one mapping, so only the whole row
+// can be changed without a spare one. NULL behind the last. None goes while the call lasts.
+struct window *rewire_row_first(const struct window *w, uintptr_t *ret_end);
+struct window *rewire_row_next(const struct window *w);
 // The next part of the call, from page `skip` of it on, that shows the frames the engine means;
 // false when there is none. A page that shows nothing, or another frame it was cleared of, must not
 // come to show that by a change of permission.

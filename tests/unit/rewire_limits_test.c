@@ -317,13 +317,27 @@ static void opening_fails_cleanly(void)
 	}
 }
 
+// As many windows of 4 pages, one behind the other.
+static void windows_in_a_row(struct mmu_window **ret_windows, unsigned n)
+{
+	uintptr_t at;
+
+	assert_int_equal(host_reserve(n * 4 * PAGE_SIZE, PAGE_SIZE, NULL, &at), 0);
+	host_unmap(at, n * 4 * PAGE_SIZE);
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(mini.mmu->ops->window_open(mini.mmu, 4 * PAGE_SIZE, PAGE_SIZE,
+					 (void *)(at + i * 4 * PAGE_SIZE), &mini,
+					 &ret_windows[i]),
+			0);
+}
+
 // The host itself has no mapping left: nothing new can be mapped, but what is cleared is gone, what
 // was there is there, and all is well once there are mappings again.
 static void host_has_no_mapping_left(void)
 {
 	const struct mmu_ops *ops = mini.mmu->ops;
 	size_t limit = vma_budget_limit(), page = 0;
-	struct mmu_window *w;
+	struct mmu_window *w, *row[3];
 	struct mmu_stats stats;
 	int err = 0;
 
@@ -340,6 +354,11 @@ static void host_has_no_mapping_left(void)
 	mini_fill(&mini, 0, 512, 0, MMU_WRITE);
 	mini_fill(&mini, 512, 512, 0, MMU_WRITE);
 	assert_int_equal(ops->window_open(mini.mmu, limit << PAGE_SHIFT, 0, NULL, &mini, &w), 0);
+	windows_in_a_row(row, 3);
+	for (unsigned i = 0; i < 3; i++) // one host mapping
+		assert_int_equal(ops->map(mini.mmu, row[i]->start,
+					 pfn_of(mini.arena[1]->first + 4096 + 4 * i), 4, MMU_WRITE),
+			0);
 	for (; page < limit && !err; page++)
 		err = ops->map(mini.mmu, w->start + (page << PAGE_SHIFT),
 			pfn_of(mini.arena[1]->first + page * 2 % 512), 1, MMU_WRITE);
@@ -351,7 +370,12 @@ static void host_has_no_mapping_left(void)
 	mmu_stats(mini.mmu, &stats);
 	assert_int_equal(stats.widened, 1);
 	assert_int_equal(signal_of(100, false), SIGBUS);
+	ops->clear(mini.mmu, row[1]->start + PAGE_SIZE, 2);
+	mmu_stats(mini.mmu, &stats);
+	assert_int_equal(stats.widened, 2);
 	ops->window_close(mini.mmu, w);
+	for (unsigned i = 0; i < 3; i++)
+		ops->window_close(mini.mmu, row[i]);
 	assert_int_equal(*mini_byte(&mini, 100), 0); // a new page
 	check_pages(0, 100);
 	check_pages(101, 411);
