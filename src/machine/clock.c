@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The clock of a machine. Its scanners (khugepaged, ksmd, kcompactd, the balancer) ask only this
-// one what time it is and sleep only here, so that a test with a manual clock runs a week of
+// one what time it is and wait only for it, so that a test with a manual clock runs a week of
 // scanning in no time and always the same way. The host's clock is the virtual one in a seeded run
 // (base/sched.h), which needs nobody to advance it.
 //
-// Interface: clock_now_ns(), clock_sleep_until(), clock_advance(), clock_kick().
-// Locks: none; sleepers are in the hashed wait queues under the address of the clock.
-// What can fail: nothing. A kick is not remembered: who is told to stop checks its flag first.
+// Interface: clock_now_ns(), clock_advance(), clock_kick().
+// Locks: none; sleepers are in the hashed wait queues under the address of the clock (wait_until(),
+// whose condition is all that they wait for: the time, and what they are kicked for).
+// What can fail: nothing.
 #include "machine/clock.h"
 
 #include "base/assert.h"
@@ -34,21 +35,6 @@ void clock_advance(struct clock *clock, uint64_t ns)
 	assert_that(clock->manual, "clock %p is the host's", (void *)clock);
 	atomic_fetch_add(&clock->now_ns, ns);
 	wake_all(clock);
-}
-
-bool clock_sleep_until(struct clock *clock, uint64_t deadline_ns)
-{
-	struct waiter self;
-	uint64_t now;
-
-	wait_prepare(&self, clock);
-	now = clock_now_ns(clock);
-	if (now >= deadline_ns) {
-		wait_cancel(&self);
-		return true;
-	}
-	(void)!wait_sleep(&self, clock->manual ? WAIT_FOREVER : deadline_ns - now);
-	return clock_now_ns(clock) >= deadline_ns;
 }
 
 void clock_kick(struct clock *clock)

@@ -16,12 +16,9 @@ struct clock {
 void clock_init_monotonic(struct clock *clock);
 void clock_init_manual(struct clock *clock, uint64_t start_ns);
 uint64_t clock_now_ns(struct clock *clock);
-// Only of a manual clock. Wakes whoever sleeps in clock_sleep_until() and is due.
+// Only of a manual clock. Who waits with the clock as its key looks at its condition again.
 void clock_advance(struct clock *clock, uint64_t ns);
-// Until the time has come, or somebody calls wake_all() on the clock (the condition of the caller
-// is looked at again): true if the time has come.
-bool clock_sleep_until(struct clock *clock, uint64_t deadline_ns);
-// Wakes all sleepers early, as for a thread that is told to stop.
+// The same without a change of the time, as for a thread that is told to stop.
 void clock_kick(struct clock *clock);
 
 #endif

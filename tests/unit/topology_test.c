@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "base/wait.h"
 #include "machine/clock.h"
 #include "machine/topology.h"
 
@@ -91,35 +92,32 @@ static void manual_clock(void **state maybe_unused)
 
 	clock_init_manual(&test_clock, 5);
 	assert_int_equal(clock_now_ns(&test_clock), 5);
-	assert_true(clock_sleep_until(&test_clock, 5));
 	pthread_create(&thread, NULL, advance_later, NULL);
-	while (!clock_sleep_until(&test_clock, 1000)) // a week of scanning in no time
-		;
+	assert_int_equal( // a week of scanning in no time
+		wait_until(&test_clock, clock_now_ns(&test_clock) >= 1000, WAIT_FOREVER), 0);
 	pthread_join(thread, NULL);
 	assert_int_equal(clock_now_ns(&test_clock), 1005);
 }
 
 static void *kick_later(void *arg)
 {
-	while (!*(atomic_bool *)arg)
-		clock_kick(&test_clock);
+	*(atomic_bool *)arg = true;
+	clock_kick(&test_clock);
 	return NULL;
 }
 
 static void host_clock(void **state maybe_unused)
 {
-	atomic_bool awake = false;
+	atomic_bool told = false;
 	pthread_t thread;
 	uint64_t now;
 
 	clock_init_monotonic(&test_clock);
 	now = clock_now_ns(&test_clock);
-	assert_true(clock_sleep_until(&test_clock, now));
-	assert_true(clock_sleep_until(&test_clock, now + 2000000));
+	assert_int_equal(wait_until(&test_clock, false, 2000000), -ETIMEDOUT);
 	assert_true(clock_now_ns(&test_clock) >= now + 2000000);
-	pthread_create(&thread, NULL, kick_later, &awake);
-	assert_false(clock_sleep_until(&test_clock, now + 60000000000ul));
-	awake = true;
+	pthread_create(&thread, NULL, kick_later, &told);
+	assert_int_equal(wait_until(&test_clock, told, WAIT_FOREVER), 0);
 	pthread_join(thread, NULL);
 }
 
