@@ -131,7 +131,7 @@ static void note_unmapped(struct folio *folio, int gone)
 	if (!folio_mapped(folio)) {
 		if (folio_test_mlocked(folio))
 			folio_munlock(folio);
-	} else if (gone) {
+	} else if (gone > 0) {
 		folio_note_partially_mapped(folio);
 	}
 }

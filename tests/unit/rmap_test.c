@@ -255,6 +255,26 @@ static void a_whole_unmap_is_no_partial_one(void **state)
 	assert_int_equal(vmstat_read(&t->m.stat, VM_THP_DEFERRED_SPLIT_PAGE), 0);
 }
 
+// Another table loses a page while this one gets it, and is not through yet: the page is counted
+// twice for that moment.
+static void a_page_counted_twice_is_not_unmapped(void **state)
+{
+	struct virt_test *t = *state;
+
+	t->m.mm.up.split_huge_pmd = huge_split_pmd;
+	uint64_t a = soft_map(t->task, 512, RW, NULL, 0);
+	assert_int_equal(huge_install(t, a), 0);
+	struct folio *folio = folio_at(t->space, a);
+	struct frame *tail2 = folio_frame(folio, 2);
+
+	atomic_fetch_add(&tail2->tail.nr_mapped, 1);
+	assert_int_equal(huge_split_pmd(vma_lookup(t->space, a), a), 0);
+	atomic_fetch_sub(&tail2->tail.nr_mapped, 1);
+	rmap_count_mapped(folio, -1); // as the other reports
+	assert_false(folio_test_partially_mapped(folio));
+	folio_put(folio);
+}
+
 static void a_pinned_page_is_not_shared(void **state)
 {
 	struct virt_test *t = *state;
@@ -426,6 +446,7 @@ int main(void)
 		virt_unit_test(small_pages_are_counted),
 		virt_unit_test(a_huge_page_is_counted_and_queued_when_partly_unmapped),
 		virt_unit_test(a_whole_unmap_is_no_partial_one),
+		virt_unit_test(a_page_counted_twice_is_not_unmapped),
 		virt_unit_test(a_pinned_page_is_not_shared),
 		virt_unit_test(the_first_touch_fails_anywhere),
 		virt_unit_test(a_fork_fails_anywhere),
