@@ -363,6 +363,31 @@ static void a_map_that_fails_is_repaired_by_the_next_fault(void **state)
 	task_exit(a);
 }
 
+// The child's page is not the locked one any more when the parent has a copy.
+static void a_copy_leaves_the_lock(void **state)
+{
+	struct task *a = fx_task(&fx, 0), *b;
+	uint64_t buf = fx_map(a, 2), value = 1;
+
+	(void)state;
+	fx_fill(&fx, a, buf, 2, 1);
+	fx_ok(space_lock(a->space, a, buf, 2 * PAGE_SIZE));
+	assert_int_equal(vmstat_read(&fx.stat, VM_NR_MLOCK), 2);
+	fx_ok(task_fork(a, 0, &b));
+	fx_ok(fx_access(&fx, a, buf, &value, sizeof(value), true));
+	assert_int_equal(vmstat_read(&fx.stat, VM_NR_MLOCK), 2);
+	assert_false(folio_test_mlocked(fx_folio(b, buf)));
+	assert_true(folio_test_mlocked(fx_folio(b, buf + PAGE_SIZE))); // the parent's, too
+	fx_ok(space_lock(b->space, b, buf + PAGE_SIZE, PAGE_SIZE));
+	fx_ok(fx_access(&fx, a, buf + PAGE_SIZE, &value, sizeof(value), true));
+	assert_true(folio_test_mlocked(fx_folio(b, buf + PAGE_SIZE)));
+	assert_int_equal(vmstat_read(&fx.stat, VM_NR_MLOCK), 3);
+	task_exit(b);
+	fx_check(&fx);
+	task_exit(a);
+	assert_int_equal(vmstat_read(&fx.stat, VM_NR_MLOCK), 0);
+}
+
 // A copy on write took the only mapping away as the page was unmapped, and gave it back since: the
 // host had no room for the copy's (virt/cow.c).
 static void a_mapping_that_came_back_keeps_its_page(void **state)
@@ -416,6 +441,7 @@ int main(void)
 		T(without_targets_what_was_unmapped_still_moves),
 		T(a_block_that_fails_is_backed_out),
 		T(a_map_that_fails_is_repaired_by_the_next_fault),
+		T(a_copy_leaves_the_lock),
 		T(a_mapping_that_came_back_keeps_its_page),
 	};
 
