@@ -332,11 +332,11 @@ static void end_tasks(struct mm_core *mm)
 static void take_down(struct gw_machine *m)
 {
 	if (m->built >= BUILT_MM) {
-		compaction_destroy(&m->compaction);
 		end_tasks(&m->mm);
 		for (unsigned i = 0; i < m->topology.nr_nodes; i++)
 			(void)gw_node_unfill(m, i);
 		thp_destroy(&m->thp);
+		compaction_destroy(&m->compaction); // khugepaged asks it for huge pages to the end
 		hugetlb_destroy(&m->hugetlb);
 		mm_core_release(&m->mm);
 	}

@@ -235,11 +235,11 @@ int hugetlb_fork_copy(struct vma *child, struct vma *parent, struct task *task, 
 	uint64_t haddr = ALIGN_DOWN(addr, vma_page_size(parent));
 	struct hugetlb_claim claim;
 	struct folio *new, *old;
-	struct pte seen;
+	struct pte seen = {0};
 
 	old = find_page(parent, haddr, &seen);
-	if (!old)
-		return 0; // it was taken away meanwhile
+	if (!old) // it was taken away meanwhile, or is on its way since its pin went
+		return pte_none(seen) ? 0 : -EAGAIN;
 	int err = hugetlb_take(&claim, child, haddr, task, true, &new);
 	if (!err) {
 		copy_page(child->space->mm, new, old);

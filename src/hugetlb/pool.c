@@ -124,6 +124,12 @@ struct folio *hugetlb_dequeue(struct hugetlb *h, struct hugetlb_pool *pool, gfp_
 	return NULL;
 }
 
+// What hugetlb_vma_zap() promised anew, when there was no surplus page: there may be one since. H
+static bool is_promised(const struct hugetlb_pool *pool)
+{
+	return hugetlb_read(&pool->reserved) > hugetlb_read(&pool->nr_free);
+}
+
 void hugetlb_free_folio(void *arg maybe_unused, struct folio *folio)
 {
 	struct hugetlb *h = folio_phys(folio)->mm->hugetlb;
@@ -135,7 +141,7 @@ void hugetlb_free_folio(void *arg maybe_unused, struct folio *folio)
 	mutex_lock(&h->lock);
 	if (folio_test_hugetlb_temporary(folio)) {
 		hugetlb_count_page(pool, nid, -1);
-	} else if (hugetlb_read(&pool->surplus_node[nid])) {
+	} else if (hugetlb_read(&pool->surplus_node[nid]) && !is_promised(pool)) {
 		hugetlb_count_page(pool, nid, -1);
 		hugetlb_count_surplus(pool, nid, -1);
 	} else {

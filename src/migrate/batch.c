@@ -218,21 +218,24 @@ int slot_check_references(struct slot *s)
 
 // An unmapped folio does not keep its anon_vma: the batch does, until its end. Neighbours mostly
 // have the same one, which is held already.
-static void hold_anon_vma(struct batch *b, struct slot *s)
+// false: it is not mapped, though it was a moment ago.
+static bool hold_anon_vma(struct batch *b, struct slot *s)
 {
 	if (b->anon_vma && folio_anon_vma(s->src) == b->anon_vma)
-		return;
+		return true;
 	if (s->anon_vma) // of an earlier pass
-		return;
+		return true;
 	s->anon_vma = folio_get_anon_vma(s->src);
 	if (s->anon_vma)
 		b->anon_vma = s->anon_vma;
+	return s->anon_vma;
 }
 
 // Nothing speaks against moving a locked slot, as far as can be seen now.
 static int check_locked(struct batch *b, struct slot *s)
 {
 	struct folio *src = s->src;
+	bool mapped;
 	int err;
 
 	if (folio_test_movable_type(src))
@@ -241,11 +244,13 @@ static int check_locked(struct batch *b, struct slot *s)
 	err = slot_check_references(s);
 	if (err)
 		return err;
-	if (folio_test_anon(src) && !folio_test_ksm(src))
-		hold_anon_vma(b, s);
+	// A copy on write that the host refuses takes a mapping away and brings it back.
+	mapped = folio_mapped(src);
+	if (mapped && folio_test_anon(src) && !folio_test_ksm(src) && !hold_anon_vma(b, s))
+		return fail(s, WHY_STILL_MAPPED, -EAGAIN);
 	if (!folio_mapping_raw(src) && folio_test_private(src))
 		return fail(s, WHY_PRIVATE_DATA, -EAGAIN); // truncated, its owner still frees it
-	s->ready = folio_mapped(src);
+	s->ready = mapped;
 	return 0;
 }
 

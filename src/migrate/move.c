@@ -13,8 +13,9 @@
 //  1. the reference count must be what mappings, index and isolation explain, or -EAGAIN: who
 //     else found the folio by its frame may be about to use it;
 //  2. contents are copied (a poisoned source is final). Nobody can store: writers are blocked;
-//  3. the count is frozen at that value, or -EAGAIN; object: under i_pages, so that a lookup finds
-//     the old folio or the new one, never none;
+//  3. the count is frozen at that value without mappings (one may be back: virt/cow.c), or
+//     -EAGAIN; object: under i_pages, so that a lookup finds the old folio or the new one, never
+//     none;
 //  4. index and mapping are taken over. This is the point of no return;
 //  5. flags follow, the target joins the LRU, entries are replaced, and both are unlocked. (In a
 //     run the entries come first: nobody looks at a locked anonymous target's flags, and so they
@@ -80,7 +81,7 @@ static int switch_anon(struct batch *b, struct slot *s)
 {
 	struct folio *src = s->src, *dst = s->dst;
 	struct mm_core *mm = b->mc->mm;
-	unsigned refs = folio_expected_ref_count(src) + 1 + s->kept;
+	unsigned refs = folio_owner_ref_count(src) + 1 + s->kept;
 
 	if (!folio_ref_freeze(src, refs))
 		return -EAGAIN;
@@ -100,7 +101,7 @@ static int switch_anon(struct batch *b, struct slot *s)
 static int switch_object(struct batch *b, struct object *object, struct slot *s)
 {
 	struct folio *src = s->src, *dst = s->dst;
-	unsigned refs = folio_expected_ref_count(src) + 1 + s->kept;
+	unsigned refs = folio_owner_ref_count(src) + 1 + s->kept;
 
 	mutex_lock(&object->i_pages_lock);
 	if (!folio_ref_freeze(src, refs)) {

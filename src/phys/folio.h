@@ -280,6 +280,8 @@ bool folio_likely_mapped_shared(const struct folio *folio);
 // References that mappings, the object's index and private data account for; an isolated folio
 // that nobody else uses has one more.
 static inline unsigned folio_expected_ref_count(const struct folio *folio);
+// The same without those of mappings.
+static inline unsigned folio_owner_ref_count(const struct folio *folio);
 
 static inline unsigned folio_last_cpupid(const struct folio *folio)
 {

@@ -93,15 +93,20 @@ static inline void folio_set_index(struct folio *folio, uint64_t index)
 		;
 }
 
-static inline unsigned folio_expected_ref_count(const struct folio *folio)
+static inline unsigned folio_owner_ref_count(const struct folio *folio)
 {
-	unsigned refs = (unsigned)folio_mapcount(folio);
+	unsigned refs = folio_test_private(folio);
 
 	if (folio_test_anon(folio))
-		return refs;
+		return 0;
 	if (folio_mapping_raw(folio))
 		refs += (unsigned)folio_nr(folio);
-	return refs + folio_test_private(folio);
+	return refs;
+}
+
+static inline unsigned folio_expected_ref_count(const struct folio *folio)
+{
+	return (unsigned)folio_mapcount(folio) + folio_owner_ref_count(folio);
 }
 
 // Both bits go at once; who sleeps is woken only when there is one.

@@ -325,6 +325,7 @@ static void install(struct range *r)
 	table_set_entry(pmd, index, entry);
 	page_table_deposit(space, r->table);
 	atomic_fetch_add(&space->rss_anon, (long)r->none);
+	thp_queue_new(r->c->thp, r->new);
 	gather_map(&g, host_of(r, 0), folio_pfn(r->new), PTRS_PER_TABLE,
 		vma_pte_prot(r->vma, entry));
 	(void)gather_finish(&g); // refused: the next access asks again

@@ -134,12 +134,11 @@ int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct f
 		page_table_deposit(space, deposit);
 		deposit = NULL;
 	}
+	if (!err)
+		thp_queue_new(space->mm->thp, folio);
 	page_table_unlock(pmd);
 	if (deposit)
 		page_table_free(space, deposit);
-	// New huge pages wait to be found underused.
-	if (!err && thp_setting(space->mm->thp, SET_SHRINK_UNDERUSED))
-		(void)folio_deferred_queue(folio);
 	return err;
 }
 

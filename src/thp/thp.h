@@ -180,6 +180,12 @@ int thp_split_all(struct thp *);
 // Split up to `max` folios of the node's deferred queue. No lock is waited for that a reclaimer may
 // not wait for. Returns how many were split.
 unsigned thp_shrink_deferred(struct thp *, unsigned nid, unsigned max);
+// A new huge page waits there to be found underused. The lock of its leaf keeps it.
+static inline void thp_queue_new(struct thp *thp, struct folio *folio)
+{
+	if (thp_setting(thp, SET_SHRINK_UNDERUSED))
+		(void)folio_deferred_queue(folio);
+}
 
 // ---- Collapse
 

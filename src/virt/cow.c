@@ -163,8 +163,11 @@ static int swap_entry(struct fault *f, struct pte seen, struct folio *old, struc
 			return_to_old(f, seen, old);
 	}
 	page_table_unlock(table);
-	if (!err && old)
+	if (!err && old) {
+		if (f->vma->flags & VM_LOCKED && folio_test_mlocked(old))
+			munlock_folio(old);
 		folio_put(old); // the entry's reference; the host cannot reach it any more
+	}
 	return err;
 }
 

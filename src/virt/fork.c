@@ -218,7 +218,8 @@ static enum copied copy_entry(struct fork *k, struct vma *child, struct vma *par
 	return COPIED;
 }
 
-// The entries of one table; *addr is where it stopped when it needs something.
+// The entries of one table; *addr is where it stopped when it needs something, or the table is not
+// the child's any more.
 static enum copied copy_table(struct fork *k, struct vma *child, struct vma *parent, uint64_t *addr,
 	uint64_t end, struct page_table *to)
 {
@@ -229,6 +230,9 @@ static enum copied copy_table(struct fork *k, struct vma *child, struct vma *par
 	from = gather_table(&k->gather, k->parent, vaddr_of(*addr));
 	if (from) {
 		mutex_lock_nested(&to->lock);
+		// Empty until now, it may be gone: a collapse of the object takes such tables.
+		if (!page_table_is_at(k->child, to, vaddr_of(*addr)))
+			end = *addr;
 		for (; *addr < end; *addr += PAGE_SIZE) {
 			state = copy_entry(k, child, parent, *addr, from, to);
 			if (state != COPIED)
@@ -287,7 +291,7 @@ static bool copy_huge_entry(struct fork *k, struct vma *parent, uint64_t addr,
 	return true;
 }
 
-// *ret_huge: the entry was huge and is copied. A pinned one is split first.
+// *ret_huge: the entry was huge and is copied. A pinned one is split first. -EAGAIN: it changed.
 static int copy_if_huge(struct fork *k, struct vma *child, struct vma *parent, uint64_t addr,
 	bool *ret_huge)
 {
@@ -338,6 +342,8 @@ static int copy_range(struct fork *k, struct vma *child, struct vma *parent)
 		bool huge;
 		int err = copy_if_huge(k, child, parent, addr, &huge);
 
+		if (err == -EAGAIN)
+			continue;
 		if (err)
 			return err;
 		if (end > parent->end)
@@ -355,7 +361,7 @@ static int copy_range(struct fork *k, struct vma *child, struct vma *parent)
 		to = pte_table_alloc_lock(k->child, vaddr_of(addr), &err);
 		if (!to)
 			return err;
-		page_table_unlock(to); // it stays: the child's mmap_lock is ours
+		page_table_unlock(to);
 		state = copy_table(k, child, parent, &addr, end, to);
 		if (state == NEEDS_PAGE) {
 			k->prealloc =

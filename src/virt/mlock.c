@@ -8,6 +8,7 @@
 //
 //	space_lock()	flags, mark what is there, then fault in the rest (and mark it)
 //	space_unlock()	flags, then unmark what no other locked vma maps
+//	munlock_folio()	a copy on write took a page's place in a locked vma: the same for one page
 //	folio_add_lru_vma()	a new page of a locked vma is marked before anyone sees it
 //
 // Locks: mmap_lock for write for flags; marking needs the page-table lock of the entry; unmarking
@@ -151,15 +152,25 @@ static bool look_for_lock(const struct rmap_range *range, void *arg)
 	return !w->yes;
 }
 
+void munlock_folio(struct folio *folio)
+{
+	struct locked_elsewhere elsewhere = {.folio = folio};
+
+	(void)rmap_walk(folio, look_for_lock, &elsewhere, false);
+	if (!elsewhere.yes && folio_test_mlocked(folio))
+		folio_munlock(folio);
+}
+
 static void unmark(struct locked_folios *locked)
 {
 	for (unsigned i = 0; i < locked->nr; i++) {
-		struct locked_elsewhere elsewhere = {.folio = locked->folio[i]};
-		if (folio_mapcount(locked->folio[i]) > 1)
-			(void)rmap_walk(locked->folio[i], look_for_lock, &elsewhere, false);
-		if (!elsewhere.yes && folio_test_mlocked(locked->folio[i]))
-			folio_munlock(locked->folio[i]);
-		folio_put(locked->folio[i]);
+		struct folio *folio = locked->folio[i];
+
+		if (folio_mapcount(folio) > 1)
+			munlock_folio(folio);
+		else if (folio_test_mlocked(folio))
+			folio_munlock(folio);
+		folio_put(folio);
 	}
 }
 

@@ -87,7 +87,8 @@ struct mm_upcalls {
 	// locked.
 	void (*hugetlb_zap)(struct vma *, uint64_t addr, struct folio *);
 	// fork: the child gets a copy of the page at addr (its first) now, as the parent's is
-	// pinned. Nothing locked but both mmap_locks. 0, -ENOMEM.
+	// pinned. Nothing locked but both mmap_locks. 0, -ENOMEM, -EAGAIN: it is to be looked at
+	// again.
 	int (*hugetlb_fork_copy)(struct vma *child, struct vma *parent, struct task *,
 		uint64_t addr);
 	// A fault on a page made to hint; the entry is restored by the caller when 0.

@@ -238,6 +238,13 @@ static struct page_table *lock_if_still_there(struct page_table *pmd_table, unsi
 	return NULL;
 }
 
+bool page_table_is_at(struct space *space, const struct page_table *table, struct vaddr addr)
+{
+	const struct page_table *pmd_table = find_pmd_table(space, addr);
+
+	return pmd_table && pmd_entry_table(table_entry(pmd_table, pmd_index(addr))) == table;
+}
+
 struct page_table *pte_table_lock(struct space *space, struct vaddr addr)
 {
 	struct page_table *pmd_table = find_pmd_table(space, addr), *table = NULL;

@@ -39,6 +39,9 @@ struct page_table *pmd_table_lock(struct space *, struct vaddr addr);
 struct page_table *pmd_table_alloc_lock(struct space *, struct vaddr addr, int *ret_err);
 void page_table_unlock(struct page_table *);
 
+// The table, locked, is that of addr: one found empty may have gone before it was locked.
+bool page_table_is_at(struct space *, const struct page_table *, struct vaddr addr);
+
 // Index of addr in a table of the level.
 static inline unsigned pte_index(struct vaddr v)
 {

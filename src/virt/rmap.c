@@ -309,11 +309,10 @@ int rmap_walk(struct folio *folio, rmap_one_fn *one, void *arg, bool try_lock)
 		walk_ksm(folio, one, arg);
 		return 0;
 	}
-	// A mapped folio may lose its last mapping, and its anon_vma, at any time; one that is not
-	// mapped has the caller's reference.
-	struct anon_vma *own = folio_get_anon_vma(folio);
-	struct anon_vma *av = own ? own : folio_anon_vma(folio);
-	struct rwlock *lock = walk_lock(folio, av);
+	// A mapped folio may lose its last mapping, and its anon_vma, at any time. The anon_vma of
+	// one that is not mapped may be gone already, and there is nothing to find.
+	struct anon_vma *av = folio_get_anon_vma(folio);
+	struct rwlock *lock = av || !folio_test_anon(folio) ? walk_lock(folio, av) : NULL;
 	int err = 0;
 	if (lock && lock_for_walk(lock, try_lock)) {
 		walk(folio, av, one, arg);
@@ -321,7 +320,7 @@ int rmap_walk(struct folio *folio, rmap_one_fn *one, void *arg, bool try_lock)
 	} else if (lock) {
 		err = -EAGAIN;
 	}
-	if (own)
-		anon_vma_put(own);
+	if (av)
+		anon_vma_put(av);
 	return err;
 }

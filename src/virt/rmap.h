@@ -84,9 +84,9 @@ struct rmap_range {
 	unsigned nr_pages;   // inside the vma
 };
 typedef bool rmap_one_fn(const struct rmap_range *, void *arg);
-// Takes the rmap lock itself; try_lock: -EAGAIN instead of waiting. An anonymous folio that nothing
-// maps may be walked (for its migration entries) only while the caller holds a reference to its
-// anon_vma; one of an object is locked by the caller, so that it keeps its object.
+// Takes the rmap lock itself; try_lock: -EAGAIN instead of waiting. Of an anonymous folio that
+// nothing maps there is nothing to walk: its anon_vma may be gone. One of an object is locked by
+// the caller, so that it keeps its object.
 int rmap_walk(struct folio *, rmap_one_fn *one, void *arg, bool try_lock);
 // What maps the folio by small entries there goes for good (unmap_folio.c). The caller, who has a
 // reference, has locked the folio.
@@ -96,7 +96,8 @@ void folio_unmap_range(struct folio *, const struct rmap_range *, enum mm_invali
 void folio_unmap_entry(struct gather *, struct vma *, uint64_t addr, struct folio *, unsigned page);
 // Leaves of the PMD level there become tables, or, of an object, go.
 void folio_split_leaves(struct folio *, const struct rmap_range *);
-// With the lock already held by the caller (a run of folios of one family).
+// With the lock already held by the caller (a run of folios of one family). Who has a reference to
+// the anon_vma may walk one that nothing maps, for its migration entries.
 void rmap_walk_held(struct folio *, rmap_one_fn *one, void *arg);
 // The rwlock that protects the folio's rmap (anon_vma root lock or object i_mmap), or NULL.
 struct rwlock *folio_rmap_lock(struct folio *);

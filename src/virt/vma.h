@@ -65,6 +65,9 @@ int zap_pages(struct vma *, uint64_t start, uint64_t end);
 // already. mmap_lock held in any way.
 void mlock_vma_pages(struct vma *, uint64_t start, uint64_t end);
 void munlock_vma_pages(struct vma *, uint64_t start, uint64_t end);
+// A locked vma maps the folio no more, to which the caller has a reference: it stays MLOCKED if
+// another one does. mmap_lock held in any way, no page-table lock.
+void munlock_folio(struct folio *);
 // Fault in every page of [start, end): for reading, for writing, or as mlock does (for writing
 // where that makes a private page). mmap_lock not held. 0, handle_fault()'s errno, -ENOMEM: a hole.
 enum populate { POPULATE_READ, POPULATE_WRITE, POPULATE_LOCK };

@@ -3,6 +3,7 @@
 #include "../support/machine_fixture.h"
 
 #include "hugetlb/hugetlb.h"
+#include "migrate/detach.h"
 #include "virt/page_table.h"
 #include "virt/rmap.h"
 #include "virt/vma.h"
@@ -335,6 +336,30 @@ static void a_pinned_page_is_copied_by_fork(void **state)
 	unpin_pages(pin);
 }
 
+// fork() found it pinned; by the time of the copy the pin has gone, and the page is being moved.
+static void a_page_on_its_way_is_not_missed_by_fork(void **state)
+{
+	(void)state;
+	fill(2, 0);
+	uint64_t buf = map(1);
+	fx_fill(&fx, a, buf, 512, 1);
+	struct task *b = fork_a();
+	struct vma *parent = vma_lookup(a->space, buf), *child = vma_lookup(b->space, buf);
+	struct folio *folio = fx_folio(a, buf);
+	struct anon_vma *av = folio_get_anon_vma(folio);
+
+	folio_get(folio);
+	assert_true(folio_trylock(folio));
+	fx_ok(folio_detach(&fx.mm, folio, DETACH_AT_ONCE));
+	assert_int_equal(fx.mm.up.hugetlb_fork_copy(child, parent, a, buf), -EAGAIN);
+	folios_attach(&fx.mm, folio, PMD_ORDER, 1);
+	folio_unlock(folio);
+	folio_put(folio);
+	anon_vma_put(av);
+	check();
+	task_exit(b);
+}
+
 static void a_private_mapping_of_an_object(void **state)
 {
 	struct object *object;
@@ -649,6 +674,7 @@ int main(void)
 		T(the_parent_keeps_its_page),
 		T(a_child_without_promise_gets_the_signal),
 		T(a_pinned_page_is_copied_by_fork),
+		T(a_page_on_its_way_is_not_missed_by_fork),
 		T(a_private_mapping_of_an_object),
 		T(to_a_free_page),
 		T(to_a_temporary_page_with_the_surplus),

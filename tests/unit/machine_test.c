@@ -3,10 +3,12 @@
 #include "unit.h"
 
 #include "base/compiler.h"
+#include "base/sched.h"
 
 #include <godwit/machine.h>
 #include <godwit/migrate.h>
 #include <godwit/space.h>
+#include <godwit/stats.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -368,6 +370,54 @@ static void soft_gives_no_pointers(void **state)
 	gw_machine_destroy(machine);
 }
 
+// Every second page of a full node is free: a huge page is had by compaction alone.
+static void leave_holes(struct gw_machine *machine, struct gw_task **ret_task, uint64_t *ret_at)
+{
+	const uint64_t bytes = 14 * MIB;
+	const struct gw_mapping mapping = {.size = sizeof mapping, .length = bytes,
+		.prot = GW_PROT_READ | GW_PROT_WRITE};
+	struct gw_task *task;
+	uint64_t at;
+
+	assert_int_equal(gw_task_create(machine, NULL, &task), 0);
+	assert_int_equal(gw_map(task, &mapping, &at), 0);
+	for (uint64_t i = 0; i < bytes && gw_write(task, at + i, "x", 1) == 1; i += GW_PAGE_SIZE)
+		;
+	for (uint64_t i = 0; i < bytes; i += 2 * GW_PAGE_SIZE)
+		assert_int_equal(gw_advise(task, at + i, GW_PAGE_SIZE, 4), 0); // DONTNEED
+	*ret_task = task;
+	*ret_at = at;
+}
+
+// The machine ends with its tasks, while khugepaged looks for huge pages and has to compact for them.
+static void a_machine_ends_while_its_daemons_are_at_work(void **state)
+{
+	const struct gw_machine_config config = {.size = sizeof config, .nr_nodes = 1,
+		.node_bytes = (const uint64_t[]){16 * MIB}, .backend = GW_BACKEND_SOFT};
+	static const char thp[] = "sys/kernel/mm/transparent_hugepage/";
+	static const char *const settings[][2] = {{"khugepaged/scan_sleep_millisecs", "0"},
+		{"khugepaged/alloc_sleep_millisecs", "0"}, {"khugepaged/pages_to_scan", "4096"},
+		{"enabled", "always"}};
+	struct gw_machine *machine;
+	struct gw_task *task;
+	char path[128];
+	uint64_t at;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 10; seed++) {
+		sched_begin(seed, 1000);
+		assert_int_equal(gw_machine_create(&config, &machine), 0);
+		leave_holes(machine, &task, &at);
+		for (unsigned i = 0; i < ARRAY_SIZE(settings); i++) {
+			snprintf(path, sizeof path, "%s%s", thp, settings[i][0]);
+			assert_int_equal(gw_tunable_set(machine, path, settings[i][1]), 0);
+		}
+		assert_int_equal(gw_advise(task, at, 14 * MIB, 14), 0); // HUGEPAGE
+		gw_machine_destroy(machine);
+		sched_end();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -379,6 +429,7 @@ int main(void)
 		cmocka_unit_test(a_process_that_ends_releases_its_file),
 		cmocka_unit_test(attached_threads_get_their_faults),
 		cmocka_unit_test(soft_gives_no_pointers),
+		cmocka_unit_test(a_machine_ends_while_its_daemons_are_at_work),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

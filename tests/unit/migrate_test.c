@@ -3,7 +3,10 @@
 // back when it does not go through. Everything runs on the model mmu (tests/support/model_mmu.h).
 #include "../support/machine_fixture.h"
 
+#include "migrate/batch.h"
 #include "virt/page_table.h"
+
+#include <errno.h>
 
 static struct fx fx;
 
@@ -360,6 +363,65 @@ static void a_map_that_fails_is_repaired_by_the_next_fault(void **state)
 	task_exit(a);
 }
 
+// The child's page is not the locked one any more when the parent has a copy.
+static void a_copy_leaves_the_lock(void **state)
+{
+	struct task *a = fx_task(&fx, 0), *b;
+	uint64_t buf = fx_map(a, 2), value = 1;
+
+	(void)state;
+	fx_fill(&fx, a, buf, 2, 1);
+	fx_ok(space_lock(a->space, a, buf, 2 * PAGE_SIZE));
+	assert_int_equal(vmstat_read(&fx.stat, VM_NR_MLOCK), 2);
+	fx_ok(task_fork(a, 0, &b));
+	fx_ok(fx_access(&fx, a, buf, &value, sizeof(value), true));
+	assert_int_equal(vmstat_read(&fx.stat, VM_NR_MLOCK), 2);
+	assert_false(folio_test_mlocked(fx_folio(b, buf)));
+	assert_true(folio_test_mlocked(fx_folio(b, buf + PAGE_SIZE))); // the parent's, too
+	fx_ok(space_lock(b->space, b, buf + PAGE_SIZE, PAGE_SIZE));
+	fx_ok(fx_access(&fx, a, buf + PAGE_SIZE, &value, sizeof(value), true));
+	assert_true(folio_test_mlocked(fx_folio(b, buf + PAGE_SIZE)));
+	assert_int_equal(vmstat_read(&fx.stat, VM_NR_MLOCK), 3);
+	task_exit(b);
+	fx_check(&fx);
+	task_exit(a);
+	assert_int_equal(vmstat_read(&fx.stat, VM_NR_MLOCK), 0);
+}
+
+// A copy on write took the only mapping away as the page was unmapped, and gave it back since: the
+// host had no room for the copy's (virt/cow.c).
+static void a_mapping_that_came_back_keeps_its_page(void **state)
+{
+	_Alignas(struct batch) char room[sizeof(struct batch) + sizeof(struct slot)] = {0};
+	struct batch *b = (struct batch *)room;
+	struct migrate_control mc = {.mm = &fx.mm, .mode = MIGRATE_SYNC, .reason = MR_SYSCALL};
+	struct task *a = fx_task(&fx, 0);
+	uint64_t buf = fx_map(a, 1);
+	struct folio_list list = {0};
+	struct folio *src, *dst, *run[1];
+
+	(void)state;
+	fx_fill(&fx, a, buf, 1, 1);
+	src = fx_folio(a, buf);
+	dst = folio_alloc(&fx.phys, GFP_HIGHUSER_MOVABLE | GFP_THISNODE, 0, 1, NULL, 0);
+	assert_non_null(dst);
+	fx_ok(isolate_for_migration(&fx.mm, src, &list));
+	assert_true(folio_trylock(src) && folio_trylock(dst));
+	*b = (struct batch){.mc = &mc, .mode = MIGRATE_SYNC, .nr = 1, .run = run};
+	b->slot[0] = (struct slot){.src = src, .dst = dst, .nr_pages = 1, .state = SLOT_UNMAPPED};
+	batch_move(b);
+	assert_int_equal(b->slot[0].state, SLOT_UNMAPPED);
+	assert_int_equal(b->slot[0].error, -EAGAIN);
+	folio_unlock(dst);
+	folio_unlock(src);
+	folio_put(dst);
+	putback_movable_pages(&fx.mm, &list);
+	fx_check(&fx);
+	fx_verify(&fx, a, buf, 1, 1);
+	assert_int_equal(fx_move(a, buf, 1, 1), 0);
+	task_exit(a);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -379,6 +441,8 @@ int main(void)
 		T(without_targets_what_was_unmapped_still_moves),
 		T(a_block_that_fails_is_backed_out),
 		T(a_map_that_fails_is_repaired_by_the_next_fault),
+		T(a_copy_leaves_the_lock),
+		T(a_mapping_that_came_back_keeps_its_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -256,6 +256,29 @@ static void lazy_free(void **state)
 	task_exit(a);
 }
 
+// Reclaim has it in hand when its last mapping goes, and the anon_vma with that.
+static void lazy_free_and_unmapped(void **state)
+{
+	struct soft_machine *m = *state;
+	struct task *a = new_task(m, 0);
+	uint64_t at = soft_map(a, 1, RW, NULL, 0);
+	struct folio *folio;
+	unsigned page;
+
+	soft_fill(a, at, 1, 'a');
+	assert_int_equal(space_advise(a->space, a, at, PAGE_SIZE, MADV_FREE), 0);
+	assert_int_equal(follow_page(a->space, at, &folio, &page), 0);
+	assert_true(folio_isolate_lru(folio));
+	folio_put(folio);
+	assert_int_equal(space_unmap(a->space, at, PAGE_SIZE), 0);
+	folio_lock(folio);
+	assert_true(reclaim_lazyfree(folio, false));
+	folio_unlock(folio);
+	folio_put(folio);
+	mm_check(&m->mm);
+	task_exit(a);
+}
+
 // One stores and reads back, one syncs, one pages out: nothing stored is ever lost.
 struct race {
 	struct soft_machine *m;
@@ -317,6 +340,7 @@ int main(void)
 		cmocka_unit_test(full_node),
 		cmocka_unit_test(pageout),
 		cmocka_unit_test(lazy_free),
+		cmocka_unit_test(lazy_free_and_unmapped),
 		cmocka_unit_test(races),
 	};
 	return cmocka_run_group_tests(tests, soft_setup, soft_teardown);
