@@ -24,6 +24,7 @@
 #include "base/meta.h"
 
 #include <errno.h>
+#include <execinfo.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,7 @@ bool chance(struct actor *actor, unsigned percent)
 void fail(struct actor *actor, const char *format, ...)
 {
 	static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
+	void *frames[32];
 	va_list args;
 
 	pthread_mutex_lock(&once); // the first to fail tells; it never gives the lock back
@@ -96,6 +98,7 @@ void fail(struct actor *actor, const char *format, ...)
 	vfprintf(stderr, format, args);
 	va_end(args);
 	fputc('\n', stderr);
+	backtrace_symbols_fd(frames, backtrace(frames, 32), STDERR_FILENO); // for addr2line
 	abort();
 }
 

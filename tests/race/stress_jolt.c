@@ -9,7 +9,8 @@
 //   signal   to a handler that sleeps: as a program's own signals come, it also interrupts what the
 //            thread waits for.
 //
-// How long is drawn evenly over the orders of magnitude from 1 us to 2 ms, and now and then 20 ms.
+// How long is drawn evenly over the orders of magnitude from 1 us to 16 ms: what two others must do
+// meanwhile takes them a few milliseconds, mostly.
 //
 // This is done by child processes, made before there is any other thread: a thread cannot trace its
 // neighbours. A traced thread has one tracer, so two jolters get in each other's way rarely, and
@@ -116,11 +117,9 @@ static void stop_thread(pid_t tid, unsigned us)
 
 static void jolt(struct actor *self, const struct list *list)
 {
-	unsigned us = below(self, 2u << below(self, 11));
+	unsigned us = below(self, 2u << below(self, 14));
 	pid_t tid = list->tid[below(self, list->nr)];
 
-	if (!below(self, 1000))
-		us = 20000;
 	if (chance(self, 50))
 		send_signal(list->process, tid, us);
 	else
