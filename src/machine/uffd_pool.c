@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: MIT
 // The threads that read a userfaultfd: leader and followers.
 //
-// One thread, the leader, waits for messages. When it reads a fault it hands leadership to an idle
-// thread and serves the fault itself: no queue, no second context switch in the way of the
-// accessor. When every other thread is busy the leader keeps reading and queues what it reads;
-// whoever finishes takes from the queue. So there is always a reader. There has to be: serving a
-// fault may move a watched mapping, and that mremap() returns only when its event has been read.
+// One thread, the leader, waits for messages and queues the faults among them. When another is
+// idle it hands leadership over and serves the first itself: no second context switch in the way
+// of the accessor. When every other thread is busy it keeps reading; whoever finishes takes from
+// the queue. So there is always a reader. There has to be: serving a fault may move a watched
+// mapping, and that mremap() returns only when its event has been read.
 //
-//   idle ---> leading ---fault read, somebody idle---> serving ---> queue or idle
-//                 \------fault read, nobody idle----> queued, leading on
+//   idle ---> leading ---faults read, somebody idle---> serving ---> queue or idle
+//                 \------faults read, nobody idle----> leading on
+//
+// The kernel hands out events only while no fault is left to read. That is never so when a thread
+// with a signal pending faults in a system call: it cannot sleep and cannot return, so it faults
+// again and again, as fast as it is read. So a thread is in the queue only once, or it would fill
+// it, and all others would be sent back to fault again, too, as long as the mover waits. And many
+// messages are read at once: in the moment that the kernel takes for one, the next fault of such a
+// thread has not come yet, and the events follow.
 //
 // A hand-over that is lost stops the machine: the old leader may be in that very mremap(). So it is
 // made through base/wait.h, not by a condition variable, whose signals glibc can lose (its bug
@@ -43,6 +50,7 @@
 #define POOL_THREADS_MAX 64
 #define LOOK_NS 100000
 #define QUEUE_MAX 256
+#define READ_AT_ONCE 16u
 
 struct uffd_pool {
 	int fd;
@@ -60,24 +68,44 @@ struct uffd_pool {
 	struct uffd_msg queue[QUEUE_MAX];
 };
 
-// True with a message; false when the pool stops.
-static bool read_message(struct uffd_pool *p, struct uffd_msg *ret_msg)
+// How many were read: 0 when the pool stops.
+static unsigned read_messages(struct uffd_pool *p, struct uffd_msg msg[READ_AT_ONCE])
 {
 	struct pollfd fds[2] = {
 		{.fd = p->fd, .events = POLLIN}, {.fd = p->stop_fd, .events = POLLIN}};
 
 	while (!atomic_load(&p->stop)) {
-		if (read(p->fd, ret_msg, sizeof(*ret_msg)) == sizeof(*ret_msg))
-			return true;
+		ssize_t n = read(p->fd, msg, READ_AT_ONCE * sizeof(*msg));
+
+		if (n > 0)
+			return (unsigned)((size_t)n / sizeof(*msg));
 		if (poll(fds, 2, -1) < 0)
 			nanosleep(&(struct timespec){.tv_nsec = LOOK_NS}, NULL);
 	}
-	return false;
+	return 0;
+}
+
+// What the same thread asked for before: it has left that sleep, and is not there any more.
+static struct uffd_msg *queue_find(struct uffd_pool *p, uint32_t tid) REQUIRES(p->lock)
+{
+	for (unsigned i = 0; tid && i < p->queued; i++) {
+		struct uffd_msg *msg = &p->queue[(p->queue_head + i) % QUEUE_MAX];
+
+		if (msg->arg.pagefault.feat.ptid == tid)
+			return msg;
+	}
+	return NULL;
 }
 
 // With no room the accessor is sent back to fault once more.
 static void queue_push(struct uffd_pool *p, const struct uffd_msg *msg) REQUIRES(p->lock)
 {
+	struct uffd_msg *old = queue_find(p, msg->arg.pagefault.feat.ptid);
+
+	if (old) {
+		*old = *msg;
+		return;
+	}
 	if (p->queued == QUEUE_MAX) {
 		MARK(uffd_queue_full);
 		host_uffd_wake(p->fd, ALIGN_DOWN(msg->arg.pagefault.address, PAGE_SIZE), PAGE_SIZE);
@@ -95,27 +123,31 @@ static struct uffd_msg queue_pop(struct uffd_pool *p) REQUIRES(p->lock)
 	return msg;
 }
 
-// Reads until there is a fault to serve here: true, and somebody else leads. False: stop.
-static bool lead(struct uffd_pool *p, struct uffd_msg *ret_msg)
+// Having read an event is all that the mover waits for.
+static void queue_faults(struct uffd_pool *p, const struct uffd_msg *msg, unsigned n)
+	REQUIRES(p->lock)
 {
-	for (;;) {
-		bool got = read_message(p, ret_msg), mine;
+	for (unsigned i = 0; i < n; i++)
+		if (msg[i].event == UFFD_EVENT_PAGEFAULT)
+			queue_push(p, &msg[i]);
+}
 
-		if (got && ret_msg->event != UFFD_EVENT_PAGEFAULT)
-			continue; // having read it is all that the mover waits for
-		mutex_lock(&p->lock);
-		mine = !got || p->idle > 0;
-		if (mine) {
-			p->led = false;
-			p->stopping |= !got;
-			wake_one(&p->idle);
-		} else {
-			queue_push(p, ret_msg);
-		}
+// Reads until there is a fault that this thread can serve while another leads, or the pool stops.
+static void lead(struct uffd_pool *p) REQUIRES(p->lock)
+{
+	struct uffd_msg msg[READ_AT_ONCE];
+
+	p->led = true;
+	while (p->led) {
 		mutex_unlock(&p->lock);
-		if (mine)
-			return got;
+		unsigned n = read_messages(p, msg);
+		mutex_lock(&p->lock);
+		queue_faults(p, msg, n);
+		p->stopping |= !n;
+		p->led = n && !(p->queued && p->idle);
 	}
+	for (unsigned i = 0; i <= p->queued; i++) // the next leader, and who serves the others
+		wake_one(&p->idle);
 }
 
 // Queued before the lock is dropped: whoever hands over leadership from then on finds this thread.
@@ -132,25 +164,22 @@ static void wait_idle(struct uffd_pool *p) REQUIRES(p->lock)
 // What this thread does next: false to end.
 static bool next_fault(struct uffd_pool *p, struct uffd_msg *ret_msg)
 {
-	bool queued;
+	bool go_on;
 
 	mutex_lock(&p->lock);
 	p->idle++;
 	while (!p->queued && p->led && !p->stopping)
 		wait_idle(p);
 	p->idle--;
-	if (p->stopping) {
-		wake_all(&p->idle);
-		mutex_unlock(&p->lock);
-		return false;
-	}
-	queued = p->queued > 0;
-	if (queued)
+	if (!p->led && !p->stopping)
+		lead(p);
+	go_on = !p->stopping;
+	if (go_on)
 		*ret_msg = queue_pop(p);
 	else
-		p->led = true;
+		wake_all(&p->idle);
 	mutex_unlock(&p->lock);
-	return queued || lead(p, ret_msg);
+	return go_on;
 }
 
 static void *pool_main(void *arg)

@@ -3,7 +3,7 @@
 // others move it about, and all the while it must hold what was written.
 //
 //	stress [--seconds N] [--seed N] [--blocker signal|userfaultfd|auto] [--backend soft|rewire]
-//	       [--only NAME,...] [--verbose]
+//	       [--only NAME,...] [--jolt US] [--verbose]
 //
 // Each writer owns a lane of 64 bytes in each page and writes rising numbers there; it knows what
 // it wrote last, and readers know between which two numbers they must find a lane. A lost, torn or
@@ -11,8 +11,10 @@
 // does, not when: a run with the same seed is alike, not the same.
 //
 // Other actors (stress_movers.c, stress_spaces.c, stress_huge.c, stress_device.c) move, bind,
-// protect, lock, fork, unmap, remap, sync, collapse, split, pin and fill. At the end everything is read once more, the machine's books
-// are balanced, and no object of the engine may be left.
+// protect, lock, fork, unmap, remap, sync, collapse, split, pin and fill. With --jolt every thread is
+// stopped at moments of no choice of its own, every US microseconds one of them (stress_jolt.c). At
+// the end everything is read once more, the machine's books are balanced, and no object of the
+// engine may be left.
 //
 // GODWIT_STRESS_SECONDS in the environment goes before --seconds. Exit: 0, 77 when this host does
 // not give the backend, abort otherwise. A watchdog ends a run in which some actor has not made a
@@ -22,6 +24,7 @@
 #include "base/meta.h"
 
 #include <errno.h>
+#include <execinfo.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +87,7 @@ bool chance(struct actor *actor, unsigned percent)
 void fail(struct actor *actor, const char *format, ...)
 {
 	static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
+	void *frames[32];
 	va_list args;
 
 	pthread_mutex_lock(&once); // the first to fail tells; it never gives the lock back
@@ -94,6 +98,7 @@ void fail(struct actor *actor, const char *format, ...)
 	vfprintf(stderr, format, args);
 	va_end(args);
 	fputc('\n', stderr);
+	backtrace_symbols_fd(frames, backtrace(frames, 32), STDERR_FILENO); // for addr2line
 	abort();
 }
 
@@ -132,12 +137,13 @@ static unsigned seconds = 20;
 static enum gw_backend backend = GW_BACKEND_AUTO;
 static enum gw_blocker blocker = GW_BLOCKER_AUTO;
 static const char *only;
+static unsigned jolt_us;
 
 static void usage(void)
 {
 	fprintf(stderr, "usage: stress [--seconds N] [--seed N] "
 			"[--blocker signal|userfaultfd|auto]\n"
-			"              [--backend soft|rewire] [--only NAME,...] [--verbose]\n");
+			"              [--backend soft|rewire] [--only NAME,...] [--jolt US] [--verbose]\n");
 	exit(2);
 }
 
@@ -174,6 +180,8 @@ static void parse(int argc, char **argv)
 			blocker = word(argv[++i], blockers);
 		else if (!strcmp(argv[i], "--only"))
 			only = argv[++i];
+		else if (!strcmp(argv[i], "--jolt"))
+			jolt_us = (unsigned)atoi(argv[++i]);
 		else
 			usage();
 	}
@@ -307,10 +315,19 @@ static void watch(void)
 	}
 }
 
+// Signals do not shorten it.
+static void sleep_ms(unsigned ms)
+{
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l};
+
+	while (nanosleep(&t, &t) && errno == EINTR)
+		;
+}
+
 static void let_run(void)
 {
 	for (unsigned second = 0; second < seconds; second++) {
-		sleep(1);
+		sleep_ms(1000);
 		say_progress(second + 1);
 		watch();
 	}
@@ -321,7 +338,7 @@ static void let_run(void)
 			left += actors[i].runs && (!actors[i].doing ||
 							  strcmp(actors[i].doing, "end") != 0);
 		if (left) {
-			usleep(20000);
+			sleep_ms(20);
 			if (waited % 50 == 49)
 				watch();
 		}
@@ -405,6 +422,8 @@ int main(int argc, char **argv)
 	printf("stress: seed %lu, %u s\n", stress.seed, seconds);
 	fflush(stdout);
 	signals_install();
+	if (jolt_us)
+		jolt_start(jolt_us);
 	open_machine();
 	signals_attach(&judge);
 	areas_open();
@@ -413,6 +432,7 @@ int main(int argc, char **argv)
 	summary();
 	close_machine();
 	gw_machine_destroy(stress.machine);
+	jolt_stop();
 	if (meta_in_use() != before || meta_check()) {
 		fprintf(stderr, "stress: FAILED, seed %lu: %zu objects of the engine are left\n",
 			stress.seed, meta_in_use() - before);

@@ -135,6 +135,13 @@ void expect_refused(struct actor *actor, uint64_t at, bool write);
 void signals_install(void);
 void signals_attach(struct actor *actor);
 
+// ---- The jolter (stress_jolt.c)
+
+// Before there is any thread: from then on one of them is stopped every mean_us microseconds.
+void jolt_start(unsigned mean_us);
+// After the last: says how often.
+void jolt_stop(void);
+
 // ---- Actors
 
 actor_fn act_write, act_read;				     // stress.c

@@ -23,7 +23,7 @@
 
 struct ring {
 	int fd;
-	_Atomic uint32_t *sq_tail, *cq_head, *cq_tail;
+	_Atomic uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail;
 	uint32_t sq_mask, cq_mask;
 	uint32_t *sq_array;
 	struct io_uring_sqe *sqe;
@@ -45,6 +45,7 @@ static bool ring_open(struct ring *r)
 		r->fd, IORING_OFF_SQES);
 	if (ring == MAP_FAILED || r->sqe == MAP_FAILED)
 		return false;
+	r->sq_head = (_Atomic uint32_t *)(ring + p.sq_off.head);
 	r->sq_tail = (_Atomic uint32_t *)(ring + p.sq_off.tail);
 	r->sq_mask = *(uint32_t *)(ring + p.sq_off.ring_mask);
 	r->sq_array = (uint32_t *)(ring + p.sq_off.array);
@@ -57,17 +58,22 @@ static bool ring_open(struct ring *r)
 
 static int ring_do(struct ring *r, unsigned op, int fd, uint64_t at, unsigned length)
 {
-	uint32_t tail = atomic_load(r->sq_tail), head;
+	uint32_t tail = atomic_load(r->sq_tail), head = atomic_load(r->cq_head);
 	int result;
 
 	r->sqe[tail & r->sq_mask] = (struct io_uring_sqe){
 		.opcode = (uint8_t)op, .fd = fd, .addr = at, .len = length, .off = 0};
 	r->sq_array[tail & r->sq_mask] = tail & r->sq_mask;
 	atomic_store(r->sq_tail, tail + 1);
-	while (syscall(SYS_io_uring_enter, r->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0)
-		if (errno != EINTR)
+	// A signal may end the wait of a call that has submitted the request.
+	while (atomic_load(r->cq_tail) == head) {
+		unsigned left = tail + 1 - atomic_load(r->sq_head);
+
+		if (syscall(SYS_io_uring_enter, r->fd, left, 1, IORING_ENTER_GETEVENTS, NULL, 0) <
+				0 &&
+			errno != EINTR)
 			return -errno;
-	head = atomic_load(r->cq_head);
+	}
 	result = r->cqe[head & r->cq_mask].res;
 	atomic_store(r->cq_head, head + 1);
 	return result;

@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -32,11 +33,12 @@ static void serve(void *arg, const struct uffd_msg *msg)
 	served++;
 }
 
-static void send_fault(int fd, unsigned long page)
+static void send_fault(int fd, unsigned tid, unsigned long page)
 {
 	struct uffd_msg msg = {.event = UFFD_EVENT_PAGEFAULT};
 
 	msg.arg.pagefault.address = page << 12;
+	msg.arg.pagefault.feat.ptid = tid;
 	assert_int_equal(write(fd, &msg, sizeof(msg)), sizeof(msg));
 }
 
@@ -80,7 +82,7 @@ static void a_program_without_descriptors(void **state)
 	start(&pool, fds);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 	for (unsigned long page = 1; page <= 3; page++) {
-		send_fault(fds[1], page);
+		send_fault(fds[1], 0, page);
 		wait_for(&served, (unsigned)page);
 	}
 	stop(&pool, fds);
@@ -100,10 +102,10 @@ static void a_full_queue_sends_back(void **state)
 		skip(); // nobody says when the last one was read
 	pthread_mutex_lock(&gate);
 	start(&pool, fds);
-	send_fault(fds[1], 1);
+	send_fault(fds[1], 0, 1);
 	wait_for(&in_service, IN_SERVICE);
 	for (unsigned long page = 2; page <= last + 1; page++)
-		send_fault(fds[1], page);
+		send_fault(fds[1], 0, page);
 	for (unsigned ms = 0; ms < 10000 && !mark_was_hit("uffd_queue_full"); ms++)
 		usleep(1000);
 	assert_true(mark_was_hit("uffd_queue_full"));
@@ -114,11 +116,48 @@ static void a_full_queue_sends_back(void **state)
 	assert_int_equal(sum, last * (last + 1) / 2);
 }
 
+// What was sent before has been queued: it was read in a call before the one that read the event.
+static void wait_for_queue(const int fds[2])
+{
+	const struct uffd_msg event = {.event = UFFD_EVENT_REMAP};
+
+	for (int left = 1, sent = 0; left || sent < 2; usleep(1000)) {
+		if (!left) {
+			assert_int_equal(write(fds[1], &event, sizeof(event)), sizeof(event));
+			sent++;
+		}
+		assert_int_equal(ioctl(fds[0], FIONREAD, &left), 0);
+	}
+}
+
+// Who faults again has left the sleep before: of what is queued for a thread only the last counts.
+static void a_thread_is_queued_once(void **state)
+{
+	struct uffd_pool *pool;
+	int fds[2];
+
+	(void)state;
+	pthread_mutex_lock(&gate);
+	start(&pool, fds);
+	send_fault(fds[1], 7, 1);
+	wait_for(&in_service, IN_SERVICE);
+	send_fault(fds[1], 8, 1000);
+	for (unsigned long page = 1; page <= 2 * QUEUE; page++)
+		send_fault(fds[1], 9, page);
+	wait_for_queue(fds);
+	pthread_mutex_unlock(&gate);
+	wait_for(&served, 3);
+	stop(&pool, fds);
+	assert_int_equal(served, 3);
+	assert_int_equal(sum, 1 + 1000 + 2 * QUEUE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_program_without_descriptors),
 		cmocka_unit_test(a_full_queue_sends_back),
+		cmocka_unit_test(a_thread_is_queued_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
