@@ -173,8 +173,8 @@ int gw_remap(struct gw_task *task, uint64_t address, uint64_t length, uint64_t n
 {
 	if (task_is_dead(task))
 		return -EOWNERDEAD;
-	return space_remap(task_of(task)->space, address, length, new_length, new_address,
-		new_address != 0, ret_address);
+	return space_remap(task_of(task)->space, task_of(task), address, length, new_length,
+		new_address, new_address != 0, ret_address);
 }
 
 int gw_advise(struct gw_task *task, uint64_t address, uint64_t length, int advice)
