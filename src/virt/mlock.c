@@ -113,6 +113,7 @@ static void collect_pages(struct vma_walk *w, struct page_table *table, uint64_t
 
 struct locked_elsewhere {
 	struct folio *folio;
+	const struct vma *here; // does not count
 	bool yes;
 };
 
@@ -146,15 +147,16 @@ static bool look_for_lock(const struct rmap_range *range, void *arg)
 {
 	struct locked_elsewhere *w = arg;
 
-	if (range->vma->flags & VM_LOCKED && range->nr_pages == folio_nr(w->folio))
+	if (range->vma != w->here && range->vma->flags & VM_LOCKED &&
+		range->nr_pages == folio_nr(w->folio))
 		w->yes = maps(range->vma->space, range->addr, w->folio);
 	return !w->yes;
 }
 
-static void unmark(struct locked_folios *locked)
+static void unmark(struct locked_folios *locked, const struct vma *here)
 {
 	for (unsigned i = 0; i < locked->nr; i++) {
-		struct locked_elsewhere elsewhere = {.folio = locked->folio[i]};
+		struct locked_elsewhere elsewhere = {.folio = locked->folio[i], .here = here};
 		if (folio_mapcount(locked->folio[i]) > 1)
 			(void)rmap_walk(locked->folio[i], look_for_lock, &elsewhere, false);
 		if (!elsewhere.yes && folio_test_mlocked(locked->folio[i]))
@@ -175,16 +177,16 @@ void munlock_vma_pages(struct vma *vma, uint64_t start, uint64_t end)
 		};
 		next = min((addr & PMD_MASK) + PMD_SIZE, end);
 		(void)vma_walk(&w, vma, addr, next);
-		unmark(&locked);
+		unmark(&locked, vma);
 	}
 }
 
 // ---- The system calls
 
-// Pages of a pool never leave: a lock does not change their vma.
+// Pages of a pool never leave, and those of devices are not ours: a lock does not change their vma.
 static bool changes_lock(const struct vma *vma, const void *lock)
 {
-	return *(const bool *)lock ? !(vma->flags & (VM_LOCKED | VM_HUGETLB))
+	return *(const bool *)lock ? !(vma->flags & (VM_LOCKED | VM_HUGETLB | VM_SPECIAL))
 				   : vma->flags & VM_LOCKED;
 }
 

@@ -40,6 +40,8 @@ enum vm_flags {
 	VM_HEAP = 1 << 15,
 	VM_HUGETLB_1G = 1 << 16, // with VM_HUGETLB: its pages have 1 GiB, else 2 MiB
 	VM_ACCOUNT = 1 << 17,	 // private memory that may be written, or could be once
+	VM_SEQ_READ = 1 << 18,	 // read in order of addresses, so the program says
+	VM_RAND_READ = 1 << 19,	 // in no order
 	VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP, // never merged
 };
 
