@@ -135,6 +135,11 @@ def test_page_sizes():
     assert ["sum", "14M", "?", "?", "?", "?", "2M", "thp"] in rows, table
     assert ["sum", "6M", "-", "-", "6M", "-", "2M", "hugetlb"] in rows, table
     assert rows[-2][0] == "?:" and rows[-1][0] == "4K:", table
+    # The sums of the table, and no others: an object of schema 2.
+    assert view["schema"] == 2 and "by_page_size" not in view, view
+    told = [f"{s['resident_bytes'] >> 20}M" for s in view["total"]["page_sizes"]
+            if s["page_bytes"] > 4096]
+    assert told == [row[1] for row in rows if row[0] == "sum" and row[-1] != "4K"], table
 
 
 def test_huge_without_access():
