@@ -16,7 +16,8 @@
 #define MAXNODE 65 // a word of nodes, as the system calls count
 
 // What a move that keeps huge pages has to say beside its return: how many moved whole, and why the
-// first page that stayed did. report NULL: a system call, which says nothing.
+// first page that stayed did, where no list of those follows. report NULL: a system call, which
+// says nothing.
 static int engine_moved(struct lab_result *result, long ret, const struct gw_move_report *report)
 {
 	char text[200];
@@ -29,10 +30,10 @@ static int engine_moved(struct lab_result *result, long ret, const struct gw_mov
 			(unsigned long long)report->huge_moved,
 			(unsigned long long)report->huge_failed,
 			(unsigned long long)report->huge_split);
-		if (report->why != GW_WHY_MOVED)
+		if (report->why != GW_WHY_MOVED && !result->stayed_count)
 			n += snprintf(text + n, sizeof text - (size_t)n, "; %s",
 				gw_why_text(report->why));
-		if (report->detail[0])
+		if (report->detail[0] && !result->stayed_count)
 			snprintf(text + n, sizeof text - (size_t)n, " (%s)", report->detail);
 		if (lab_result_text(result, text))
 			return -ENOMEM;
@@ -60,9 +61,9 @@ static void mover_begin(struct mover *mover, bool keep_huge, bool stayed)
 static int mover_end(struct engine_machine *m, struct mover *mover, const struct story_task *who,
 	long ret, struct lab_result *result)
 {
-	int err = engine_moved(result, ret, mover->options.report);
+	int err = engine_stayed_end(m, mover->stayed, who, result);
 
-	return engine_stayed_end(m, mover->stayed, who, result) ? -ENOMEM : err;
+	return err ? err : engine_moved(result, ret, mover->options.report);
 }
 
 // ---- Policies -----------------------------------------------------------------------------------
