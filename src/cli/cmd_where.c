@@ -23,11 +23,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KINDS_MAX 8
 #define SIZES_MAX 16
 
-struct total { // of the mappings with one size of page; 0: of all
-	uint64_t page_bytes;
+struct total {
+	uint64_t page_bytes; // of a mapping; 0: of all
 	uint64_t resident, huge, shared, locked, swapped, ksm;
 	uint64_t on_node[MAX_NODES]; // bytes
 };
@@ -37,8 +36,7 @@ struct view {
 	struct host_nodes nodes;
 	struct host_process process;
 	struct host_mappings mappings;
-	struct total kinds[KINDS_MAX], all;
-	size_t kind_count;
+	struct total all;
 	struct host_page_sizes told;
 	struct host_page_size sizes[SIZES_MAX]; // of all mappings, the smallest first
 	unsigned nr_sizes;
@@ -55,15 +53,6 @@ static uint64_t bytes_on(const struct view *v, const struct host_mapping *m, int
 			       nodemask_test(v->nodes.memory, (unsigned)node)
 		       ? m->resident
 		       : 0;
-}
-
-static struct total *kind_of(struct view *v, uint64_t page_bytes)
-{
-	for (size_t i = 0; i < v->kind_count; i++)
-		if (v->kinds[i].page_bytes == page_bytes || i == KINDS_MAX - 1)
-			return &v->kinds[i];
-	v->kinds[v->kind_count].page_bytes = page_bytes;
-	return &v->kinds[v->kind_count++];
 }
 
 static void add(const struct view *v, struct total *t, const struct host_mapping *m)
@@ -121,7 +110,6 @@ static void sum_up(struct view *v)
 		v->has_ksm |= m->has_ksm;
 		if (!m->resident && !m->swapped)
 			continue;
-		add(v, kind_of(v, m->page_bytes), m);
 		add(v, &v->all, m);
 		for (unsigned j = 0; j < m->nr_sizes; j++)
 			add_size(v, &m->sizes[j]);
@@ -369,7 +357,7 @@ static struct json_object *mapping_json(const struct view *v, const struct host_
 
 static void print_json(const struct view *v, bool only_total)
 {
-	struct json_object *o = json_object_new_object(), *kinds = json_object_new_array();
+	struct json_object *o = json_object_new_object();
 	struct json_object *mappings = json_object_new_array(), *total = sums_json(v, &v->all);
 	static const char *const multi_size[] = {
 		[HOST_MULTI_SIZE_NONE] = "none",
@@ -382,9 +370,7 @@ static void print_json(const struct view *v, bool only_total)
 	for (size_t i = 0; i < v->mappings.count; i++)
 		if (v->mappings.v[i].resident || v->mappings.v[i].swapped)
 			json_object_array_add(mappings, mapping_json(v, &v->mappings.v[i]));
-	for (size_t i = 0; i < v->kind_count; i++)
-		json_object_array_add(kinds, sums_json(v, &v->kinds[i]));
-	add_number(o, "schema", 1);
+	add_number(o, "schema", 2);
 	add_number(o, "pid", (uint64_t)v->process.pid);
 	add_text(o, "name", v->process.name);
 	add_number(o, "threads", v->process.threads);
@@ -393,7 +379,6 @@ static void print_json(const struct view *v, bool only_total)
 		json_object_put(mappings);
 	else
 		json_object_object_add(o, "mappings", mappings);
-	json_object_object_add(o, "by_page_size", kinds);
 	json_object_object_add(total, "page_sizes", sizes_json(v, v->sizes, v->nr_sizes));
 	json_object_object_add(o, "total", total);
 	add_text(o, "multi_size_thp", multi_size[v->told.multi_size]);

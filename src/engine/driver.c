@@ -121,9 +121,9 @@ int gw_driver_register(struct gw_machine *machine, const char *name,
 {
 	struct gw_driver *driver;
 
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
-	if (!machine || !ops || !ops->isolate_page || !ops->migrate_page || !ops->putback_page)
+	if (machine_refused(machine))
+		return machine_refused(machine);
+	if (!ret_driver || !ops || !ops->isolate_page || !ops->migrate_page || !ops->putback_page)
 		return -EINVAL;
 	driver = meta_new(struct gw_driver);
 	if (!driver)
@@ -157,6 +157,8 @@ int gw_page_alloc(struct gw_driver *driver, int node, struct gw_page **ret_page)
 	struct page_record *record;
 	struct folio *folio;
 
+	if (!driver || !ret_page)
+		return -EINVAL;
 	if (machine_is_dead(driver->machine))
 		return -EOWNERDEAD;
 	if (node < -1 || node >= (int)driver->machine->phys.nr_nodes)
@@ -199,16 +201,17 @@ void gw_page_free(struct gw_page *page)
 
 void *gw_page_bytes(struct gw_page *page)
 {
+	if (!page || page_is_dead(page))
+		return NULL;
 	struct folio *folio = folio_of(page);
 	struct mmu *mmu = container_of(folio_phys(folio), struct gw_machine, phys)->mmu;
-
-	if (page_is_dead(page))
-		return NULL;
 	return mmu->ops->peek(mmu, folio_pfn(folio));
 }
 
 int gw_page_node(const struct gw_page *page)
 {
+	if (!page)
+		return -EINVAL;
 	if (page_is_dead(page))
 		return -EOWNERDEAD;
 	return (int)folio_nid(folio_of(page));
@@ -216,28 +219,28 @@ int gw_page_node(const struct gw_page *page)
 
 void gw_page_set_private(struct gw_page *page, uint64_t word)
 {
-	if (page_is_dead(page))
+	if (!page || page_is_dead(page))
 		return;
 	atomic_store(word_of(page), word);
 }
 
 uint64_t gw_page_private(const struct gw_page *page)
 {
-	if (page_is_dead(page))
+	if (!page || page_is_dead(page))
 		return 0;
 	return atomic_load(word_of(page));
 }
 
 void gw_page_lock(struct gw_page *page)
 {
-	if (page_is_dead(page))
+	if (!page || page_is_dead(page))
 		return;
 	folio_lock(folio_of(page));
 }
 
 void gw_page_unlock(struct gw_page *page)
 {
-	if (page_is_dead(page))
+	if (!page || page_is_dead(page))
 		return;
 	folio_unlock(folio_of(page));
 }
@@ -286,6 +289,10 @@ static unsigned isolate_pages(struct gw_driver *driver, struct node *node, uint6
 
 long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to)
 {
+	if (!driver)
+		return -EINVAL;
+	if (machine_is_dead(driver->machine))
+		return -EOWNERDEAD;
 	struct gw_machine *machine = driver->machine;
 	struct node_target target = {
 		.mm = &machine->mm,
@@ -302,8 +309,6 @@ long gw_driver_migrate(struct gw_driver *driver, unsigned from, unsigned to)
 	long left = 0, stayed = 0;
 	uint64_t at;
 
-	if (machine_is_dead(driver->machine))
-		return -EOWNERDEAD;
 	if (from >= machine->phys.nr_nodes || to >= machine->phys.nr_nodes)
 		return -EINVAL;
 	if (!nodemask_test(machine->phys.has_memory, to))

@@ -24,6 +24,8 @@
 #include "virt/mm.h"
 #include "virt/task.h"
 
+#include <errno.h>
+
 struct gw_machine {
 	struct fork_guarded guard; // no range of its own: only whose machine it is
 	struct mm_core mm;
@@ -80,6 +82,19 @@ static inline bool mm_is_dead(const struct mm_core *mm)
 static inline bool task_is_dead(const struct gw_task *task)
 {
 	return task && mm_is_dead(task_of_const(task)->mm);
+}
+
+// What a door says to a machine or a task that it cannot serve: -EINVAL to NULL, -EOWNERDEAD in
+// such a child; 0: come in. A NULL place for the answer is -EINVAL too, a NULL array or buffer that
+// would be read or written is -EFAULT.
+static inline int machine_refused(const struct gw_machine *machine)
+{
+	return unlikely(!machine) ? -EINVAL : machine_is_dead(machine) ? -EOWNERDEAD : 0;
+}
+
+static inline int task_refused(const struct gw_task *task)
+{
+	return unlikely(!task) ? -EINVAL : task_is_dead(task) ? -EOWNERDEAD : 0;
 }
 
 #endif

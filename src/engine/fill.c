@@ -57,8 +57,8 @@ int64_t gw_node_fill(struct gw_machine *machine, unsigned node, uint64_t leave)
 {
 	uint64_t keep, taken;
 
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
+	if (machine_refused(machine))
+		return machine_refused(machine);
 	if (node >= machine->phys.nr_nodes)
 		return -EINVAL;
 	keep = leave >> PAGE_SHIFT;
@@ -75,8 +75,8 @@ int64_t gw_node_unfill(struct gw_machine *machine, unsigned node)
 	struct folio *folio;
 	uint64_t given = 0;
 
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
+	if (machine_refused(machine))
+		return machine_refused(machine);
 	if (node >= machine->phys.nr_nodes)
 		return -EINVAL;
 	mutex_lock(&machine->fill_lock);

@@ -96,10 +96,12 @@ long gw_huge_query(struct gw_task *handle, uint64_t address, uint64_t length,
 	uint64_t end = address + length;
 	unsigned long count = 0;
 
-	if (task_is_dead(handle))
-		return -EOWNERDEAD;
+	if (task_refused(handle))
+		return task_refused(handle);
 	if (!n || end < address)
 		return -EINVAL;
+	if (!out)
+		return -EFAULT;
 	struct space *space = task_space_get(task_of(handle));
 	if (!space)
 		return -ESRCH;
@@ -123,7 +125,7 @@ long gw_huge_query(struct gw_task *handle, uint64_t address, uint64_t length,
 
 void gw_khugepaged_scan(struct gw_machine *machine, unsigned full_scans)
 {
-	if (machine_is_dead(machine))
+	if (machine_refused(machine))
 		return;
 	khugepaged_scan_full(&machine->thp, full_scans);
 }
@@ -132,8 +134,8 @@ int gw_kcompactd_run(struct gw_machine *machine)
 {
 	int nr = 0;
 
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
+	if (machine_refused(machine))
+		return machine_refused(machine);
 	for (unsigned nid = 0; nid < machine->phys.nr_nodes; nid++)
 		nr += kcompactd_run(&machine->compaction, nid);
 	return nr;
@@ -141,8 +143,8 @@ int gw_kcompactd_run(struct gw_machine *machine)
 
 int gw_thp_disable(struct gw_task *handle, int disable)
 {
-	if (task_is_dead(handle))
-		return -EOWNERDEAD;
+	if (task_refused(handle))
+		return task_refused(handle);
 	struct space *space = task_space_get(task_of(handle));
 
 	if (!space)

@@ -54,6 +54,8 @@ int gw_machine_create(const struct gw_machine_config *config, struct gw_machine 
 	last_error[0] = '\0';
 	if (!config)
 		config = &one_node;
+	if (!ret_machine)
+		return refuse(-EINVAL, "no place for the machine");
 	if (config->size != sizeof *config)
 		return refuse(-EINVAL, "struct gw_machine_config has %zu bytes, expected %zu",
 			config->size, sizeof *config);
@@ -363,42 +365,42 @@ static void take_down(struct gw_machine *m)
 
 const char *gw_machine_backend(const struct gw_machine *machine)
 {
-	if (machine_is_dead(machine))
+	if (machine_refused(machine))
 		return NULL;
 	return machine->mmu->ops->name;
 }
 
 const char *gw_machine_blocker(const struct gw_machine *machine)
 {
-	if (machine_is_dead(machine))
+	if (machine_refused(machine))
 		return NULL;
 	return machine->mmu->ops->blocker;
 }
 
 int gw_machine_syscall_safe(const struct gw_machine *machine)
 {
-	if (machine_is_dead(machine))
+	if (machine_refused(machine))
 		return 0;
 	return (machine->mmu->caps & MMU_SYSCALL_SAFE) != 0;
 }
 
 unsigned gw_machine_nodes(const struct gw_machine *machine)
 {
-	if (machine_is_dead(machine))
+	if (machine_refused(machine))
 		return 0;
 	return machine->phys.nr_nodes;
 }
 
 unsigned gw_machine_cpus(const struct gw_machine *machine)
 {
-	if (machine_is_dead(machine))
+	if (machine_refused(machine))
 		return 0;
 	return machine->phys.nr_cpus;
 }
 
 void gw_machine_check(struct gw_machine *machine)
 {
-	if (machine_is_dead(machine))
+	if (machine_refused(machine))
 		return;
 	kcompactd_pause(&machine->compaction);
 	mutex_lock(&machine->thp.khugepaged.lock); // the daemon uses the machine, too
@@ -410,8 +412,8 @@ void gw_machine_check(struct gw_machine *machine)
 
 int gw_clock_advance(struct gw_machine *machine, uint64_t ns)
 {
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
+	if (machine_refused(machine))
+		return machine_refused(machine);
 	if (!machine->clock.manual)
 		return -EINVAL;
 	clock_advance(&machine->clock, ns);

@@ -209,9 +209,9 @@ long gw_move_pages_explained(struct gw_task *caller, int pid, unsigned long coun
 		.flags = flags,
 	};
 
-	if (task_is_dead(caller))
-		return -EOWNERDEAD;
-	if (options && options->size != sizeof *options)
+	if (task_refused(caller))
+		return task_refused(caller);
+	if (!move_options_good(options))
 		return -EINVAL;
 	request.pause_budget_us = options ? options->pause_budget_us : 0;
 	request.keep_huge = options && options->keep_huge;
@@ -238,8 +238,8 @@ long gw_migrate_pages_explained(struct gw_task *caller, int pid, unsigned long m
 	struct migrate_control mc;
 	struct move_notes notes;
 
-	if (task_is_dead(caller))
-		return -EOWNERDEAD;
+	if (task_refused(caller))
+		return task_refused(caller);
 	long ret = move_options_begin(options, &mc, &notes);
 	if (ret)
 		return ret;
@@ -250,12 +250,13 @@ long gw_migrate_pages_explained(struct gw_task *caller, int pid, unsigned long m
 
 void gw_migration_waits(struct gw_machine *machine, struct gw_waits *ret_waits)
 {
-	const struct histogram *h = migrate_wait_histogram(&machine->mm);
-
-	if (machine_is_dead(machine)) {
+	if (!ret_waits)
+		return;
+	if (machine_refused(machine)) {
 		*ret_waits = (struct gw_waits){0};
 		return;
 	}
+	const struct histogram *h = migrate_wait_histogram(&machine->mm);
 	ret_waits->count = histogram_count(h);
 	ret_waits->p50_ns = histogram_percentile(h, 500);
 	ret_waits->p99_ns = histogram_percentile(h, 990);

@@ -35,10 +35,22 @@ static void note(struct folio *folio, enum migrate_why why, const char *detail, 
 		stayed_leave(&notes->stayed, folio, why, detail);
 }
 
+bool move_options_good(const struct gw_move_options *options)
+{
+	const struct gw_stayed_list *stayed;
+
+	if (!options)
+		return true;
+	if (options->size != sizeof *options)
+		return false;
+	stayed = options->stayed;
+	return !stayed || stayed->v || !stayed->max;
+}
+
 int move_options_begin(const struct gw_move_options *options, struct migrate_control *ret_control,
 	struct move_notes *notes)
 {
-	if (options && (options->size != sizeof *options || options->explain))
+	if (!move_options_good(options) || (options && options->explain))
 		return -EINVAL;
 	*notes = (struct move_notes){.report.why = GW_WHY_MOVED, .options = options};
 	*ret_control = (struct migrate_control){0};

@@ -17,8 +17,10 @@ struct move_notes {
 	const struct gw_move_options *options; // may be NULL
 };
 
+// Of the right size, with room in the list where it has any; NULL is.
+bool move_options_good(const struct gw_move_options *options);
 // Into a control for the call; options may be NULL. The notes must live until the end, which must
-// come. -EINVAL: options of another size, or that ask for what the call cannot say.
+// come. -EINVAL: options that are not good, or that ask for what the call cannot say.
 int move_options_begin(const struct gw_move_options *options, struct migrate_control *ret_control,
 	struct move_notes *notes);
 // The caller's report and list are written, where there is one.

@@ -55,8 +55,10 @@ static void on_end(struct mm_notifier *n, uint64_t start, uint64_t end,
 int gw_notifier_register(struct gw_task *task, const struct gw_notifier_ops *ops, void *arg,
 	struct gw_notifier **ret_notifier)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
+	if (!ops || !ret_notifier)
+		return -EINVAL;
 	struct space *space = task_space_get(task_of(task));
 
 	if (!space)
@@ -88,8 +90,10 @@ void gw_notifier_unregister(struct gw_notifier *n)
 int gw_translate(struct gw_task *handle, uint64_t address, int write, void **ret_bytes,
 	uint64_t *ret_length)
 {
-	if (task_is_dead(handle))
-		return -EOWNERDEAD;
+	if (task_refused(handle))
+		return task_refused(handle);
+	if (!ret_bytes || !ret_length)
+		return -EINVAL;
 	struct task *task = task_of(handle);
 	struct space *space = task_space_get(task);
 	uint64_t offset = address & (PAGE_SIZE - 1);

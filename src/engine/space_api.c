@@ -23,9 +23,9 @@ int gw_object_create(struct gw_machine *machine, const char *name, uint64_t byte
 	struct object *object;
 	int err;
 
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
-	if (!machine || !bytes)
+	if (machine_refused(machine))
+		return machine_refused(machine);
+	if (!ret_object || !bytes)
 		return -EINVAL;
 	err = object_create_shmem(&machine->mm, name, bytes, &object);
 	if (!err)
@@ -39,9 +39,9 @@ int gw_object_create_huge(struct gw_machine *machine, const char *name, uint64_t
 	struct object *object;
 	int err;
 
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
-	if (!machine || !bytes)
+	if (machine_refused(machine))
+		return machine_refused(machine);
+	if (!ret_object || !bytes)
 		return -EINVAL;
 	err = hugetlb_object_create(&machine->hugetlb, name, bytes,
 		huge_shift ? huge_shift : PMD_SHIFT, &object);
@@ -55,9 +55,9 @@ int gw_object_open(struct gw_machine *machine, int fd, struct gw_object **ret_ob
 	struct object *object;
 	int err;
 
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
-	if (!machine)
+	if (machine_refused(machine))
+		return machine_refused(machine);
+	if (!ret_object)
 		return -EINVAL;
 	err = object_open_file(&machine->mm, fd, &object);
 	if (!err)
@@ -67,6 +67,8 @@ int gw_object_open(struct gw_machine *machine, int fd, struct gw_object **ret_ob
 
 int gw_object_resize(struct gw_object *object, uint64_t bytes)
 {
+	if (!object)
+		return -EINVAL;
 	if (mm_is_dead(object_of(object)->mm))
 		return -EOWNERDEAD;
 	return object_resize(object_of(object), bytes);
@@ -103,10 +105,12 @@ int gw_map(struct gw_task *task, const struct gw_mapping *mapping, uint64_t *ret
 	unsigned shift;
 	uint64_t end;
 
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
-	if (mapping->size != sizeof *mapping || !mapping->length || mapping->flags & ~known ||
-		mapping->offset & ~PAGE_MASK || mapping->address & ~PAGE_MASK)
+	if (task_refused(task))
+		return task_refused(task);
+	if (!mapping || !ret_address || mapping->size != sizeof *mapping)
+		return -EINVAL;
+	if (!mapping->length || mapping->flags & ~known || mapping->offset & ~PAGE_MASK ||
+		mapping->address & ~PAGE_MASK)
 		return -EINVAL;
 	if (__builtin_add_overflow(mapping->offset, mapping->length, &end) ||
 		end > UINT64_MAX - PAGE_SIZE)
@@ -141,8 +145,10 @@ int gw_alloc(struct gw_task *task, uint64_t length, void **ret_pointer)
 	uint64_t address;
 	int err;
 
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
+	if (!ret_pointer)
+		return -EINVAL;
 	if (!(task_of(task)->mm->mmu->caps & MMU_REAL))
 		return -EOPNOTSUPP; // there is no pointer to give
 	err = gw_map(task, &mapping, &address);
@@ -154,15 +160,15 @@ int gw_alloc(struct gw_task *task, uint64_t length, void **ret_pointer)
 
 int gw_unmap(struct gw_task *task, uint64_t address, uint64_t length)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
 	return space_unmap(task_of(task)->space, address, length);
 }
 
 int gw_protect(struct gw_task *task, uint64_t address, uint64_t length, unsigned prot)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
 	if (prot & ~(GW_PROT_READ | GW_PROT_WRITE | GW_PROT_EXEC))
 		return -EINVAL;
 	return space_protect(task_of(task)->space, address, length, vm_prot(prot));
@@ -171,30 +177,32 @@ int gw_protect(struct gw_task *task, uint64_t address, uint64_t length, unsigned
 int gw_remap(struct gw_task *task, uint64_t address, uint64_t length, uint64_t new_length,
 	uint64_t new_address, uint64_t *ret_address)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
-	return space_remap(task_of(task)->space, address, length, new_length, new_address,
-		new_address != 0, ret_address);
+	if (task_refused(task))
+		return task_refused(task);
+	if (!ret_address)
+		return -EINVAL;
+	return space_remap(task_of(task)->space, task_of(task), address, length, new_length,
+		new_address, new_address != 0, ret_address);
 }
 
 int gw_advise(struct gw_task *task, uint64_t address, uint64_t length, int advice)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
 	return space_advise(task_of(task)->space, task_of(task), address, length, advice);
 }
 
 int gw_lock(struct gw_task *task, uint64_t address, uint64_t length)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
 	return space_lock(task_of(task)->space, task_of(task), address, length);
 }
 
 int gw_unlock(struct gw_task *task, uint64_t address, uint64_t length)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
 	return space_unlock(task_of(task)->space, address, length);
 }
 
@@ -232,8 +240,8 @@ int gw_sync(struct gw_task *task, uint64_t address, uint64_t length)
 	struct object *object;
 	int err = 0;
 
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
 	if (address & ~PAGE_MASK || end < address)
 		return -EINVAL;
 	while (!next_object(task_of(task)->space, &address, end, &object, &first, &nr)) {
@@ -248,26 +256,28 @@ int gw_sync(struct gw_task *task, uint64_t address, uint64_t length)
 
 void *gw_pointer(struct gw_task *task, uint64_t address)
 {
-	struct mm_core *mm = task_of(task)->mm;
-
-	if (task_is_dead(task))
+	if (task_refused(task))
 		return NULL;
-	if (!(mm->mmu->caps & MMU_REAL))
+	if (!(task_of(task)->mm->mmu->caps & MMU_REAL))
 		return NULL;
 	return space_pointer(task_of(task)->space, address);
 }
 
 int64_t gw_read(struct gw_task *task, uint64_t address, void *buffer, uint64_t length)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
+	if (!buffer && length)
+		return -EFAULT;
 	return space_read(task_of(task)->space, task_of(task), address, buffer, length);
 }
 
 int64_t gw_write(struct gw_task *task, uint64_t address, const void *buffer, uint64_t length)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
+	if (!buffer && length)
+		return -EFAULT;
 	return space_write(task_of(task)->space, task_of(task), address, buffer, length);
 }
 
@@ -283,8 +293,10 @@ int gw_pin(struct gw_task *task, uint64_t address, uint64_t length, const char *
 	struct gw_pin *handle;
 	int err;
 
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
+	if (!ret_pin)
+		return -EINVAL;
 	handle = meta_new(struct gw_pin);
 	if (!handle)
 		return -ENOMEM;

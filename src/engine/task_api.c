@@ -22,11 +22,11 @@ int gw_task_create(struct gw_machine *machine, const struct gw_task_config *conf
 	struct task *task;
 	int err;
 
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
+	if (machine_refused(machine))
+		return machine_refused(machine);
 	if (!config)
 		config = &root;
-	if (!machine || config->size != sizeof *config || config->cpu >= machine->phys.nr_cpus)
+	if (!ret_task || config->size != sizeof *config || config->cpu >= machine->phys.nr_cpus)
 		return -EINVAL;
 	err = task_create(&machine->mm, config->uid, (int)config->cpu, &task);
 	if (err)
@@ -38,8 +38,10 @@ int gw_task_create(struct gw_machine *machine, const struct gw_task_config *conf
 
 int gw_task_fork(struct gw_task *parent, struct gw_task **ret_child)
 {
-	if (task_is_dead(parent))
-		return -EOWNERDEAD;
+	if (task_refused(parent))
+		return task_refused(parent);
+	if (!ret_child)
+		return -EINVAL;
 	struct task *child;
 	int err = task_fork(task_of(parent), atomic_load(&task_of(parent)->cpu), &child);
 
@@ -56,15 +58,15 @@ void gw_task_exit(struct gw_task *task)
 
 int gw_task_pid(const struct gw_task *task)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
 	return task_of_const(task)->pid;
 }
 
 int gw_task_set_cpu(struct gw_task *task, unsigned cpu)
 {
-	if (task_is_dead(task))
-		return -EOWNERDEAD;
+	if (task_refused(task))
+		return task_refused(task);
 	if (cpu >= machine_of(task_of(task))->phys.nr_cpus)
 		return -EINVAL;
 	atomic_store(&task_of(task)->cpu, (int)cpu);
@@ -73,14 +75,14 @@ int gw_task_set_cpu(struct gw_task *task, unsigned cpu)
 
 unsigned gw_task_cpu(const struct gw_task *task)
 {
-	if (task_is_dead(task))
+	if (task_refused(task))
 		return 0;
 	return (unsigned)atomic_load(&task_of_const(task)->cpu);
 }
 
 struct gw_machine *gw_task_machine(const struct gw_task *task)
 {
-	if (task_is_dead(task))
+	if (task_refused(task))
 		return NULL;
 	return machine_of(task_of_const(task));
 }

@@ -17,7 +17,7 @@
 
 uint64_t gw_trace_mark(struct gw_machine *machine)
 {
-	if (machine_is_dead(machine))
+	if (machine_refused(machine))
 		return 0;
 	return machine->mm.trace ? trace_next(machine->mm.trace) : 0;
 }
@@ -30,14 +30,17 @@ static void print_lost(struct text_buf *text, uint64_t lost)
 
 int gw_trace_text(struct gw_machine *machine, uint64_t since, char **ret_text)
 {
-	struct trace_ring *ring = machine->mm.trace;
+	struct trace_ring *ring;
 	struct text_buf text = {0};
 	struct trace_record record;
 	char line[EVENT_TEXT_MAX];
 	uint64_t end;
 
-	if (machine_is_dead(machine))
-		return -EOWNERDEAD;
+	if (machine_refused(machine))
+		return machine_refused(machine);
+	if (!ret_text)
+		return -EINVAL;
+	ring = machine->mm.trace;
 	if (!ring)
 		return text_take(&text, ret_text);
 	end = trace_next(ring);
@@ -63,7 +66,7 @@ void trace_of_entries(struct trace_ring *ring, bool on)
 
 void gw_trace_enable(struct gw_machine *machine, int enable)
 {
-	if (machine_is_dead(machine))
+	if (machine_refused(machine))
 		return;
 	if (!machine->mm.trace)
 		return;

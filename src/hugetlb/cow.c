@@ -215,11 +215,12 @@ static int take_from_others(struct vma *vma, struct folio *folio)
 
 // ---- Fork
 
-static int put_in_child(struct vma *child, uint64_t haddr, struct folio *new, struct pte parents)
+static int put_in_child(struct vma *child, struct task *task, uint64_t haddr, struct folio *new,
+	struct pte parents)
 {
 	struct hugetlb_pool *pool = hugetlb_pool_of_folio(child->space->mm->hugetlb, new);
 	int err = 0;
-	struct page_table *table = pmd_table_alloc_lock(child->space, vaddr_of(haddr), &err);
+	struct page_table *table = pmd_table_alloc_lock(child->space, task, vaddr_of(haddr), &err);
 
 	if (!table)
 		return err;
@@ -243,7 +244,7 @@ int hugetlb_fork_copy(struct vma *child, struct vma *parent, struct task *task, 
 	int err = hugetlb_take(&claim, child, haddr, task, true, &new);
 	if (!err) {
 		copy_page(child->space->mm, new, old);
-		err = put_in_child(child, haddr, new, seen);
+		err = put_in_child(child, task, haddr, new, seen);
 		if (err)
 			hugetlb_give_back(&claim, new);
 	}

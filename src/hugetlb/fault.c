@@ -162,7 +162,7 @@ static int install(struct hugetlb_access *a, struct folio *folio, uint64_t bits,
 	struct pte e = pte_make(folio_pfn(folio), bits | PTE_PRESENT | PTE_YOUNG | PTE_HUGE);
 	int err = 0;
 	struct page_table *table =
-		pmd_table_alloc_lock(a->vma->space, vaddr_of(a->haddr), &err);
+		pmd_table_alloc_lock(a->vma->space, a->task, vaddr_of(a->haddr), &err);
 
 	if (!table)
 		return err;

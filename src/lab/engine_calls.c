@@ -16,7 +16,8 @@
 #define MAXNODE 65 // a word of nodes, as the system calls count
 
 // What a move that keeps huge pages has to say beside its return: how many moved whole, and why the
-// first page that stayed did. report NULL: a system call, which says nothing.
+// first page that stayed did, where no list of those follows. report NULL: a system call, which
+// says nothing.
 static int engine_moved(struct lab_result *result, long ret, const struct gw_move_report *report)
 {
 	char text[200];
@@ -29,15 +30,40 @@ static int engine_moved(struct lab_result *result, long ret, const struct gw_mov
 			(unsigned long long)report->huge_moved,
 			(unsigned long long)report->huge_failed,
 			(unsigned long long)report->huge_split);
-		if (report->why != GW_WHY_MOVED)
+		if (report->why != GW_WHY_MOVED && !result->stayed_count)
 			n += snprintf(text + n, sizeof text - (size_t)n, "; %s",
 				gw_why_text(report->why));
-		if (report->detail[0])
+		if (report->detail[0] && !result->stayed_count)
 			snprintf(text + n, sizeof text - (size_t)n, " (%s)", report->detail);
 		if (lab_result_text(result, text))
 			return -ENOMEM;
 	}
 	return engine_result(result, ret);
+}
+
+// A call that moves: its options, and what it tells beside its return.
+struct mover {
+	struct gw_move_report report;
+	struct engine_stayed *stayed; // NULL: not asked for
+	struct gw_move_options options;
+};
+
+static void mover_begin(struct mover *mover, bool keep_huge, bool stayed)
+{
+	*mover = (struct mover){.stayed = stayed ? engine_stayed_new() : NULL};
+	mover->options = (struct gw_move_options){.size = sizeof mover->options,
+		.keep_huge = keep_huge,
+		.report = keep_huge ? &mover->report : NULL,
+		.stayed = mover->stayed ? &mover->stayed->list : NULL};
+}
+
+// who: whose pages they were.
+static int mover_end(struct engine_machine *m, struct mover *mover, const struct story_task *who,
+	long ret, struct lab_result *result)
+{
+	int err = engine_stayed_end(m, mover->stayed, who, result);
+
+	return err ? err : engine_moved(result, ret, mover->options.report);
 }
 
 // ---- Policies -----------------------------------------------------------------------------------
@@ -59,19 +85,13 @@ int engine_mbind(struct lab_machine *machine, const struct command *c, struct la
 	const unsigned long nodes = p->nodes;
 
 	struct engine_machine *m = engine_of(machine);
-	struct gw_move_report report = {0};
-	struct engine_stayed *stayed = engine_stayed_new();
-	const struct gw_move_options options = {.size = sizeof options,
-		.keep_huge = c->policy.keep_huge,
-		.report = &report,
-		.stayed = stayed ? &stayed->list : NULL};
+	struct mover mover;
+
+	mover_begin(&mover, c->policy.keep_huge, true);
 	int ret = gw_mbind_explained(engine_task(m, c->task), r->address, r->length,
 		p->mode | (int)p->flags, p->have_nodes ? &nodes : NULL,
-		p->have_nodes ? MAXNODE : 0, c->policy.flags, &options);
-
-	return engine_stayed_end(m, stayed, c->task, result)
-		       ? -ENOMEM
-		       : engine_moved(result, ret, options.keep_huge ? &report : NULL);
+		p->have_nodes ? MAXNODE : 0, c->policy.flags, &mover.options);
+	return mover_end(m, &mover, c->task, ret, result);
 }
 
 int engine_get_policy(struct lab_machine *machine, const struct command *c,
@@ -149,26 +169,22 @@ static int call_move(struct engine_machine *m, const struct command *c, struct l
 	int *nodes = move->to ? targets_of(move) : NULL;
 	int err = lab_result_statuses(result, beyond ? move->count : count);
 	const int *to = move->bad == BAD_NODES ? (const int *)8 : nodes;
-	struct gw_move_report report = {0};
 	bool known = !move->have_pid || !move->raw_pid; // whose names these addresses have
-	struct engine_stayed *stayed = move->to && known ? engine_stayed_new() : NULL;
-	const struct gw_move_options options = {.size = sizeof options,
-		.keep_huge = move->keep_huge,
-		.report = move->keep_huge ? &report : NULL,
-		.stayed = stayed ? &stayed->list : NULL};
+	struct mover mover;
 
 	if (!pages || (move->to && !nodes) || err) {
 		err = lab_machine_fail(&m->base, -ENOMEM, "out of memory");
 	} else {
+		mover_begin(&mover, move->keep_huge, move->to && known);
 		long ret = gw_move_pages_explained(engine_task(m, c->task), pid_of(m, move),
 			beyond ? readable_count(move) : count,
 			move->bad == BAD_PAGES ? NULL : pages,
 			move->bad == BAD_NODES && !move->to ? NULL : to,
-			move->bad == BAD_STATUS ? NULL : result->status, move->flags, &options);
-		err = engine_moved(result, beyond && ret >= 0 ? -EFAULT : ret, options.report);
+			move->bad == BAD_STATUS ? NULL : result->status, move->flags,
+			&mover.options);
+		err = mover_end(m, &mover, move->of ? move->of : c->task,
+			beyond && ret >= 0 ? -EFAULT : ret, result);
 	}
-	if (engine_stayed_end(m, stayed, move->of ? move->of : c->task, result))
-		err = -ENOMEM;
 	free(pages);
 	free(nodes);
 	return err;
@@ -189,19 +205,12 @@ int engine_migrate(struct lab_machine *machine, const struct command *c, struct 
 	struct engine_machine *m = engine_of(machine);
 	const unsigned long from = c->migrate.from, to = c->migrate.to;
 	int pid = c->migrate.of ? gw_task_pid(engine_task(m, c->migrate.of)) : 0;
+	struct mover mover;
 
-	struct gw_move_report report = {0};
-	struct engine_stayed *stayed = engine_stayed_new();
-	const struct gw_move_options options = {.size = sizeof options,
-		.keep_huge = c->migrate.keep_huge,
-		.report = &report,
-		.stayed = stayed ? &stayed->list : NULL};
+	mover_begin(&mover, c->migrate.keep_huge, true);
 	long ret = gw_migrate_pages_explained(engine_task(m, c->task), pid, MAXNODE, &from, &to,
-		&options);
-
-	return engine_stayed_end(m, stayed, c->migrate.of ? c->migrate.of : c->task, result)
-		       ? -ENOMEM
-		       : engine_moved(result, ret, options.keep_huge ? &report : NULL);
+		&mover.options);
+	return mover_end(m, &mover, c->migrate.of ? c->migrate.of : c->task, ret, result);
 }
 
 int engine_mems(struct lab_machine *machine, const struct command *c, struct lab_result *result)

@@ -136,20 +136,35 @@ static bool parse_command(struct parser *p, struct command *c)
 	return parse_operands(p, c);
 }
 
-// True also when the line was no machine line; then *ret_done is false.
-static bool parse_machine_line(struct parser *p, bool *ret_done)
+static bool keep_machine_line(struct parser *p, enum machine_word word, struct word source)
 {
-	static const struct {
-		const char *word;
-		bool (*parse)(struct parser *p);
-	} lines[] = {{"machine", parse_machine}, {"only", parse_only}, {"needs", parse_needs}};
+	struct machine_line *kept = pile_push(p, &p->lines, sizeof(*kept));
+	if (!kept)
+		return false;
+	*kept = (struct machine_line){word, p->line, keep_word(p, source), p->note};
+	p->note = NULL;
+	return kept->source;
+}
+
+const char *machine_word(enum machine_word word)
+{
+	static const char *const words[] = {
+		[LINE_MACHINE] = "machine", [LINE_ONLY] = "only", [LINE_NEEDS] = "needs"};
+	return words[word];
+}
+
+// True also when the line was no machine line; then *ret_done is false.
+static bool parse_machine_line(struct parser *p, struct word source, bool *ret_done)
+{
+	static bool (*const parse[])(struct parser *p) = {[LINE_MACHINE] = parse_machine,
+		[LINE_ONLY] = parse_only, [LINE_NEEDS] = parse_needs};
 	struct word first = *(struct word *)p->words.v;
 	*ret_done = false;
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
-		if (word_is(first, lines[i].word)) {
+	for (enum machine_word i = LINE_MACHINE; i <= LINE_NEEDS; i++)
+		if (word_is(first, machine_word(i))) {
 			*ret_done = true;
 			p->next = 1;
-			return lines[i].parse(p) && end_of_line(p);
+			return parse[i](p) && end_of_line(p) && keep_machine_line(p, i, source);
 		}
 	return true;
 }
@@ -179,7 +194,7 @@ static bool keep_command(struct parser *p, struct command *c, struct word source
 static bool parse_words(struct parser *p, struct word source, struct word differs)
 {
 	bool done;
-	if (!parse_machine_line(p, &done))
+	if (!parse_machine_line(p, source, &done))
 		return false;
 	if (done)
 		return true;
@@ -305,8 +320,10 @@ static bool keep_lists(struct parser *p)
 	s->mapping_count = p->maps.count;
 	s->commands = pile_keep(p, &p->commands, sizeof(struct command *));
 	s->command_count = p->commands.count;
+	s->machine_lines = pile_keep(p, &p->lines, sizeof(struct machine_line));
+	s->machine_line_count = p->lines.count;
 	s->load_count = p->loads.count;
-	return s->commands;
+	return s->commands && s->machine_lines;
 }
 
 static void parse_text(struct parser *p, const char *text, size_t length)
@@ -328,7 +345,7 @@ static void parse_text(struct parser *p, const char *text, size_t length)
 static void release_piles(struct parser *p)
 {
 	struct pile *piles[] = {&p->words, &p->tasks, &p->maps, &p->loads, &p->areas, &p->stores,
-		&p->commands, &p->pools, &p->cma};
+		&p->commands, &p->lines, &p->pools, &p->cma};
 	for (size_t i = 0; i < sizeof(piles) / sizeof(piles[0]); i++)
 		free(piles[i]->v);
 }

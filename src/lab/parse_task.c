@@ -223,7 +223,8 @@ bool parse_advise(struct parser *p, struct command *c)
 		{"hugepage", 14}, {"nohugepage", 15}, {"collapse", 25}, {"mergeable", 12},
 		{"unmergeable", 13}, {"dontneed", 4}, {"free", 8}, {"pageout", 21},
 		{"soft_offline", 101}, {"dontfork", 10}, {"dofork", 11}, {"willneed", 3},
-		{"cold", 20}, {"populate_read", 22}, {"populate_write", 23},
+		{"cold", 20}, {"populate_read", 22}, {"populate_write", 23}, {"normal", 0},
+		{"random", 1}, {"sequential", 2}, {"dontneed_locked", 24},
 	};
 	struct word w;
 	if (!take_range(p, c->task, &c->range.range) || !take_word(p, "an advice", &w))

@@ -59,9 +59,10 @@ struct parser {
 	struct pile areas;    // cma allocations: of struct word
 	struct pile stores;   // of struct word
 	struct pile commands; // of struct command *
+	struct pile lines;    // of struct machine_line
 	struct pile pools;    // of struct story_pool
 	struct pile cma;      // of struct story_cma
-	const char *note;     // comments since the last command
+	const char *note;     // comments since the last command or machine line
 	bool seen[7]; // properties of the machine already given (parse_machine.c)
 	bool machine_over, marked;
 };

@@ -530,8 +530,10 @@ enum play_exit play_story(const struct story *story, struct lab_machine *machine
 	*ret_totals = (struct play_totals){.seeded = machine->seeded, .seed = machine->seed};
 	machine->warn = pass_warning;
 	machine->warn_arg = reporter;
-	reporter->begin(reporter, story, name);
-	if (play_skips(story, machine, ret_totals->reason, sizeof(ret_totals->reason)))
+	bool skipped =
+		play_skips(story, machine, ret_totals->reason, sizeof(ret_totals->reason));
+	reporter->begin(reporter, story, name, skipped);
+	if (skipped)
 		ret_totals->exit = PLAY_SKIPPED;
 	else
 		set_up_and_play(&play);

@@ -38,7 +38,9 @@ struct play_event {
 };
 
 struct reporter {
-	void (*begin)(struct reporter *r, const struct story *story, const char *machine);
+	// skipped: the story is not for this machine, end() says why.
+	void (*begin)(struct reporter *r, const struct story *story, const char *machine,
+		bool skipped);
 	void (*event)(struct reporter *r, const struct play_event *event);
 	void (*end)(struct reporter *r, const struct story *story, const char *machine,
 		const struct play_totals *totals);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The report for programs: one JSON object a line, schema 1.
 //
-// Every command begins with schema, line, task, command, return, errno; then come the members that
-// apply: status, signal, text, stayed and stayed_more (move, mbind, migrate), found_byte, address
-// (check, stop), accesses, stall_ns and lost (stop), show, values (show vmstat), expect, wanted,
-// found and held (expect), failure, differs.
+// Every line begins with schema, line, task, command, return, errno; then come the members that
+// apply: source and met (machine, only, needs), status, signal, text, stayed and stayed_more (move,
+// mbind, migrate), found_byte, address (check, stop), accesses, stall_ns and lost (stop), show,
+// values (show vmstat), expect, wanted, found and held (expect), failure, differs.
 // The last object of a story has no "line": it has the story, the machine, the result, the totals,
 // the seed if there is one and the story failed, and the counters. godwit-lab(1) documents them; a
 // member may be added to schema 1, never changed.
@@ -176,9 +176,23 @@ static void end(struct reporter *r, const struct story *story, const char *machi
 	write_line((struct json_report *)r, o);
 }
 
-static void begin(struct reporter *r, const struct story *story, const char *machine)
+// The lines that say which machine it is.
+static void begin(struct reporter *r, const struct story *story, const char *machine, bool skipped)
 {
-	(void)r, (void)story, (void)machine;
+	(void)machine;
+	for (size_t i = 0; i < story->machine_line_count; i++) {
+		const struct machine_line *l = &story->machine_lines[i];
+		struct json_object *o = json_object_new_object();
+		add(o, "schema", json_object_new_int(REPORT_SCHEMA));
+		add(o, "line", json_object_new_int64(l->line));
+		add(o, "task", NULL);
+		add(o, "command", json_object_new_string(machine_word(l->word)));
+		add_outcome(o, NULL);
+		add(o, "source", json_object_new_string(l->source));
+		if (l->word != LINE_MACHINE)
+			add(o, "met", skipped ? NULL : json_object_new_boolean(true));
+		write_line((struct json_report *)r, o);
+	}
 }
 
 void json_report_init(struct json_report *report, FILE *out)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The report for people: each command, its result beside it, and one line at the end.
 //
+//     1  machine nodes=2 memory=256M
+//     2  needs hugetlb                met
 //     4  A where buf step=2M          return 0  status 0*2
 //     5  expect status 0*2            held
 //     6  expect vmstat x 3            FAILED: found 2
@@ -40,16 +42,39 @@ static const char *paint(const struct text_report *t, const char *code)
 #define DIM   "\033[2m"
 #define PLAIN "\033[0m"
 
-static void begin(struct reporter *r, const struct story *story, const char *machine)
+static void print_note(const struct text_report *t, const char *note);
+
+static void make_room(struct text_report *t, const char *source)
+{
+	int length = (int)strlen(source);
+	if (length > t->width && length <= WIDTH_MAX)
+		t->width = length;
+}
+
+// What the story is played on, and that it may be.
+static void print_machine(const struct text_report *t, const struct story *story, bool skipped)
+{
+	for (size_t i = 0; i < story->machine_line_count; i++) {
+		const struct machine_line *l = &story->machine_lines[i];
+		bool met = !skipped && l->word != LINE_MACHINE;
+		if (l->note)
+			print_note(t, l->note);
+		fprintf(t->out, "%s%5u%s  %-*s%s\n", paint(t, DIM), l->line, paint(t, PLAIN),
+			met ? t->width : 0, l->source, met ? "  met" : "");
+	}
+}
+
+static void begin(struct reporter *r, const struct story *story, const char *machine, bool skipped)
 {
 	struct text_report *t = self(r);
 	t->width = 0;
-	for (size_t i = 0; i < story->command_count; i++) {
-		int length = (int)strlen(story->commands[i]->source);
-		if (length > t->width && length <= WIDTH_MAX)
-			t->width = length;
-	}
+	for (size_t i = 0; i < story->machine_line_count; i++)
+		if (story->machine_lines[i].word != LINE_MACHINE)
+			make_room(t, story->machine_lines[i].source);
+	for (size_t i = 0; i < story->command_count; i++)
+		make_room(t, story->commands[i]->source);
 	fprintf(t->out, "%s%s on %s%s\n", paint(t, DIM), story->file, machine, paint(t, PLAIN));
+	print_machine(t, story, skipped);
 }
 
 // ---- One command --------------------------------------------------------------------------------

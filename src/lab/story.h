@@ -377,9 +377,21 @@ struct story_machine {
 	unsigned kernel_major, kernel_minor; // 0.0: any
 };
 
+enum machine_word { LINE_MACHINE, LINE_ONLY, LINE_NEEDS };
+
+// A line of them as written, for reports.
+struct machine_line {
+	enum machine_word word;
+	unsigned line;
+	const char *source; // without comment and outer blanks
+	const char *note;   // as that of a command
+};
+
 struct story {
 	const char *file;
 	struct story_machine machine;
+	const struct machine_line *machine_lines;
+	size_t machine_line_count;
 	const struct story_task *const *tasks; // in order of creation
 	size_t task_count;
 	const struct story_mapping *const *mappings;
@@ -426,6 +438,7 @@ uint64_t story_object_size(const struct story *story, const char *name, uint64_t
 bool story_shows(const struct story *story, enum show_what what);
 
 const char *command_word(enum command_kind kind);
+const char *machine_word(enum machine_word word);
 const char *expect_word(enum expect_what what); // "status"
 const char *show_word(enum show_what what);	// "numa_maps"
 

@@ -187,6 +187,17 @@ static bool context_init(struct alloc_context *ac, struct phys *phys, gfp_t gfp,
 	return false;
 }
 
+unsigned phys_count_page(struct phys *phys, int preferred_nid, const struct nodemask *allowed,
+	int cpu)
+{
+	struct alloc_context ac;
+
+	if (!context_init(&ac, phys, GFP_KERNEL, 0, preferred_nid, allowed, cpu))
+		return preferred_nid < 0 ? 0 : (unsigned)preferred_nid;
+	count_numa(&ac, ac.preferred, 1);
+	return ac.preferred->node->nid;
+}
+
 static unsigned cma_flag(const struct alloc_context *ac)
 {
 	return ac->gfp & GFP_MOVABLE && !(ac->gfp & GFP_PIN) ? ALLOC_CMA : 0;

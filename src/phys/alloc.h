@@ -7,6 +7,11 @@
 
 #include "phys/zone.h"
 
+// A page that is none of ours counts as if it had been allocated here (numa_hit and so on). The
+// node that it would be of: the first with memory as folio_alloc() looks for it.
+unsigned phys_count_page(struct phys *phys, int preferred_nid, const struct nodemask *allowed,
+	int cpu);
+
 // A folio of 2^order frames with one reference, its bytes backed, zeroed if GFP_ZERO, not uptodate,
 // on no list; or NULL. Nodes are tried by distance from preferred_nid (-1: the node of cpu) within
 // `allowed` (NULL: all). order > 0 gives a large folio, with or without GFP_COMP. Orders

@@ -192,6 +192,8 @@ static void print_flags(struct text_buf *text, const struct vma *vma)
 		{"pf", flags & VM_PFNMAP},
 		{"lo", flags & VM_LOCKED},
 		{"io", flags & VM_IO},
+		{"sr", flags & VM_SEQ_READ},
+		{"rr", flags & VM_RAND_READ},
 		{"dc", flags & VM_DONTFORK},
 		{"de", flags & (VM_DONTEXPAND | VM_HUGETLB)},
 		{"ac", flags & VM_ACCOUNT},

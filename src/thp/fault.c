@@ -31,7 +31,7 @@
 
 #include <errno.h>
 
-static int map_zero_leaf(struct vma *vma, uint64_t haddr);
+static int map_zero_leaf(struct vma *vma, struct task *task, uint64_t haddr);
 
 // There the small pages' level says SIGBUS. (A leaf that an access before the end has brought
 // reaches beyond it all the same, and shows zeros.)
@@ -59,11 +59,11 @@ int thp_huge_fault(struct vma *vma, struct task *task, uint64_t addr, bool write
 	khugepaged_enter(mm->thp, vma->space);
 	if (!write && thp_setting(mm->thp, SET_USE_ZERO_PAGE) &&
 		folio_order(mm->zero_page) == PMD_ORDER)
-		return map_zero_leaf(vma, haddr);
+		return map_zero_leaf(vma, task, haddr);
 	struct folio *folio = thp_alloc_for_fault(vma, task, haddr);
 	if (!folio)
 		return 0;
-	err = thp_map_anon_leaf(vma, haddr, (struct pte){0}, folio);
+	err = thp_map_anon_leaf(vma, task, haddr, (struct pte){0}, folio);
 	if (err) {
 		folio_put(folio);
 		return 0;
@@ -101,7 +101,8 @@ static uint64_t leaf_bits(const struct vma *vma)
 	       (vma->flags & VM_WRITE ? PTE_WRITE : 0);
 }
 
-int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct folio *folio)
+int thp_map_anon_leaf(struct vma *vma, struct task *task, uint64_t haddr, struct pte seen,
+	struct folio *folio)
 {
 	struct space *space = vma->space;
 	struct mmu *mmu = space->mm->mmu;
@@ -110,9 +111,9 @@ int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct f
 	struct page_table *pmd, *deposit = NULL;
 	int err = 0;
 
-	if (pte_none(seen) && !(deposit = page_table_alloc(space, 1, vaddr_of(haddr))))
+	if (pte_none(seen) && !(deposit = page_table_alloc(space, task, 1, vaddr_of(haddr))))
 		return -ENOMEM;
-	pmd = pmd_table_alloc_lock(space, vaddr_of(haddr), &err);
+	pmd = pmd_table_alloc_lock(space, task, vaddr_of(haddr), &err);
 	if (pmd && table_entry(pmd, index).v != seen.v) {
 		page_table_unlock(pmd);
 		err = -EEXIST;
@@ -143,17 +144,18 @@ int thp_map_anon_leaf(struct vma *vma, uint64_t haddr, struct pte seen, struct f
 }
 
 // >0: mapped. A host that refuses leaves it to small pages.
-static int map_zero_leaf(struct vma *vma, uint64_t haddr)
+static int map_zero_leaf(struct vma *vma, struct task *task, uint64_t haddr)
 {
 	struct mm_core *mm = vma->space->mm;
 	unsigned index = pmd_index(vaddr_of(haddr));
 	struct pfn zero = folio_pfn(mm->zero_page);
-	struct page_table *pmd, *deposit = page_table_alloc(vma->space, 1, vaddr_of(haddr));
+	struct page_table *pmd, *deposit;
 	int err = 0;
 
+	deposit = page_table_alloc(vma->space, task, 1, vaddr_of(haddr));
 	if (!deposit)
 		return -ENOMEM;
-	pmd = pmd_table_alloc_lock(vma->space, vaddr_of(haddr), &err);
+	pmd = pmd_table_alloc_lock(vma->space, task, vaddr_of(haddr), &err);
 	if (!pmd) {
 		page_table_free(vma->space, deposit);
 		return err;
@@ -248,15 +250,17 @@ void thp_large_object(struct vma *vma, struct task *task, uint64_t addr)
 	}
 }
 
-// Folio locked; its reference becomes the leaf's when >0.
-static int map_object_leaf(struct vma *vma, uint64_t haddr, struct folio *folio, bool write)
+// Folio locked; its reference becomes the leaf's when >0. Linux has a table of small entries at
+// hand by then, and gives it back: a turn of interleave all the same.
+static int map_object_leaf(struct vma *vma, struct task *task, uint64_t haddr, struct folio *folio,
+	bool write)
 {
 	struct space *space = vma->space;
 	struct mmu *mmu = space->mm->mmu;
 	unsigned index = pmd_index(vaddr_of(haddr));
 	struct pte entry = pte_make(folio_pfn(folio), PTE_PRESENT | PTE_HUGE | PTE_YOUNG);
 	int err = 0;
-	struct page_table *pmd = pmd_table_alloc_lock(space, vaddr_of(haddr), &err);
+	struct page_table *pmd = pmd_table_alloc_lock(space, task, vaddr_of(haddr), &err);
 
 	if (!pmd)
 		return err;
@@ -268,6 +272,7 @@ static int map_object_leaf(struct vma *vma, uint64_t haddr, struct folio *folio,
 		folio_add_rmap_pmd(folio, false);
 		table_set_entry(pmd, index, entry);
 		space_rss_add(space, folio, PTRS_PER_TABLE);
+		(void)mempolicy_count_table(space->mm, task);
 		err = 1;
 	}
 	page_table_unlock(pmd);
@@ -298,7 +303,7 @@ int thp_object_fault(struct vma *vma, struct task *task, uint64_t haddr, bool wr
 		folio_index(folio) == pgoff && folio_test_uptodate(folio)) {
 		if (write)
 			folio_mark_dirty(folio);
-		mapped = map_object_leaf(vma, haddr, folio, write) > 0;
+		mapped = map_object_leaf(vma, task, haddr, folio, write) > 0;
 	}
 	folio_unlock(folio);
 	if (!mapped) {
@@ -340,13 +345,13 @@ static unsigned choose_order(struct vma *vma, uint64_t addr, unsigned orders)
 	return orders ? order : 0;
 }
 
-static int map_large(struct vma *vma, uint64_t base, struct folio *folio)
+static int map_large(struct vma *vma, struct task *task, uint64_t base, struct folio *folio)
 {
 	struct mmu *mmu = vma->space->mm->mmu;
 	unsigned nr = (unsigned)folio_nr(folio), index = pte_index(vaddr_of(base));
 	uint64_t bits = leaf_bits(vma) & ~PTE_HUGE;
 	int err = 0;
-	struct page_table *table = pte_table_alloc_lock(vma->space, vaddr_of(base), &err);
+	struct page_table *table = pte_table_alloc_lock(vma->space, task, vaddr_of(base), &err);
 
 	if (!table)
 		return err;
@@ -387,7 +392,7 @@ int thp_large_fault(struct vma *vma, struct task *task, uint64_t addr)
 		if (!folio)
 			continue;
 		folio_ref_add(folio, (1u << order) - 1); // one an entry
-		if (!map_large(vma, base, folio))
+		if (!map_large(vma, task, base, folio))
 			return 1;
 		folio_put(folio);
 		return 0; // somebody was faster, or the host has no room

@@ -160,7 +160,8 @@ bool thp_eligible(const struct vma *);
 // resident pages, then the host. The caller's reference becomes the leaf's. 0, -EEXIST (the entry
 // changed),
 // -ENOMEM. mmap_lock held.
-int thp_map_anon_leaf(struct vma *, uint64_t haddr, struct pte seen, struct folio *);
+int thp_map_anon_leaf(struct vma *, struct task *, uint64_t haddr, struct pte seen,
+	struct folio *);
 // Map the object's huge folio at haddr, where nothing is mapped yet; `make` it when there is no
 // page. >0: mapped; 0: small pages serve. mmap_lock held.
 int thp_object_fault(struct vma *, struct task *, uint64_t haddr, bool write, bool make);

@@ -2,16 +2,18 @@
 // madvise: the words that belong to plain memory; all others go up.
 //
 //	DONTNEED	zap: private pages are gone, those of objects stay cached
+//	DONTNEED_LOCKED	the same for locked memory, which stays locked for what comes
 //	FREE, COLD, PAGEOUT, WILLNEED
 //			virt/advise_pages.c
 //	POPULATE_*	faults
-//	DONTFORK, DOFORK, HUGEPAGE, NOHUGEPAGE, MERGEABLE, UNMERGEABLE
+//	NORMAL, RANDOM, SEQUENTIAL, DONTFORK, DOFORK, HUGEPAGE, NOHUGEPAGE, MERGEABLE, UNMERGEABLE
 //			flags of vmas; then mm->up.advise hears of it, so that its scanners take up
 //			the space. It answers -EINVAL for words it does not care about.
 //
 // Words that touch pages take mmap_lock for reading, flags for writing. Holes: what is mapped gets
 // its treatment, and the answer is -ENOMEM.
-// What can fail: -EINVAL (word, alignment, or not for this kind of memory), -ENOMEM.
+// What can fail: -EINVAL (word, alignment, or not for this kind of memory), -ENOMEM (a hole, no
+// page), -EAGAIN (a word of flags found no memory for a split).
 #include "virt/advise_pages.h"
 
 #include "virt/fault.h"
@@ -36,13 +38,14 @@ enum advice { // Linux's numbers
 	ADVISE_PAGEOUT = 21,
 	ADVISE_POPULATE_READ = 22,
 	ADVISE_POPULATE_WRITE = 23,
+	ADVISE_DONTNEED_LOCKED = 24,
 };
 
 // ---- Pages
 
-static int dontneed(struct vma *vma, struct task *task maybe_unused, uint64_t start, uint64_t end)
+static int drop(struct vma *vma, uint64_t start, uint64_t end)
 {
-	if (vma->flags & (VM_LOCKED | VM_PFNMAP))
+	if (vma->flags & VM_PFNMAP)
 		return -EINVAL;
 	// Who asks may not know of the larger pages: the last one goes only when all of it is
 	// meant.
@@ -50,6 +53,27 @@ static int dontneed(struct vma *vma, struct task *task maybe_unused, uint64_t st
 		return -EINVAL;
 	end = ALIGN_DOWN(end, vma_page_size(vma));
 	return start < end ? zap_pages(vma, start, end) : 0;
+}
+
+static int dontneed(struct vma *vma, struct task *task maybe_unused, uint64_t start, uint64_t end)
+{
+	return vma->flags & VM_LOCKED ? -EINVAL : drop(vma, start, end);
+}
+
+static int dontneed_locked(struct vma *vma, struct task *task maybe_unused, uint64_t start,
+	uint64_t end)
+{
+	bool locked = vma->flags & VM_LOCKED;
+	int err;
+
+	if (locked)
+		munlock_vma_pages(vma, start, end);
+	err = drop(vma, start, end);
+	// What stayed, be it the rest of a huge page, is locked as before.
+	if (locked)
+		mlock_vma_pages(vma, max(start & PMD_MASK, vma->start),
+			min(ALIGN_UP(end, PMD_SIZE), vma->end));
+	return err;
 }
 
 static int advise_pages(struct space *space, struct task *task, uint64_t start, uint64_t end,
@@ -73,6 +97,8 @@ static page_advice_fn *find_pages(int advice)
 		return advise_willneed;
 	case ADVISE_DONTNEED:
 		return dontneed;
+	case ADVISE_DONTNEED_LOCKED:
+		return dontneed_locked;
 	case ADVISE_FREE:
 		return advise_free;
 	case ADVISE_COLD:
@@ -104,6 +130,9 @@ struct flag_advice {
 // Huge pages that are there by themselves (hugetlb) are told to be transparent ones or not, too: it
 // does nothing, and smaps shows it.
 static const struct flag_advice flag_table[] = {
+	{ADVISE_NORMAL, 0, VM_SEQ_READ | VM_RAND_READ, 0, 0},
+	{ADVISE_RANDOM, VM_RAND_READ, VM_SEQ_READ, 0, 0},
+	{ADVISE_SEQUENTIAL, VM_SEQ_READ, VM_RAND_READ, 0, 0},
 	{ADVISE_DONTFORK, VM_DONTFORK, 0, 0, 0},
 	{ADVISE_DOFORK, 0, VM_DONTFORK, VM_IO, 0},
 	{ADVISE_HUGEPAGE, VM_HUGEPAGE, VM_NOHUGEPAGE, 0, 0},
@@ -154,6 +183,12 @@ static struct vma *change_flags(struct vma *vma, const struct flag_advice *f)
 	return vma_merge_around(vma);
 }
 
+// A lack of memory passes; -ENOMEM is for holes.
+static int try_again(int err)
+{
+	return err == -ENOMEM ? -EAGAIN : err;
+}
+
 static int set_flags(struct space *space, uint64_t start, uint64_t end, const struct flag_advice *f)
 {
 	int split = 0;
@@ -168,7 +203,7 @@ static int set_flags(struct space *space, uint64_t start, uint64_t end, const st
 			vma = change_flags(vma, f);
 	}
 	space_write_unlock(space);
-	return split ? split : err;
+	return split ? try_again(split) : err;
 }
 
 static int advise_flags(struct space *space, struct task *task, uint64_t start, uint64_t end,
@@ -179,7 +214,7 @@ static int advise_flags(struct space *space, struct task *task, uint64_t start, 
 
 	// Before the flag goes: only marked vmas are searched.
 	if (f->word == ADVISE_UNMERGEABLE)
-		err = space_break_ksm(space, start, end);
+		err = try_again(space_break_ksm(space, start, end));
 	if (!err)
 		err = set_flags(space, start, end, f);
 	if (!err && mm->up.advise)
@@ -203,10 +238,6 @@ int space_advise(struct space *space, struct task *task, uint64_t addr, uint64_t
 	if (pages)
 		return advise_pages(space, task, addr, end, pages);
 	switch (advice) {
-	case ADVISE_NORMAL:
-	case ADVISE_RANDOM:
-	case ADVISE_SEQUENTIAL:
-		return 0;
 	case ADVISE_POPULATE_READ:
 		return populate(space, task, addr, end, POPULATE_READ);
 	case ADVISE_POPULATE_WRITE:

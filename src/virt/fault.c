@@ -229,7 +229,7 @@ int fault_install(struct fault *f, const struct fault_install *in)
 	struct page_table *table;
 	int err = 0;
 
-	table = pte_table_alloc_lock(f->space, addr, &err);
+	table = pte_table_alloc_lock(f->space, f->task, addr, &err);
 	if (!table)
 		return err == -EEXIST ? FAULT_AGAIN : err;
 	if (table_entry(table, pte_index(addr)).v != in->seen.v) {

@@ -34,6 +34,18 @@ static bool is_cached(struct object *object, uint64_t pgoff)
 	return folio;
 }
 
+// A file's page and the tables may take turns of the same interleave: the tables are first.
+static int make_table(struct fault *f)
+{
+	int err = 0;
+	struct page_table *table =
+		pte_table_alloc_lock(f->space, f->task, vaddr_of(f->addr), &err);
+
+	if (table)
+		page_table_unlock(table);
+	return err == -EEXIST ? FAULT_AGAIN : err;
+}
+
 int fault_object(struct fault *f)
 {
 	struct object *object = f->vma->object;
@@ -47,6 +59,11 @@ int fault_object(struct fault *f)
 		return -EIO; // beyond the end: SIGBUS
 	if (fault_wants_own_page(f) && !(f->vma->flags & VM_SHARED)) {
 		err = anon_vma_prepare(f->vma);
+		if (err)
+			return err;
+	}
+	if (object->ops->kind == OBJECT_FILE) {
+		err = make_table(f);
 		if (err)
 			return err;
 	}
@@ -193,7 +210,7 @@ static void map_around(struct fault *f, struct folio *own)
 	// A window that the start of the mapping cuts off is as long as any.
 	start = max(max(f->addr & ~(window - 1), f->vma->start), f->addr & PMD_MASK);
 	end = min(min(start + window, f->vma->end), (f->addr & PMD_MASK) + PMD_SIZE);
-	table = pte_table_alloc_lock(f->space, vaddr_of(f->addr), &err);
+	table = pte_table_alloc_lock(f->space, f->task, vaddr_of(f->addr), &err);
 	if (!table)
 		return;
 	gather_init(&g, f->mm);
@@ -248,7 +265,7 @@ static void map_rest(struct fault *f, struct folio *folio, unsigned page, uint64
 		index - page + nr > PTRS_PER_TABLE || start < f->vma->start || end > f->vma->end ||
 		folio_index(folio) + nr > f->vma->object->size >> PAGE_SHIFT)
 		return;
-	table = pte_table_alloc_lock(f->space, vaddr_of(f->addr), &err);
+	table = pte_table_alloc_lock(f->space, f->task, vaddr_of(f->addr), &err);
 	if (!table)
 		return;
 	gather_init(&g, f->mm);

@@ -304,12 +304,12 @@ static int copy_if_huge(struct fork *k, struct vma *child, struct vma *parent, u
 		page_table_unlock(from);
 	if (!*ret_huge)
 		return 0;
-	to = pmd_table_alloc_lock(k->child, vaddr_of(addr), &err);
+	to = pmd_table_alloc_lock(k->child, k->task, vaddr_of(addr), &err);
 	if (!to)
 		return err;
 	page_table_unlock(to); // it stays: the child's mmap_lock is ours
 	if (vma_deposits(child) &&
-		!(deposit = page_table_alloc(k->child, 1, vaddr_of(addr))))
+		!(deposit = page_table_alloc(k->child, k->task, 1, vaddr_of(addr))))
 		return -ENOMEM;
 	gather_init(&k->gather, k->mm);
 	from = gather_pmd_table(&k->gather, k->parent, vaddr_of(addr));
@@ -358,7 +358,7 @@ static int copy_range(struct fork *k, struct vma *child, struct vma *parent)
 			continue;
 		}
 		page_table_unlock(from);
-		to = pte_table_alloc_lock(k->child, vaddr_of(addr), &err);
+		to = pte_table_alloc_lock(k->child, k->task, vaddr_of(addr), &err);
 		if (!to)
 			return err;
 		page_table_unlock(to);

@@ -99,6 +99,9 @@ struct folio *folio_alloc_object(gfp_t, unsigned order, struct object *, uint64_
 // alone. The task (NULL: none, cpu 0) gives cpu, cpuset and counter.
 struct folio *folio_alloc_policy(struct mm_core *, gfp_t, unsigned order, struct mempolicy *,
 	uint64_t interleave_index, struct task *);
+// A page table is made for the task (NULL: for nobody): counted in numa_hit and the others of its
+// kind, a turn of the task's interleave. The node that its page would be of.
+unsigned mempolicy_count_table(struct mm_core *, struct task *);
 // The node a page at addr belongs on, if that is not `nid` and balancing may move it, else -1. It
 // does not ask how often who touched it: that is the balancer's question.
 int mempolicy_misplaced(struct vma *, uint64_t addr, int nid, struct task *);

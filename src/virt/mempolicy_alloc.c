@@ -14,8 +14,8 @@
 //	prefer (many)   the cpu's, or nearest      mask, not reclaiming    any of the cpuset
 //
 // The index of interleaving is the page offset in the vma's memory, so that it does not matter in
-// which order pages are touched; memory that no vma decides for (the page cache) takes the task's
-// counter (il_prev, il_weight).
+// which order pages are touched; memory that no vma decides for (the page cache, page tables) takes
+// the task's counter (il_prev, il_weight).
 //
 // Held: vma lookups need mmap_lock; task->policy_lock is taken inside, for a moment. Fails: NULL.
 #include "base/assert.h"
@@ -282,6 +282,19 @@ struct folio *folio_alloc_object(gfp_t gfp, unsigned order, struct object *objec
 		shared ? pgoff >> order : NO_INTERLEAVE_INDEX, task);
 	mempolicy_put(policy);
 	return folio;
+}
+
+unsigned mempolicy_count_table(struct mm_core *mm, struct task *task)
+{
+	struct mempolicy *policy = task_policy_get(task);
+	struct policy_placement p = mempolicy_place(mm, policy, NO_INTERLEAVE_INDEX, task);
+	int cpu = task ? atomic_load_explicit(&task->cpu, memory_order_relaxed) : 0;
+	unsigned nid = phys_count_page(mm->phys, p.nid, &p.allowed, cpu);
+
+	if (policy && policy->mode == POLICY_INTERLEAVE && (int)nid == p.nid)
+		vmstat_add(mm->stat, nid, VM_NUMA_INTERLEAVE, 1);
+	mempolicy_put(policy);
+	return nid;
 }
 
 // ---- Balancing

@@ -114,6 +114,7 @@ static void collect_pages(struct vma_walk *w, struct page_table *table, uint64_t
 
 struct locked_elsewhere {
 	struct folio *folio;
+	const struct vma *here; // does not count
 	bool yes;
 };
 
@@ -147,27 +148,34 @@ static bool look_for_lock(const struct rmap_range *range, void *arg)
 {
 	struct locked_elsewhere *w = arg;
 
-	if (range->vma->flags & VM_LOCKED && range->nr_pages == folio_nr(w->folio))
+	if (range->vma != w->here && range->vma->flags & VM_LOCKED &&
+		range->nr_pages == folio_nr(w->folio))
 		w->yes = maps(range->vma->space, range->addr, w->folio);
 	return !w->yes;
 }
 
-void munlock_folio(struct folio *folio)
+// here: NULL, or a vma that does not count, locked or not.
+static void unless_locked_elsewhere(struct folio *folio, const struct vma *here)
 {
-	struct locked_elsewhere elsewhere = {.folio = folio};
+	struct locked_elsewhere elsewhere = {.folio = folio, .here = here};
 
 	(void)rmap_walk(folio, look_for_lock, &elsewhere, false);
 	if (!elsewhere.yes && folio_test_mlocked(folio))
 		folio_munlock(folio);
 }
 
-static void unmark(struct locked_folios *locked)
+void munlock_folio(struct folio *folio)
+{
+	unless_locked_elsewhere(folio, NULL);
+}
+
+static void unmark(struct locked_folios *locked, const struct vma *here)
 {
 	for (unsigned i = 0; i < locked->nr; i++) {
 		struct folio *folio = locked->folio[i];
 
 		if (folio_mapcount(folio) > 1)
-			munlock_folio(folio);
+			unless_locked_elsewhere(folio, here);
 		else if (folio_test_mlocked(folio))
 			folio_munlock(folio);
 		folio_put(folio);
@@ -186,16 +194,16 @@ void munlock_vma_pages(struct vma *vma, uint64_t start, uint64_t end)
 		};
 		next = min((addr & PMD_MASK) + PMD_SIZE, end);
 		(void)vma_walk(&w, vma, addr, next);
-		unmark(&locked);
+		unmark(&locked, vma);
 	}
 }
 
 // ---- The system calls
 
-// Pages of a pool never leave: a lock does not change their vma.
+// Pages of a pool never leave, and those of devices are not ours: a lock does not change their vma.
 static bool changes_lock(const struct vma *vma, const void *lock)
 {
-	return *(const bool *)lock ? !(vma->flags & (VM_LOCKED | VM_HUGETLB))
+	return *(const bool *)lock ? !(vma->flags & (VM_LOCKED | VM_HUGETLB | VM_SPECIAL))
 				   : vma->flags & VM_LOCKED;
 }
 

@@ -19,6 +19,9 @@
 
 #include "base/assert.h"
 #include "base/meta.h"
+#include "base/vmstat.h"
+#include "virt/mempolicy.h"
+#include "virt/mm.h"
 #include "virt/space.h"
 
 #include <errno.h>
@@ -73,7 +76,23 @@ static struct page_table *free_table_take(struct space *space)
 	return table;
 }
 
-struct page_table *page_table_alloc(struct space *space, unsigned level, struct vaddr base)
+// The root of a space counts nowhere, as in Linux.
+static void count(struct space *space, struct task *task, struct page_table *table)
+{
+	if (table->level == TOP_LEVEL)
+		return;
+	table->nid = mempolicy_count_table(space->mm, task);
+	vmstat_add(space->mm->stat, table->nid, VM_NR_PAGE_TABLE_PAGES, 1);
+}
+
+static void uncount(struct space *space, const struct page_table *table)
+{
+	if (table->level < TOP_LEVEL)
+		vmstat_add(space->mm->stat, table->nid, VM_NR_PAGE_TABLE_PAGES, -1);
+}
+
+struct page_table *page_table_alloc(struct space *space, struct task *task, unsigned level,
+	struct vaddr base)
 {
 	struct page_table *table = level == 1 ? free_table_take(space) : NULL;
 
@@ -86,6 +105,7 @@ struct page_table *page_table_alloc(struct space *space, unsigned level, struct 
 	table->level = level;
 	table->base = level_base(level, base).a;
 	table->next_free = NULL;
+	count(space, task, table);
 	return table;
 }
 
@@ -99,6 +119,7 @@ void page_table_free(struct space *space, struct page_table *table)
 {
 	assert_that(table->nr_used == 0, "table of %#lx has %u entries",
 		(unsigned long)table->base, table->nr_used);
+	uncount(space, table);
 	if (table->level > 1) { // nobody has ever seen it
 		release(table);
 		return;
@@ -166,10 +187,10 @@ static struct page_table *find_pmd_table(struct space *space, struct vaddr addr)
 }
 
 // Fill an empty entry of an upper table (or find that somebody just did).
-static struct page_table *add_table(struct space *space, struct page_table *upper,
-	struct vaddr addr)
+static struct page_table *add_table(struct space *space, struct task *task,
+	struct page_table *upper, struct vaddr addr)
 {
-	struct page_table *table = page_table_alloc(space, upper->level - 1, addr);
+	struct page_table *table = page_table_alloc(space, task, upper->level - 1, addr);
 
 	if (!table)
 		return NULL;
@@ -185,13 +206,24 @@ static struct page_table *add_table(struct space *space, struct page_table *uppe
 	return there;
 }
 
-static struct page_table *make_pmd_table(struct space *space, struct vaddr addr)
+// It is wanted again if it was away.
+static void come_back(struct space *space, struct task *task, struct page_table *table)
+{
+	if (atomic_load_explicit(&table->away, memory_order_relaxed) &&
+		atomic_exchange(&table->away, false))
+		count(space, task, table);
+}
+
+static struct page_table *make_pmd_table(struct space *space, struct task *task,
+	struct vaddr addr)
 {
 	struct page_table *table = space->pgd;
 
 	for (unsigned l = TOP_LEVEL; table && l > 2; l--) {
 		struct page_table *next = pmd_entry_table(table_entry(table, level_index(l, addr)));
-		table = next ? next : add_table(space, table, addr);
+		if (next)
+			come_back(space, task, next);
+		table = next ? next : add_table(space, task, table, addr);
 	}
 	return table;
 }
@@ -208,10 +240,10 @@ struct page_table *pmd_table_lock(struct space *space, struct vaddr addr)
 	return table;
 }
 
-struct page_table *pmd_table_alloc_lock(struct space *space, struct vaddr addr, int *ret_err)
-	NO_THREAD_SAFETY_ANALYSIS
+struct page_table *pmd_table_alloc_lock(struct space *space, struct task *task,
+	struct vaddr addr, int *ret_err) NO_THREAD_SAFETY_ANALYSIS
 {
-	struct page_table *table = make_pmd_table(space, addr);
+	struct page_table *table = make_pmd_table(space, task, addr);
 
 	if (table)
 		mutex_lock(&table->lock);
@@ -276,9 +308,10 @@ struct page_table *pte_table_trylock(struct space *space, struct vaddr addr, boo
 }
 
 // Put a fresh PTE table under an empty PMD entry. 0 also when the entry is not empty any more.
-static int fill_pmd_entry(struct space *space, struct page_table *pmd_table, struct vaddr addr)
+static int fill_pmd_entry(struct space *space, struct task *task, struct page_table *pmd_table,
+	struct vaddr addr)
 {
-	struct page_table *table = page_table_alloc(space, 1, addr);
+	struct page_table *table = page_table_alloc(space, task, 1, addr);
 
 	if (!table)
 		return -ENOMEM;
@@ -292,9 +325,10 @@ static int fill_pmd_entry(struct space *space, struct page_table *pmd_table, str
 	return 0;
 }
 
-struct page_table *pte_table_alloc_lock(struct space *space, struct vaddr addr, int *ret_err)
+struct page_table *pte_table_alloc_lock(struct space *space, struct task *task,
+	struct vaddr addr, int *ret_err)
 {
-	struct page_table *pmd_table = make_pmd_table(space, addr);
+	struct page_table *pmd_table = make_pmd_table(space, task, addr);
 	int err = pmd_table ? 0 : -ENOMEM;
 
 	while (!err) {
@@ -308,7 +342,7 @@ struct page_table *pte_table_alloc_lock(struct space *space, struct vaddr addr, 
 		if (pte_huge(table_entry(pmd_table, pmd_index(addr))))
 			err = -EEXIST;
 		else
-			err = fill_pmd_entry(space, pmd_table, addr);
+			err = fill_pmd_entry(space, task, pmd_table, addr);
 	}
 	*ret_err = err;
 	return NULL;
@@ -339,30 +373,50 @@ static void free_if_empty(struct space *space, struct page_table *pmd_table, uns
 		page_table_free(space, table);
 }
 
-void page_tables_free_range(struct space *space, struct vaddr start, struct vaddr end)
+// Nothing is mapped in the range of an upper table, and nothing below it is in use.
+static void go_away(struct space *space, struct page_table *table)
 {
-	uint64_t a = ALIGN_UP(start.a, PMD_SIZE), last = ALIGN_DOWN(end.a, PMD_SIZE);
+	if (!atomic_exchange(&table->away, true))
+		uncount(space, table);
+}
 
-	while (a < last) {
-		unsigned level;
-		struct page_table *pmd_table = find_table(space, vaddr_of(a), 2, &level);
-		if (pmd_table) {
-			free_if_empty(space, pmd_table, pmd_index(vaddr_of(a)));
-			a += PMD_SIZE;
-		} else {
-			uint64_t size = 1ull << level_shift(level); // of the empty entry
-			a = ALIGN_DOWN(a, size) + size;
-		}
+// Below one of the upper levels (4, 3) or of the PMD level.
+static void free_below(struct space *space, struct page_table *upper, uint64_t start, uint64_t end)
+{
+	uint64_t size = 1ull << level_shift(upper->level);
+	unsigned i = start > upper->base ? (unsigned)((start - upper->base) / size) : 0;
+
+	for (; i < PTRS_PER_TABLE && upper->base + i * size < end; i++) {
+		uint64_t base = upper->base + i * size;
+		bool inside = base >= start && base + size <= end;
+		struct page_table *below = pmd_entry_table(table_entry(upper, i));
+
+		if (!below || (upper->level > 2 && atomic_load(&below->away)))
+			continue;
+		if (upper->level == 2 && inside)
+			free_if_empty(space, upper, i);
+		if (upper->level == 2)
+			continue;
+		free_below(space, below, start, end);
+		if (inside)
+			go_away(space, below);
 	}
 }
 
-static void destroy_table(struct page_table *table)
+void page_tables_free_range(struct space *space, struct vaddr start, struct vaddr end)
+{
+	free_below(space, space->pgd, start.a, end.a);
+}
+
+static void destroy_table(struct space *space, struct page_table *table)
 {
 	for (unsigned i = 0; table->level > 1 && i < PTRS_PER_TABLE; i++) {
 		struct page_table *below = pmd_entry_table(table_entry(table, i));
 		if (below)
-			destroy_table(below);
+			destroy_table(space, below);
 	}
+	if (!atomic_load(&table->away))
+		uncount(space, table);
 	release(table);
 }
 
@@ -371,7 +425,7 @@ void page_tables_destroy(struct space *space)
 	struct page_table *table;
 
 	if (space->pgd)
-		destroy_table(space->pgd);
+		destroy_table(space, space->pgd);
 	space->pgd = NULL;
 	while ((table = space->free_tables)) {
 		space->free_tables = table->next_free;
@@ -379,6 +433,7 @@ void page_tables_destroy(struct space *space)
 	}
 	while ((table = space->deposited)) { // none, but for huge entries that a test made by hand
 		space->deposited = table->next_free;
+		uncount(space, table);
 		release(table);
 	}
 }

@@ -30,6 +30,7 @@
 
 struct move {
 	struct space *space;
+	struct task *task; // whose tables they are
 	struct vma *vma;
 	struct region *to;
 	uint64_t from_addr, to_addr, len;
@@ -76,13 +77,13 @@ static int prepare_stretch(struct move *m, uint64_t done, uint64_t size)
 	if (pte_none(e))
 		return 0;
 	if (size == PMD_SIZE) {
-		table = pmd_table_alloc_lock(m->space, at(to), &err);
+		table = pmd_table_alloc_lock(m->space, m->task, at(to), &err);
 	} else {
 		if (pte_huge(e))
 			err = vma_split_huge_at(m->vma, from & ~PMD_MASK ? from : from + size);
 		if (err)
 			return err;
-		table = pte_table_alloc_lock(m->space, at(to), &err);
+		table = pte_table_alloc_lock(m->space, m->task, at(to), &err);
 	}
 	if (table)
 		page_table_unlock(table);
@@ -424,10 +425,10 @@ static int check_old(struct move *m, uint64_t *new_len, uint64_t new_addr)
 	return 0;
 }
 
-int space_remap(struct space *space, uint64_t addr, uint64_t len, uint64_t new_len,
-	uint64_t new_addr, bool fixed, uint64_t *ret_addr)
+int space_remap(struct space *space, struct task *task, uint64_t addr, uint64_t len,
+	uint64_t new_len, uint64_t new_addr, bool fixed, uint64_t *ret_addr)
 {
-	struct move m = {.space = space, .from_addr = addr};
+	struct move m = {.space = space, .task = task, .from_addr = addr};
 	uint64_t end, new_end;
 	int err = len && new_len ? space_range(addr, len, &end) : -EINVAL;
 

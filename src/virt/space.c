@@ -45,7 +45,7 @@ int space_create(struct mm_core *mm, struct space **ret_space)
 	interval_tree_init(&space->regions);
 	list_init(&space->dead_regions);
 	space->mmap_base = MMAP_BASE_DEFAULT;
-	space->pgd = page_table_alloc(space, 4, vaddr_of(0));
+	space->pgd = page_table_alloc(space, NULL, 4, vaddr_of(0));
 	if (!space->pgd) {
 		mutex_destroy(&space->tables_lock);
 		rwlock_destroy(&space->mmap_lock);

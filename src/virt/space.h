@@ -40,6 +40,8 @@ enum vm_flags {
 	VM_HEAP = 1 << 15,
 	VM_HUGETLB_1G = 1 << 16, // with VM_HUGETLB: its pages have 1 GiB, else 2 MiB
 	VM_ACCOUNT = 1 << 17,	 // private memory that may be written, or could be once
+	VM_SEQ_READ = 1 << 18,	 // read in order of addresses, so the program says
+	VM_RAND_READ = 1 << 19,	 // in no order
 	VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP, // never merged
 };
 
@@ -145,9 +147,10 @@ int space_unmap(struct space *, uint64_t addr, uint64_t len);
 int space_protect(struct space *, uint64_t addr, uint64_t len, unsigned vm_rwx);
 // mremap(MREMAP_MAYMOVE): moves [addr,len) to a new place: wherever, or exactly at new_addr when
 // fixed (-EEXIST when something is there). A smaller new_len not fixed shrinks in place, a larger
-// one grows in place when there is room in the window; an equal one moves.
-int space_remap(struct space *, uint64_t addr, uint64_t len, uint64_t new_len, uint64_t new_addr,
-	bool fixed, uint64_t *ret_addr);
+// one grows in place when there is room in the window; an equal one moves. The task is whose the
+// new tables are.
+int space_remap(struct space *, struct task *, uint64_t addr, uint64_t len, uint64_t new_len,
+	uint64_t new_addr, bool fixed, uint64_t *ret_addr);
 // madvise words that belong to plain memory: DONTNEED, FREE, PAGEOUT, DONTFORK, DOFORK, HUGEPAGE,
 // NOHUGEPAGE, MERGEABLE, UNMERGEABLE, POPULATE_READ, POPULATE_WRITE (Linux's numbers). Others go
 // to mm->up. 

@@ -235,7 +235,7 @@ static void remapper(struct race *r, unsigned thread)
 	for (unsigned step = 0; step < STEPS; step++) {
 		uint64_t from = r->buf, to = from ^ ELSEWHERE, at = 0;
 
-		ok(space_remap(r->task->space, from, PAGES * PAGE_SIZE, PAGES * PAGE_SIZE, to,
+		ok(space_remap(r->task->space, NULL, from, PAGES * PAGE_SIZE, PAGES * PAGE_SIZE, to,
 			true, &at));
 		hold(at == to);
 		r->buf = to;

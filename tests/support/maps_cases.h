@@ -261,7 +261,7 @@ static inline struct folio *case_put_huge(struct gw_task *task, uint64_t addr)
 	assert_non_null(folio);
 	folio_set_swapbacked(folio);
 	folio_set_mapping_raw(folio, MAPPING_ANON);
-	pmd = pmd_table_alloc_lock(space, vaddr_of(addr), &err);
+	pmd = pmd_table_alloc_lock(space, NULL, vaddr_of(addr), &err);
 	assert_non_null(pmd);
 	folio_map_entire(folio, NULL);
 	table_set_entry(pmd, pmd_index(vaddr_of(addr)), pte_make(folio_pfn(folio),

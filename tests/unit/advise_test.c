@@ -5,6 +5,9 @@
 #define RW (VM_READ | VM_WRITE)
 
 enum { // Linux's numbers
+	NORMAL = 0,
+	RANDOM = 1,
+	SEQUENTIAL = 2,
 	DONTNEED = 4,
 	FREE = 8,
 	DONTFORK = 10,
@@ -42,6 +45,39 @@ static void dontneed_drops_private_pages(void **state)
 	assert_int_equal(advise(t, a + 0x5000, 3, DONTNEED), -ENOMEM);
 	assert_int_equal(soft_byte(t->task, a + 0x5000), 0);
 	assert_int_equal(soft_byte(t->task, a + 0x7000), 0);
+}
+
+// Words of flags: memory for a split comes again, -ENOMEM is for holes. What failed did nothing.
+static void no_memory_for_a_split(void **state)
+{
+	static const int words[] = {RANDOM, SEQUENTIAL, DONTFORK, HUGEPAGE, MERGEABLE};
+	struct virt_test *t = *state;
+	uint64_t a = soft_map(t->task, 8, RW, NULL, 0);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
+		fault_arm(FI_META, FI_THREAD, 0, 1);
+		int err = advise(t, a + 0x2000, 2, words[i]);
+		assert_int_equal(err, fault_disarm(FI_META) ? -EAGAIN : 0);
+		assert_int_equal(t->space->nr_vmas, err ? 1 : 3);
+		assert_int_equal(advise(t, a, 8, words[i]), 0);
+		assert_int_equal(t->space->nr_vmas, 1);
+	}
+	assert_int_equal(space_unmap(t->space, a + 0x6000, 0x1000), 0);
+	assert_int_equal(advise(t, a, 8, NORMAL), -ENOMEM);
+	assert_int_equal(vma_lookup(t->space, a)->flags & (VM_SEQ_READ | VM_RAND_READ), 0);
+}
+
+// A lock leaves the memory of devices as it is.
+static void special_memory_is_not_locked(void **state)
+{
+	struct virt_test *t = *state;
+	uint64_t a = soft_map(t->task, 2, RW, NULL, 0);
+
+	vma_lookup(t->space, a)->flags |= VM_DONTEXPAND;
+	assert_int_equal(space_lock(t->space, t->task, a, 2 * PAGE_SIZE), 0);
+	assert_int_equal(vma_lookup(t->space, a)->flags & VM_LOCKED, 0);
+	assert_int_equal(t->space->locked_vm, 0);
+	assert_int_equal(space_unlock(t->space, a, 2 * PAGE_SIZE), 0);
 }
 
 static void dontneed_of_part_of_a_huge_page(void **state)
@@ -279,6 +315,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		virt_unit_test(dontneed_drops_private_pages),
+		virt_unit_test(no_memory_for_a_split),
+		virt_unit_test(special_memory_is_not_locked),
 		virt_unit_test(dontneed_of_part_of_a_huge_page),
 		virt_unit_test(dontneed_leaves_an_object_its_pages),
 		virt_unit_test(free_keeps_what_nothing_reclaims),

@@ -16,7 +16,7 @@ static void open_fix(struct virt_test *t, struct fix *f)
 	assert_false(f->host & ~PMD_MASK);
 	for (unsigned i = 0; i < 2; i++) {
 		int err = 0;
-		page_table_unlock(pte_table_alloc_lock(t->space,
+		page_table_unlock(pte_table_alloc_lock(t->space, NULL,
 			vaddr_of(f->addr + i * PMD_SIZE), &err));
 	}
 	gather_init(&f->g, &t->m.mm);

@@ -162,9 +162,10 @@ struct quiet {
 	char failure[300];
 };
 
-static void quiet_begin(struct reporter *r, const struct story *story, const char *machine)
+static void quiet_begin(struct reporter *r, const struct story *story, const char *machine,
+	bool skipped)
 {
-	(void)r, (void)story, (void)machine;
+	(void)r, (void)story, (void)machine, (void)skipped;
 }
 
 static void quiet_event(struct reporter *r, const struct play_event *event)

@@ -243,7 +243,7 @@ static void moved_memory_is_at_the_new_pointer(void **state maybe_unused)
 
 	for (unsigned i = 0; i < 600; i++)
 		store(p + i * PAGE_SIZE, (char)i);
-	assert_int_equal(space_remap(v->space, num(p), 600 * PAGE_SIZE, 700 * PAGE_SIZE, 0, false,
+	assert_int_equal(space_remap(v->space, NULL, num(p), 600 * PAGE_SIZE, 700 * PAGE_SIZE, 0, false,
 				 &to), 0);
 	q = (char *)(uintptr_t)to;
 	for (unsigned i = 0; i < 600; i++)

@@ -16,7 +16,7 @@ static inline int huge_install_with(struct virt_test *t, struct vma *vma, uint64
 	struct folio *folio;
 	struct pte e;
 	int err = 0;
-	struct page_table *pmd = pmd_table_alloc_lock(t->space, vaddr_of(addr), &err);
+	struct page_table *pmd = pmd_table_alloc_lock(t->space, NULL, vaddr_of(addr), &err);
 	if (!pmd)
 		return err;
 	if (!pte_none(table_entry(pmd, pmd_index(vaddr_of(addr))))) {
@@ -57,7 +57,7 @@ static inline int huge_install(struct virt_test *t, uint64_t addr)
 
 	if (err)
 		return err;
-	deposit = page_table_alloc(t->space, 1, vaddr_of(addr));
+	deposit = page_table_alloc(t->space, NULL, 1, vaddr_of(addr));
 	if (!deposit)
 		return -ENOMEM;
 	err = huge_install_with(t, vma, addr, deposit);

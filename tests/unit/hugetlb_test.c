@@ -504,8 +504,8 @@ static void after_mremap_and_mprotect(void **state)
 	fill(2, 2);
 	uint64_t buf = map(2);
 	fx_fill(&fx, a, buf, 1024, 1);
-	assert_int_equal(space_remap(a->space, buf, 2 * HUGE, 3 * HUGE, 0, false, &to), -EINVAL);
-	fx_ok(space_remap(a->space, buf, 2 * HUGE, 2 * HUGE, 0, false, &to));
+	assert_int_equal(space_remap(a->space, NULL, buf, 2 * HUGE, 3 * HUGE, 0, false, &to), -EINVAL);
+	fx_ok(space_remap(a->space, NULL, buf, 2 * HUGE, 2 * HUGE, 0, false, &to));
 	buf = to;
 	fx_ok(space_protect(a->space, buf + HUGE, HUGE, VM_READ));
 	assert_int_equal(fx_move(a, buf, 1, 1), 0);

@@ -103,6 +103,7 @@ static void test_text_report(void **state)
 	(void)state;
 	assert_report(story_of_all, false, &(struct fake_plan){0}, PLAY_FAILED,
 		"t.gw on engine\n"
+		"    1  machine nodes=2 memory=1M\n"
 		"    2  task A\n"
 		"    3  A map b 16K\n"
 		"    4  A write b[0:8K] 7\n"
@@ -134,6 +135,8 @@ static void test_json_report(void **state)
 {
 	(void)state;
 	assert_report(story_of_all, true, &(struct fake_plan){0}, PLAY_FAILED,
+		"{\"schema\":1,\"line\":1,\"task\":null,\"command\":\"machine\",\"return\":null,"
+		"\"errno\":null,\"source\":\"machine nodes=2 memory=1M\"}\n"
 		"{\"schema\":1,\"line\":2,\"task\":null,\"command\":\"task\",\"return\":0,"
 		"\"errno\":null}\n"
 		"{\"schema\":1,\"line\":3,\"task\":\"A\",\"command\":\"map\",\"return\":0,"
@@ -192,6 +195,7 @@ static void test_numastat(void **state)
 		      "A move b[0:8K] to=1\nshow numastat\n",
 		false, &(struct fake_plan){0}, PLAY_HELD,
 		"t.gw on engine\n"
+		"    1  machine nodes=2 memory=1M\n"
 		"    2  task A\n"
 		"    3  A map b 16K\n"
 		"    4  A write b 7\n"
@@ -206,11 +210,48 @@ static void test_numastat(void **state)
 		"story t.gw: 7 commands, 0 expectations, 0 failed\n");
 }
 
+// The lines that say what machine it is, with what was decided about it.
+static void test_machine_lines(void **state)
+{
+	static const char story[] = "# what it is about\nmachine nodes=2 memory=1M\n"
+				    "machine distance=10,20,20,10 # far\n\n# if at all\n"
+				    "needs root nodes=2\nonly engine\n# who\ntask A\n"
+				    "expect return 0\nneeds ksm\n";
+	(void)state;
+	assert_report(story, false, &(struct fake_plan){0}, PLAY_HELD,
+		"t.gw on engine\n"
+		"\n       # what it is about\n"
+		"    2  machine nodes=2 memory=1M\n"
+		"    3  machine distance=10,20,20,10\n"
+		"\n       # if at all\n"
+		"    6  needs root nodes=2  met\n"
+		"    7  only engine         met\n"
+		"   11  needs ksm           met\n"
+		"\n       # who\n"
+		"    9  task A\n"
+		"   10  expect return 0     held\n"
+		"story t.gw: 1 commands, 1 expectations, 0 failed\n");
+	assert_report("needs root\ntask A\n", true, &(struct fake_plan){0}, PLAY_HELD,
+		"{\"schema\":1,\"line\":1,\"task\":null,\"command\":\"needs\",\"return\":null,"
+		"\"errno\":null,\"source\":\"needs root\",\"met\":true}\n"
+		"{\"schema\":1,\"line\":2,\"task\":null,\"command\":\"task\",\"return\":0,"
+		"\"errno\":null}\n"
+		"{\"schema\":1,\"story\":\"t.gw\",\"machine\":\"engine\",\"result\":\"held\","
+		"\"reason\":null,\"commands\":1,\"expectations\":0,\"failed\":0,"
+		"\"counters\":{}}\n");
+}
+
 static void test_skipped_reports(void **state)
 {
 	(void)state;
 	assert_report("only host\ntask A\n", false, &(struct fake_plan){0}, PLAY_SKIPPED,
-		"t.gw on engine\nstory t.gw: skipped: only host\n");
+		"t.gw on engine\n    1  only host\nstory t.gw: skipped: only host\n");
+	assert_report("only host\ntask A\n", true, &(struct fake_plan){0}, PLAY_SKIPPED,
+		"{\"schema\":1,\"line\":1,\"task\":null,\"command\":\"only\",\"return\":null,"
+		"\"errno\":null,\"source\":\"only host\",\"met\":null}\n"
+		"{\"schema\":1,\"story\":\"t.gw\",\"machine\":\"engine\",\"result\":\"skipped\","
+		"\"reason\":\"only host\",\"commands\":0,\"expectations\":0,\"failed\":0,"
+		"\"counters\":{}}\n");
 	assert_report("task A\n", true, &(struct fake_plan){.skip = "ksm"}, PLAY_SKIPPED,
 		"{\"schema\":1,\"story\":\"t.gw\",\"machine\":\"engine\",\"result\":\"skipped\","
 		"\"reason\":\"needs ksm\",\"commands\":0,\"expectations\":0,\"failed\":0,"
@@ -426,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_text_report),
 		cmocka_unit_test(test_json_report),
 		cmocka_unit_test(test_numastat),
+		cmocka_unit_test(test_machine_lines),
 		cmocka_unit_test(test_skipped_reports),
 		cmocka_unit_test(test_expectations),
 		cmocka_unit_test(test_endings),

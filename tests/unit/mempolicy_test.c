@@ -179,9 +179,9 @@ static void get_rules(void **state)
 	assert_int_equal(
 		policy_get(task, &mode, NULL, 0, addr + 4096, POLICY_F_ADDR | POLICY_F_NODE), 0);
 	assert_int_equal(mode, (int)folio_nid(m->mm.zero_page));
-	// The next node of the task's own interleave.
+	// The next node of the task's own interleave (1-2), of which three page tables took a turn.
 	assert_int_equal(policy_get(task, &mode, NULL, 0, 0, POLICY_F_NODE), 0);
-	assert_int_equal(mode, 1);
+	assert_int_equal(mode, 2);
 	assert_int_equal(policy_set_task(task, POLICY_BIND, &set, 65), 0);
 	assert_int_equal(policy_get(task, &mode, NULL, 0, 0, POLICY_F_NODE), -EINVAL);
 	task_exit(task);
@@ -288,8 +288,55 @@ static void counters(void **state)
 
 	assert_int_equal(set_policy(task, POLICY_INTERLEAVE, 3), 0);
 	soft_fill(task, addr, 6, 'i');
-	assert_int_equal(vmstat_read(&m->stat, VM_NUMA_INTERLEAVE) - before, 6);
+	assert_int_equal(vmstat_read(&m->stat, VM_NUMA_INTERLEAVE) - before, 6 + 3);
 	task_exit(task);
+}
+
+static long tables_of(struct soft_machine *m, unsigned nid)
+{
+	return (long)vmstat_node(&m->stat, nid, VM_NR_PAGE_TABLE_PAGES);
+}
+
+static void map_one(struct task *task, uint64_t addr)
+{
+	struct map_request request = {.addr = addr, .fixed = true, .len = PAGE_SIZE, .flags = RW};
+
+	assert_int_equal(space_map(task->space, &request, &addr), 0);
+}
+
+// Page tables count as pages that the task's policy has placed: a turn of its interleave each.
+static void page_tables_take_turns(void **state)
+{
+	struct soft_machine *m = *state;
+	struct task *task = new_task(m, 0), *child;
+	uint64_t addr = 1ull << 40, other = addr + (64ull << 30);
+	long none[SOFT_NODES] = {tables_of(m, 0), tables_of(m, 1), tables_of(m, 2)};
+
+	map_one(task, addr);
+	map_one(task, other);
+	assert_int_equal(set_policy(task, POLICY_INTERLEAVE, 7), 0);
+	soft_fill(task, addr, 1, 'a'); // levels 3, 2, 1
+	assert_int_equal(task_interleave_peek(task), 0);
+	for (unsigned nid = 0; nid < 3; nid++)
+		assert_int_equal(tables_of(m, nid), none[nid] + 1);
+	soft_fill(task, addr, 1, 'b');
+	assert_int_equal(task_interleave_peek(task), 0);
+	soft_fill(task, other, 1, 'a'); // levels 2, 1
+	assert_int_equal(task_interleave_peek(task), 2);
+	// What no mapping is near of is given back, and counts anew when it is needed again.
+	assert_int_equal(space_unmap(task->space, other, PAGE_SIZE), 0);
+	for (unsigned nid = 0; nid < 3; nid++)
+		assert_int_equal(tables_of(m, nid), none[nid] + 1);
+	map_one(task, other);
+	soft_fill(task, other, 1, 'a');
+	assert_int_equal(task_interleave_peek(task), 1);
+	// The tables of a child are made by its parent, under the policy of the parent.
+	assert_int_equal(task_fork(task, 0, &child), 0);
+	assert_int_equal(task_interleave_peek(task), 0);
+	task_exit(child);
+	task_exit(task);
+	for (unsigned nid = 0; nid < 3; nid++)
+		assert_int_equal(tables_of(m, nid), none[nid]);
 }
 
 // A full node: BIND gives up, PREFERRED and PREFERRED_MANY go elsewhere.
@@ -598,6 +645,7 @@ int main(void)
 		cmocka_unit_test(placement),
 		cmocka_unit_test(interleave_counter),
 		cmocka_unit_test(counters),
+		cmocka_unit_test(page_tables_take_turns),
 		cmocka_unit_test(full_node),
 		cmocka_unit_test(mbind_rules),
 		cmocka_unit_test(mbind_splits_and_merges),

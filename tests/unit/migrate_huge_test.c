@@ -61,8 +61,8 @@ static void map_huge(void)
 
 	huge = huge_folio();
 	fx_ok(anon_vma_prepare(vma));
-	page_table_deposit(a->space, page_table_alloc(a->space, 1, vaddr_of(buf)));
-	table = pmd_table_alloc_lock(a->space, vaddr_of(buf), &err);
+	page_table_deposit(a->space, page_table_alloc(a->space, NULL, 1, vaddr_of(buf)));
+	table = pmd_table_alloc_lock(a->space, NULL, vaddr_of(buf), &err);
 	assert_non_null(table);
 	folio_add_new_anon_rmap(huge, vma, buf);
 	folio_add_lru(huge);
@@ -82,7 +82,7 @@ static void map_small(void)
 
 	huge = huge_folio();
 	fx_ok(anon_vma_prepare(vma));
-	table = pte_table_alloc_lock(a->space, vaddr_of(buf), &err);
+	table = pte_table_alloc_lock(a->space, NULL, vaddr_of(buf), &err);
 	assert_non_null(table);
 	folio_set_swapbacked(huge);
 	folio_set_index(huge, vma_pgoff(vma, buf));

@@ -83,8 +83,8 @@ static void map_page(void)
 	page = pool_page(0);
 	folio_set_hugetlb_migratable(page);
 	fx_ok(anon_vma_prepare(vma));
-	page_table_deposit(a->space, page_table_alloc(a->space, 1, vaddr_of(buf))); // no VM_HUGETLB
-	table = pmd_table_alloc_lock(a->space, vaddr_of(buf), &err);
+	page_table_deposit(a->space, page_table_alloc(a->space, NULL, 1, vaddr_of(buf))); // no VM_HUGETLB
+	table = pmd_table_alloc_lock(a->space, NULL, vaddr_of(buf), &err);
 	assert_non_null(table);
 	folio_set_swapbacked(page);
 	folio_set_index(page, vma_pgoff(vma, buf));

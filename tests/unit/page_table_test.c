@@ -11,7 +11,7 @@ static struct pte some_entry(uint64_t n)
 static void put(struct space *space, uint64_t addr, struct pte e)
 {
 	int err = 0;
-	struct page_table *table = pte_table_alloc_lock(space, vaddr_of(addr), &err);
+	struct page_table *table = pte_table_alloc_lock(space, NULL, vaddr_of(addr), &err);
 
 	assert_non_null(table);
 	assert_int_equal(table->level, 1);
@@ -80,14 +80,14 @@ static void a_huge_entry_has_no_table(void **state)
 	struct virt_test *t = *state;
 	struct vaddr addr = vaddr_of(0x40200000);
 	int err = 0;
-	struct page_table *pmd = pmd_table_alloc_lock(t->space, addr, &err);
+	struct page_table *pmd = pmd_table_alloc_lock(t->space, NULL, addr, &err);
 
 	assert_non_null(pmd);
 	assert_int_equal(pmd->level, 2);
 	table_set_entry(pmd, pmd_index(addr), pte_make(pfn_of(512), PTE_PRESENT | PTE_HUGE));
 	page_table_unlock(pmd);
 	assert_null(pte_table_lock(t->space, addr));
-	assert_null(pte_table_alloc_lock(t->space, addr, &err));
+	assert_null(pte_table_alloc_lock(t->space, NULL, addr, &err));
 	assert_int_equal(err, -EEXIST);
 	assert_true(pte_huge(entry_at(t->space, addr.a + 0x5000)));
 	pmd = pmd_table_lock(t->space, addr);
@@ -130,7 +130,7 @@ static void trylock_says_busy(void **state)
 static int make_table(struct virt_test *t)
 {
 	int err = 0;
-	struct page_table *table = pte_table_alloc_lock(t->space, vaddr_of(0x7f0000000000), &err);
+	struct page_table *table = pte_table_alloc_lock(t->space, NULL, vaddr_of(0x7f0000000000), &err);
 
 	if (table)
 		page_table_unlock(table);

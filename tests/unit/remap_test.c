@@ -13,7 +13,7 @@ static uint64_t move(struct virt_test *t, uint64_t addr, uint64_t pages, uint64_
 {
 	uint64_t got = 0;
 
-	assert_int_equal(space_remap(t->space, addr, pages << PAGE_SHIFT, new_pages << PAGE_SHIFT,
+	assert_int_equal(space_remap(t->space, NULL, addr, pages << PAGE_SHIFT, new_pages << PAGE_SHIFT,
 				 to, to != 0, &got), 0);
 	if (to)
 		assert_int_equal(got, to);
@@ -290,7 +290,7 @@ static void race(void *arg, unsigned index)
 	uint64_t got;
 
 	if (index == 0) {
-		assert_int_equal(space_remap(r->t->space, r->from, 4 * PAGE_SIZE, 4 * PAGE_SIZE,
+		assert_int_equal(space_remap(r->t->space, NULL, r->from, 4 * PAGE_SIZE, 4 * PAGE_SIZE,
 					 r->to, true, &got), 0);
 		return;
 	}
@@ -344,10 +344,10 @@ static void errors_change_nothing(void **state)
 
 	fill_numbered(t, a, 8);
 	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
-		assert_int_equal(space_remap(t->space, rows[i].addr, rows[i].len, rows[i].new_len,
+		assert_int_equal(space_remap(t->space, NULL, rows[i].addr, rows[i].len, rows[i].new_len,
 					 rows[i].to, rows[i].fixed, &got), rows[i].err);
 	vma_lookup(t->space, a)->flags |= VM_DONTEXPAND;
-	assert_int_equal(space_remap(t->space, a, 0x8000, 0x9000, 0, false, &got), -EFAULT);
+	assert_int_equal(space_remap(t->space, NULL, a, 0x8000, 0x9000, 0, false, &got), -EFAULT);
 	assert_int_equal(t->space->nr_vmas, 2);
 	assert_numbered(t, a, 0, 8);
 }
@@ -358,7 +358,7 @@ static int move_part(struct virt_test *t)
 {
 	uint64_t got;
 
-	return space_remap(t->space, sweep_addr + 0x3000, 0x203000, 0x204000,
+	return space_remap(t->space, NULL, sweep_addr + 0x3000, 0x203000, 0x204000,
 		ELSEWHERE + 0x1ff000, true, &got);
 }
 

@@ -291,15 +291,19 @@ static void test_whole_language(void **state)
 	story_free(s);
 }
 
-// Comments belong to the command below them, blocks apart by an empty line.
+// Comments belong to the command or the machine line below them, blocks apart by an empty line.
 static void test_notes(void **state)
 {
 	(void)state;
-	static const char text[] = "# One\tline.\n\n#\n#  Two.\nmachine nodes=1\n\n"
+	static const char text[] = "# Zero.\nmachine nodes=1\n# One\tline.\n\n#\n#  Two.\n\n"
 				   "task A # not this\nA map b 4K\n# End.\nexit A\n";
 	struct story *story;
 	struct story_errors errors = {0};
 	assert_int_equal(story_parse("n.gw", text, strlen(text), &story, &errors), 0);
+	assert_int_equal(story->machine_line_count, 1);
+	assert_int_equal(story->machine_lines[0].line, 2);
+	assert_string_equal(story->machine_lines[0].source, "machine nodes=1");
+	assert_string_equal(story->machine_lines[0].note, "Zero.\n");
 	assert_string_equal(story->commands[0]->note, "One line.\n\n Two.\n\n");
 	assert_null(story->commands[1]->note);
 	assert_string_equal(story->commands[2]->note, "End.\n");

@@ -176,7 +176,7 @@ static void protect_remap_and_dontneed(void **state)
 	assert_int_equal(load(a, buf + 8 * PAGE_SIZE), 0);
 	store(a, buf + 8 * PAGE_SIZE, fx_stamp(3, buf + 8 * PAGE_SIZE));
 	fx_check(&fx);
-	fx_ok(space_remap(a->space, buf + PMD_SIZE, PMD_SIZE, PMD_SIZE, 0, false, &to));
+	fx_ok(space_remap(a->space, NULL, buf + PMD_SIZE, PMD_SIZE, PMD_SIZE, 0, false, &to));
 	assert_true(is_leaf(a, to)); // moved as a whole
 	assert_int_equal(load(a, to), fx_stamp(3, buf + PMD_SIZE));
 }
@@ -390,7 +390,7 @@ static void do_part(unsigned i, uint64_t at, uint64_t len)
 		fx_ok(space_protect(a->space, at, len, VM_READ));
 		break;
 	default:
-		fx_ok(space_remap(a->space, at, len, len, 0, false, &to));
+		fx_ok(space_remap(a->space, NULL, at, len, len, 0, false, &to));
 	}
 }
 

@@ -237,7 +237,7 @@ static void do_move(struct model *m)
 	if (to + nr > MODEL_PAGES || overlap)
 		return;
 	arm(m);
-	int err = space_remap(m->t->space, addr_of(first), (uint64_t)nr << PAGE_SHIFT,
+	int err = space_remap(m->t->space, NULL, addr_of(first), (uint64_t)nr << PAGE_SHIFT,
 		(uint64_t)nr << PAGE_SHIFT, addr_of(to), true, &got);
 
 	if (told_to_fail(m, err))
