@@ -16,6 +16,7 @@
 #include "bench/measure.h"
 
 #include <errno.h>
+#include <linux/memfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -69,11 +70,12 @@ struct bench_spread spread_of(double *v, unsigned n)
 
 #define HUGE_BYTES (2ul << 20)
 
-static int open_side(struct plain *p, int i, bool huge)
+static int open_side(struct plain *p, int i, enum plain_pages pages)
 {
 	char *room;
 
-	p->fd[i] = memfd_create("godwit-bench", MFD_CLOEXEC);
+	p->fd[i] = memfd_create("godwit-bench", MFD_CLOEXEC |
+		(pages == PLAIN_OF_POOL ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
 	if (p->fd[i] < 0 || ftruncate(p->fd[i], (off_t)p->bytes))
 		return -errno;
 	// Huge pages need an address that is a multiple of their size.
@@ -84,20 +86,20 @@ static int open_side(struct plain *p, int i, bool huge)
 	if (mmap(p->side[i], p->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, p->fd[i],
 		    0) == MAP_FAILED)
 		return -ENOMEM;
-	if (huge)
+	if (pages == PLAIN_HUGE)
 		(void)madvise(p->side[i], p->bytes, MADV_HUGEPAGE);
 	memset(p->side[i], 1 + i, p->bytes);
 	return 0;
 }
 
-int plain_open(struct plain *p, size_t bytes, bool huge)
+int plain_open(struct plain *p, size_t bytes, enum plain_pages pages)
 {
 	int err;
 
 	*p = (struct plain){.bytes = bytes, .fd = {-1, -1}};
-	err = open_side(p, 0, huge);
+	err = open_side(p, 0, pages);
 	if (!err)
-		err = open_side(p, 1, huge);
+		err = open_side(p, 1, pages);
 	if (err)
 		plain_close(p);
 	return err;

@@ -19,7 +19,8 @@ struct plain {
 	size_t bytes;
 	int fd[2];
 };
-int plain_open(struct plain *, size_t bytes, bool huge);
+enum plain_pages { PLAIN_USUAL, PLAIN_HUGE, PLAIN_OF_POOL };
+int plain_open(struct plain *, size_t bytes, enum plain_pages pages);
 void plain_close(struct plain *);
 
 // Times of the rounds of one row.

@@ -109,7 +109,7 @@ static void name_row(const struct bench_setting *s, struct bench_row *row)
 	row->what = c->name;
 	row->means = c->means;
 	row->blocker = blockers[s->spec.blocker - GW_BLOCKER_SIGNAL];
-	row->arena = s->spec.huge ? "2m" : "4k";
+	row->arena = s->spec.hugetlbfs ? "pool" : s->spec.huge ? "2m" : "4k";
 	row->copy_threads = s->spec.copy_threads;
 	row->under_writer = c->writer;
 	row->pause_budget_us = c->pause_budget_us;
@@ -143,7 +143,10 @@ static int take_row(struct plan *p, const struct bench_setting *s)
 	return err;
 }
 
-static struct world_spec spec_of(const struct bench_case *c, enum gw_blocker blocker, bool huge,
+// What the arenas lie on: usual pages, or, in other rows, huge ones, or the host's hugetlb pool.
+enum { USUAL, HUGE_PAGES, HOSTS_POOL };
+
+static struct world_spec spec_of(const struct bench_case *c, enum gw_blocker blocker, int pages,
 	unsigned threads, const struct plan *p)
 {
 	bool quick = p->options->quick;
@@ -153,7 +156,8 @@ static struct world_spec spec_of(const struct bench_case *c, enum gw_blocker blo
 		.host_node = {p->host_node[0], p->host_node[1]},
 		.host_pages = c->host_pages,
 		.blocker = blocker,
-		.huge = huge,
+		.huge = pages == HUGE_PAGES,
+		.hugetlbfs = pages == HOSTS_POOL,
 		.copy_threads = threads,
 		.spaces = c->spaces ? c->spaces : 1,
 		.thp = c->thp,
@@ -166,16 +170,17 @@ static int take_case(struct plan *p, const struct bench_case *c)
 {
 	bool quick = p->options->quick;
 	unsigned rounds = p->options->rounds ? p->options->rounds : quick ? ROUNDS_QUICK : ROUNDS;
+	int last = !c->huge_too || quick ? USUAL : c->hugetlb ? HOSTS_POOL : HUGE_PAGES;
 	int err = 0;
 
 	if (c->alone && p->options->against_host)
 		return 0;
-	for (int huge = 0; huge <= (c->huge_too && !quick); huge++)
+	for (int pages = USUAL; pages <= last; pages++)
 		for (unsigned threads = 1; threads <= (c->two_threads ? 2u : 1u); threads++)
 			for (int b = GW_BLOCKER_SIGNAL; !err && b <= GW_BLOCKER_USERFAULTFD; b++) {
 				struct bench_setting s = {
 					.what = c,
-					.spec = spec_of(c, (enum gw_blocker)b, huge, threads, p),
+					.spec = spec_of(c, (enum gw_blocker)b, pages, threads, p),
 					.rounds = rounds,
 					.quick = quick,
 				};

@@ -103,7 +103,8 @@ static int below_open(struct below *b, const struct world_spec *spec)
 		err = copier_open(spec->copy_threads > 1 ? COPIER_PARALLEL : COPIER_AUTO,
 			spec->copy_threads, &b->copier);
 	if (!err)
-		err = plain_open(&b->plain, b->bytes, spec->huge);
+		err = plain_open(
+			&b->plain, b->bytes, spec->huge ? PLAIN_HUGE : PLAIN_USUAL);
 	if (!err)
 		err = b->mmu->ops->window_open(b->mmu, b->bytes, PMD_SIZE, NULL, NULL, &b->window);
 	for (size_t i = 0; !err && i < b->bytes / PMD_SIZE; i++)

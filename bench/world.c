@@ -34,7 +34,9 @@ static int open_machine(struct world *w, char *why, size_t size)
 		.blocker = w->spec.blocker,
 		.copy_threads = w->spec.copy_threads,
 		.host_node = w->spec.against_host ? w->spec.host_node : NULL,
-		.flags = w->spec.huge ? GW_MACHINE_HUGE : 0,
+		.flags = w->spec.huge	     ? GW_MACHINE_HUGE
+			 : w->spec.hugetlbfs ? GW_MACHINE_HUGETLB
+					     : 0,
 	};
 	int err = gw_machine_create(&config, &w->machine);
 
@@ -79,7 +81,7 @@ static int map_second(struct world *w)
 }
 
 // Pages for the area on both nodes: a move takes a free one, as the kernel's does.
-static int fill_pools(struct world *w)
+static int fill_pools(struct world *w, char *why, size_t size)
 {
 	char path[96], value[24];
 	int err = 0;
@@ -90,6 +92,12 @@ static int fill_pools(struct world *w)
 			"sys/devices/system/node/node%u/hugepages/hugepages-2048kB/nr_hugepages",
 			nid);
 		err = gw_tunable_set(w->machine, path, value);
+		if (!err && w->spec.hugetlbfs &&
+			w->machine->arena[nid]->hugetlb.nr < w->spec.bytes >> 21) {
+			snprintf(why, size, "the host's hugetlb pool has not %llu free pages",
+				(unsigned long long)w->spec.bytes >> 19);
+			err = -EOPNOTSUPP;
+		}
 	}
 	return err;
 }
@@ -126,7 +134,7 @@ static int open_area(struct world *w, char *why, size_t size)
 	if (w->spec.spaces > 1)
 		err = gw_object_create(w->machine, "bench", w->spec.bytes, &w->object);
 	if (!err && w->spec.hugetlb)
-		err = fill_pools(w);
+		err = fill_pools(w, why, size);
 	if (!err)
 		err = map_area(w, 0, &w->area);
 	if (!err)
@@ -165,7 +173,10 @@ static int open_other(struct world *w, char *why, size_t size)
 	if (w->spec.against_host)
 		return host_area_open(&w->host, w->spec.host_node, w->spec.bytes,
 			w->spec.host_pages, why, size);
-	return plain_open(&w->plain, w->spec.bytes, w->spec.huge);
+	return plain_open(&w->plain, w->spec.bytes,
+		w->spec.hugetlbfs ? PLAIN_OF_POOL
+		: w->spec.huge	  ? PLAIN_HUGE
+				  : PLAIN_USUAL);
 }
 
 int world_open(struct world *w, const struct world_spec *spec, char *why, size_t size)

@@ -14,6 +14,7 @@
 struct world_spec {
 	enum gw_blocker blocker;
 	bool huge;	       // arenas of huge host pages
+	bool hugetlbfs;	       // the engine's pool on the host's
 	unsigned copy_threads;
 	unsigned spaces; // that map the area: 1 or 2
 	bool thp;	 // huge folios in the area

@@ -72,6 +72,10 @@ struct gw_machine_config {
 // gets them unasked). The text godwit/arenas says what each node got, and why nothing larger.
 #define GW_MACHINE_HUGE 1u
 #define GW_MACHINE_MANUAL_CLOCK 2u // time stands still but for gw_clock_advance()
+// HUGETLB: pages of the machine's own hugetlb pools take their bytes from the host's pool of 2 MiB
+// pages (/proc/sys/vm/nr_hugepages), one for one, as long as it has some that are free and that
+// nobody reserved; they go back as the machine's pools shrink. Backend rewire, nodes in memory.
+#define GW_MACHINE_HUGETLB 4u
 
 struct gw_machine;
 struct gw_task;

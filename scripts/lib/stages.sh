@@ -242,6 +242,9 @@ kernel_others() {
 	# shellcheck disable=SC2086 # a word each
 	check "kernel: every page is where the engine says" \
 		tests/real-kernel/physical.sh ${GODWIT_KERNELS:-6.12 6.1}
+	# shellcheck disable=SC2086 # a word each
+	check "kernel: the engine's hugetlb pools on the kernel's" \
+		tests/real-kernel/hugetlbfs.sh ${GODWIT_KERNELS:-6.12 6.1}
 	check "kernel: what a killed player leaves is put back" \
 		tests/real-kernel/restore.sh ${GODWIT_KERNELS:-6.12 6.1}
 	check "kernel: scripts/real-kernel keeps its word" tests/real-kernel/selftest.sh 6.12

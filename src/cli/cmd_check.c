@@ -80,6 +80,19 @@ static const char *arena_pages(const struct probe_result *p)
 	return "4 KiB pages of shared memory";
 }
 
+// And for its own hugetlb pools: pages of the host's that somebody reserved are not to be had.
+static void pool_pages(const struct probe_result *p, char *ret_text, size_t size)
+{
+	const long nr_free = p->hugetlb[0].free;
+
+	if (nr_free > 0)
+		snprintf(ret_text, size, "at most %ld pages of the host's hugetlb pool with "
+			"GW_MACHINE_HUGETLB, else the same", nr_free);
+	else
+		snprintf(ret_text, size, "the same; with free pages of 2 MiB in the host's hugetlb "
+			"pool and GW_MACHINE_HUGETLB those");
+}
+
 static void print_text(const struct probe_result *p)
 {
 	const bool tty = isatty(STDOUT_FILENO);
@@ -111,9 +124,11 @@ static void print_text(const struct probe_result *p)
 		p->shmem_huge[0] ? p->shmem_huge : "not known to this kernel");
 	print_folded("huge pages", text);
 	snprintf(text, sizeof text,
-		"%s; never pages of a hugetlb pool, which cannot be mapped in pieces of 4 KiB",
+		"%s; not pages of a hugetlb pool, which cannot be mapped in pieces of 4 KiB",
 		arena_pages(p));
 	print_folded("behind nodes", text);
+	pool_pages(p, text, sizeof text);
+	print_folded("behind pools", text);
 	print_pools(p);
 }
 
@@ -136,6 +151,7 @@ static struct json_object *ways_json(const struct probe_result *p)
 static void print_json(const struct probe_result *p)
 {
 	struct json_object *o = json_object_new_object(), *advice = json_object_new_array();
+	char text[240];
 
 	for (unsigned i = 0; i < p->nr_advice; i++)
 		json_object_array_add(advice, json_object_new_string(p->advice[i]));
@@ -154,6 +170,8 @@ static void print_json(const struct probe_result *p)
 		o, "max_map_count", json_object_new_int64((int64_t)p->max_map_count));
 	json_object_object_add(o, "shmem_huge", json_object_new_string(p->shmem_huge));
 	json_object_object_add(o, "behind_nodes", json_object_new_string(arena_pages(p)));
+	pool_pages(p, text, sizeof text);
+	json_object_object_add(o, "behind_pools", json_object_new_string(text));
 	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
 	json_object_put(o);
 }

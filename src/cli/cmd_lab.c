@@ -168,7 +168,7 @@ static int run_stories(const struct stories *s, struct run_options *o)
 // ---- Options ------------------------------------------------------------------------------------
 
 enum { OPT_ON = 256, OPT_BACKEND, OPT_SEED, OPT_JSON, OPT_KEEP_GOING, OPT_TIMEOUT, OPT_RESULTS,
-	OPT_KERNEL, OPT_ALLOW_CHANGES, OPT_ALLOW_POISON, OPT_BIND_NODES };
+	OPT_KERNEL, OPT_ALLOW_CHANGES, OPT_ALLOW_POISON, OPT_BIND_NODES, OPT_HUGETLBFS };
 
 static bool read_number(const char *text, unsigned long long max, unsigned long long *ret_number)
 {
@@ -217,6 +217,9 @@ static bool apply_option(struct run_options *o, int option, const char *prefix)
 		return true;
 	case OPT_BIND_NODES:
 		o->lab.bind_nodes = true;
+		return true;
+	case OPT_HUGETLBFS:
+		o->lab.hugetlbfs = true;
 		return true;
 	case OPT_KERNEL:
 		o->kernel = optarg;
@@ -288,6 +291,7 @@ static const char run_help[] =
 	"  --backend NAME          engine: signal, userfaultfd or soft (the best there is)\n"
 	"  --seed N                soft: the order in which all runs (one chosen by chance)\n"
 	"  --bind-nodes            engine: its nodes are on this host's, and are compared\n"
+	"  --hugetlbfs             engine: its hugetlb pools take free pages of this host's\n"
 	"  --keep-going            go on in a story after an error it does not expect\n"
 	"  --timeout SECONDS       for one command (600; 0: none)\n"
 	"  --allow-system-changes  host: stories may change tunables, pools, cgroups\n"
@@ -318,6 +322,7 @@ static int cmd_run(int argc, char **argv)
 		{"seed", required_argument, NULL, OPT_SEED},
 		{"json", no_argument, NULL, OPT_JSON},
 		{"bind-nodes", no_argument, NULL, OPT_BIND_NODES},
+		{"hugetlbfs", no_argument, NULL, OPT_HUGETLBFS},
 		{"keep-going", no_argument, NULL, OPT_KEEP_GOING},
 		{"timeout", required_argument, NULL, OPT_TIMEOUT},
 		{"allow-system-changes", no_argument, NULL, OPT_ALLOW_CHANGES},
@@ -333,6 +338,8 @@ static int cmd_run(int argc, char **argv)
 		return status;
 	if (o.lab.bind_nodes && strcmp(o.machine, "engine"))
 		return cli_usage_error("godwit lab run", "--bind-nodes is for the engine");
+	if (o.lab.hugetlbfs && strcmp(o.machine, "engine"))
+		return cli_usage_error("godwit lab run", "--hugetlbfs is for the engine");
 	if (!load_all_stories(argc - optind, argv + optind, &s))
 		return CLI_USAGE;
 	status = run_stories(&s, &o);

@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 
 #include "base/text_buf.h"
+#include "machine/arena_hugetlb.h"
 #include "phys/zone.h"
 #include "virt/mempolicy.h"
 
@@ -267,6 +268,16 @@ static int get_explanation(struct gw_machine *m, const struct tunable *t maybe_u
 
 // ---- What is behind the nodes
 
+static uint64_t pool_bytes(const struct gw_machine *m, unsigned nid)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < HUGETLB_SIZES; i++)
+		bytes += hugetlb_read(&m->hugetlb.pool[i].nr_node[nid]) *
+			 hugetlb_bytes(&m->hugetlb.pool[i]);
+	return bytes;
+}
+
 static int get_arenas(struct gw_machine *m, const struct tunable *t maybe_unused,
 	const unsigned *index maybe_unused, struct text_buf *text)
 {
@@ -278,8 +289,9 @@ static int get_arenas(struct gw_machine *m, const struct tunable *t maybe_unused
 		arena_stats(m->arena[nid], &stats);
 		text_printf(text, "node %u: %llu kB, %llu kB of them backed by ", nid,
 			(unsigned long long)stats.bytes >> 10,
-			(unsigned long long)stats.backed_bytes >> 10);
+			(unsigned long long)(stats.backed_bytes - stats.hugetlb_bytes) >> 10);
 		arena_describe_backing(m->arena[nid], text);
+		arena_hugetlb_describe(m->arena[nid], pool_bytes(m, nid), text);
 		text_putc(text, '\n');
 	}
 	return 0;

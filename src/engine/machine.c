@@ -46,7 +46,7 @@ static void take_down(struct gw_machine *m);
 int gw_machine_create(const struct gw_machine_config *config, struct gw_machine **ret_machine)
 {
 	const struct gw_machine_config one_node = {.size = sizeof one_node};
-	const unsigned known = GW_MACHINE_HUGE | GW_MACHINE_MANUAL_CLOCK;
+	const unsigned known = GW_MACHINE_HUGE | GW_MACHINE_MANUAL_CLOCK | GW_MACHINE_HUGETLB;
 	const int callers_errno = errno;
 	struct gw_machine *m;
 	int err;
@@ -173,6 +173,7 @@ static int build_arena(struct gw_machine *m, const struct gw_machine_config *con
 		.host_node = config->host_node ? config->host_node[nid] : -1,
 		.huge = config->flags & GW_MACHINE_HUGE,
 		.keep_tables = m->mmu->caps & MMU_REAL,
+		.hugetlb = config->flags & GW_MACHINE_HUGETLB && m->mmu->caps & MMU_REAL,
 	};
 	int err;
 

@@ -6,6 +6,8 @@
 // temporary page, and one of a node that has surplus pages, go to the buddy, the others to the
 // list. Every page that is not free is counted and nothing more: who maps it knows it.
 //
+// As long as a page is of the pool its bytes may be on a page of the host's (arena_hugetlb.h).
+//
 // Locks: hugetlb->lock for lists and counts. Memory is taken from and given to the buddy without
 // it. What can fail: allocations, by answering NULL.
 #include "hugetlb/internal.h"
@@ -13,6 +15,7 @@
 #include "base/assert.h"
 #include "base/vmstat.h"
 #include "phys/alloc.h"
+#include "phys/backing.h"
 
 // ---- Counting. H
 
@@ -50,6 +53,7 @@ static void forget_use(struct folio *folio)
 // It has no reference, and the pool does not count it any more.
 void hugetlb_give_to_buddy(struct folio *folio)
 {
+	backing_leave_hugetlb(folio_pfn(folio), folio_order(folio));
 	folio_clear_hugetlb_temporary(folio);
 	folio_clear_hugetlb(folio);
 	folio_free(folio);
@@ -68,8 +72,10 @@ struct folio *hugetlb_alloc_fresh(struct hugetlb *h, struct hugetlb_pool *pool, 
 	if (!gigantic)
 		vm_event(h->mm->stat, folio ? VM_HTLB_BUDDY_ALLOC_SUCCESS
 					    : VM_HTLB_BUDDY_ALLOC_FAIL);
-	if (folio)
-		folio_set_hugetlb(folio);
+	if (!folio)
+		return NULL;
+	folio_set_hugetlb(folio);
+	backing_enter_hugetlb(folio_pfn(folio), pool->order);
 	return folio;
 }
 

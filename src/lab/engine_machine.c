@@ -166,6 +166,7 @@ static int build(struct engine_machine *m)
 		.cpu_node = want->cpu_node,
 		.distance = want->distance,
 		.host_node = m->options->bind_nodes ? m->host_node : NULL,
+		.flags = m->options->hugetlbfs ? GW_MACHINE_HUGETLB : 0,
 	};
 	int err;
 

@@ -262,16 +262,26 @@ static const char *line_after(const char *line)
 	return end ? end + 1 : line + strlen(line);
 }
 
+// What the line counts in: pages of hugetlbfs are large ones.
+static unsigned long pages_of_unit(const char *line, const char *end)
+{
+	const char *name = "kernelpagesize_kB=", *at = strstr(line, name);
+	unsigned long kb = at && at < end ? strtoul(at + strlen(name), NULL, 10) : 0;
+
+	return kb > PAGE_SIZE >> 10 ? kb / (PAGE_SIZE >> 10) : 1;
+}
+
 static void read_counts(const char *line, struct numa_line *l)
 {
 	const char *end = line_after(line);
+	unsigned long unit = pages_of_unit(line, end);
 
 	for (const char *at = line; (at = strstr(at, " N")) && at < end; at += 2) {
 		char *rest;
 		unsigned long node = strtoul(at + 2, &rest, 10);
 
 		if (rest > at + 2 && *rest == '=' && node < MAX_NODES)
-			l->found[node] = strtoul(rest + 1, NULL, 10);
+			l->found[node] = unit * strtoul(rest + 1, NULL, 10);
 	}
 }
 

@@ -127,6 +127,7 @@ struct lab_options {
 	bool allow_system_changes; // host: tunables, pools, ... of a machine that is no test guest
 	bool allow_poison;	   // host: pages of it may be taken away until it boots again
 	bool bind_nodes; // engine: its bytes lie on nodes of this host, and the kernel is asked
+	bool hugetlbfs;	 // engine: its hugetlb pools take pages of this host's
 };
 
 // What verify found, all looks together. A page counts each time it is looked at.

@@ -5,7 +5,8 @@
 // at several places: at the application's address, wherever that is (the mmu backends), and in the
 // direct map, where the engine copies and clears. Its pages are mapped one by one wherever the
 // application has small ones: so the host's huge pages may be behind them where they are
-// transparent (THP), never those of a hugetlb pool (docs/decisions/0007).
+// transparent (THP), never those of a hugetlb pool (docs/decisions/0007). Only 2 MiB that will not
+// be mapped in pieces may have their bytes in a second file, on such pages (arena_hugetlb.c).
 //
 // Frame numbers: the process has one number space in slots of 1 GiB; an arena takes as many
 // consecutive slots as it needs, and a table of slots leads from a number to its arena. Slot 0 is
@@ -21,7 +22,8 @@
 // filled page tables from the parking place of the new frames and leaves those of the old frames
 // at theirs, instead of tearing down 512 entries and faulting 512 in (docs/decisions/0003).
 //
-// States of a chunk: hole -> backed (arena_back) -> hole (arena_release).
+// States of a chunk: hole -> backed (arena_back) -> hole (arena_release). On hugetlbfs it counts as
+// backed.
 // Locks: arena->lock for backing; host_fork_lock for writing to open and close.
 // What can fail: see arena_open() and arena_back(). arena_release() does not fail: a chunk that the
 // host cannot punch stays backed.
@@ -31,6 +33,7 @@
 #include "base/mark.h"
 #include "base/meta.h"
 #include "machine/arena_files.h"
+#include "machine/arena_hugetlb.h"
 #include "machine/host_calls.h"
 #include "machine/probe_facts.h"
 
@@ -92,6 +95,7 @@ static void arena_in_child(struct fork_guarded *g)
 	a->fd = -1;
 	a->direct = NULL;
 	a->tables = 0;
+	arena_hugetlb_in_child(a);
 }
 
 static int map_all(struct arena *a, const struct arena_config *c, uintptr_t *ret_start)
@@ -156,6 +160,7 @@ static int alloc_maps(struct arena *a)
 static void arena_free(struct arena *a)
 {
 	unmap_all(a);
+	arena_hugetlb_close(a);
 	if (a->fd >= 0)
 		arena_file_close(a->fd);
 	if (a->backed)
@@ -200,6 +205,8 @@ static int arena_register(struct arena *a, const struct arena_config *c)
 		err = map_direct(a, c);
 	if (!err)
 		err = take_slots(a);
+	if (!err && c->hugetlb && a->kind == ARENA_MEMFD)
+		arena_hugetlb_open(a, c->host_node);
 	if (!err) {
 		a->guard.start = a->tables;
 		a->guard.size = a->tables ? bytes_of(a) : 0;
@@ -227,7 +234,7 @@ int arena_open(const struct arena_config *c, struct arena **ret_arena)
 	a->nr_pages = ALIGN_UP(c->bytes, PAGE_SIZE) >> PAGE_SHIFT;
 	a->page_shift = PAGE_SHIFT;
 	a->huge_asked = c->huge;
-	a->fd = -1;
+	a->fd = a->hugetlb.fd = -1;
 	mutex_init(&a->lock, RANK_ARENA);
 	err = alloc_maps(a);
 	if (!err)
@@ -253,6 +260,7 @@ void arena_close(struct arena *a)
 	}
 	write_lock(&host_fork_lock);
 	give_slots(a);
+	arena_hugetlb_close(a);
 	fork_guard_remove(&a->guard);
 	write_unlock(&host_fork_lock);
 	arena_free(a);
@@ -360,6 +368,12 @@ bool arena_is_backed(const struct arena *a, struct pfn pfn)
 	return chunk_is_backed(a, (pfn.n - a->first) / ARENA_CHUNK_PAGES);
 }
 
+void arena_chunk_gone(struct arena *a, size_t chunk)
+{
+	chunk_set_backed(a, chunk, false);
+	atomic_fetch_sub(&a->nr_backed, chunk_pages(a, chunk));
+}
+
 static size_t release_chunk(struct arena *a, size_t chunk)
 {
 	size_t size = (size_t)chunk_pages(a, chunk) << PAGE_SHIFT;
@@ -371,10 +385,8 @@ static size_t release_chunk(struct arena *a, size_t chunk)
 		gone = !host_fallocate(
 			a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, chunk * PMD_SIZE, size);
 	}
-	if (gone) {
-		chunk_set_backed(a, chunk, false);
-		atomic_fetch_sub(&a->nr_backed, chunk_pages(a, chunk));
-	}
+	if (gone)
+		arena_chunk_gone(a, chunk);
 	mutex_unlock(&a->lock);
 	return gone ? size : 0;
 }
@@ -398,6 +410,7 @@ void arena_stats(struct arena *a, struct arena_stats *ret_stats)
 {
 	ret_stats->bytes = bytes_of(a);
 	ret_stats->backed_bytes = atomic_load(&a->nr_backed) << PAGE_SHIFT;
+	ret_stats->hugetlb_bytes = atomic_load(&a->hugetlb.nr) << PMD_SHIFT;
 	ret_stats->host_page_size = 1ul << a->page_shift;
 }
 

@@ -23,6 +23,18 @@ struct arena_config {
 	int host_node;	  // bind the bytes to this node of the host; -1: do not
 	bool huge;	  // ARENA_MEMFD: ask for transparent huge pages
 	bool keep_tables; // a parking area for the host's page tables (rewire backends want it)
+	bool hugetlb;	  // ARENA_MEMFD: pages of the host's pool for whom asks (arena_hugetlb.h)
+};
+
+// What is on pages of the host's hugetlb pool. None of it: chunks is NULL.
+struct arena_hugetlb {
+	int fd;			   // as long as the arena's file, nearly all of it holes
+	uint8_t *direct;	   // all of it
+	_Atomic uint64_t *chunks;  // bit a chunk: its bytes are here; written under arena->lock
+	_Atomic unsigned long nr;  // chunks that are
+	bool asked;
+	bool bound; // to a node of the host
+	int error; // why it is not there, though asked for
 };
 
 struct arena {
@@ -38,6 +50,7 @@ struct arena {
 	bool uffd_able;	     // the file system knows userfaultfd (tmpfs)
 	enum arena_kind kind;
 	bool huge_asked; // by its configuration
+	struct arena_hugetlb hugetlb;
 	char shmem_huge[16]; // ARENA_MEMFD: what the host's setting was
 	struct mutex lock;
 	unsigned long *backed;	    // bit a chunk; written under lock, read without
@@ -50,6 +63,7 @@ struct arena {
 struct arena_stats {
 	size_t bytes;
 	size_t backed_bytes;
+	size_t hugetlb_bytes; // of these, on pages of the host's hugetlb pool
 	size_t host_page_size;
 };
 
@@ -82,15 +96,38 @@ static inline uint64_t arena_offset(const struct arena *arena, struct pfn pfn)
 	return (pfn.n - arena->first) << PAGE_SHIFT;
 }
 
+// Whether its bytes are on a page of the host's hugetlb pool: such frames are mapped, protected and
+// watched 512 at a time. True only of frames in a folio of the engine's pools.
+static inline bool arena_on_hugetlb(const struct arena *arena, struct pfn pfn)
+{
+	uint64_t chunk = (pfn.n - arena->first) / ARENA_CHUNK_PAGES;
+
+	if (likely(!arena->hugetlb.chunks))
+		return false;
+	return atomic_load_explicit(&arena->hugetlb.chunks[chunk / 64], memory_order_acquire) >>
+		       chunk % 64 & 1;
+}
+
+// The file that backs the frame, at arena_offset().
+static inline int arena_fd(const struct arena *arena, struct pfn pfn)
+{
+	return arena_on_hugetlb(arena, pfn) ? arena->hugetlb.fd : arena->fd;
+}
+
+// In a row within a chunk; beyond, only among frames of which none is on hugetlbfs.
 static inline void *arena_direct(const struct arena *arena, struct pfn pfn)
 {
-	return arena->direct + arena_offset(arena, pfn);
+	const bool hugetlb = arena_on_hugetlb(arena, pfn);
+
+	return (hugetlb ? arena->hugetlb.direct : arena->direct) + arena_offset(arena, pfn);
 }
 
 // Backs whole chunks around the pages, zeroed: after it, touching them cannot fail. -ENOMEM;
 // -EOWNERDEAD in a forked child. What was backed before a failure stays.
 must_check int arena_back(struct arena *arena, struct pfn pfn, uint64_t nr);
 bool arena_is_backed(const struct arena *arena, struct pfn pfn);
+// The file has a hole there now, whoever made it: the next arena_back() fills it.
+void arena_chunk_gone(struct arena *arena, size_t chunk) REQUIRES(arena->lock);
 // Gives the bytes of the chunks that lie wholly in the range back to the host. Nothing maps,
 // pins or waits for any of these frames any more. How many bytes went.
 size_t arena_release(struct arena *arena, struct pfn pfn, uint64_t nr);

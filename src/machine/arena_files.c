@@ -83,6 +83,23 @@ int arena_file_open(const struct arena_config *c, size_t bytes, int *ret_fd, boo
 	return err;
 }
 
+int arena_file_open_hugetlb(size_t bytes, int *ret_fd)
+{
+	int saved = errno, fd;
+	int err = host_memfd("godwit-node-hugetlb",
+		MFD_HUGETLB | (unsigned)PMD_SHIFT << MFD_HUGE_SHIFT, &fd);
+
+	if (err)
+		return err;
+	err = grow(fd, ALIGN_UP(bytes, PMD_SIZE));
+	if (err)
+		close(fd);
+	else
+		*ret_fd = fd;
+	errno = saved;
+	return err;
+}
+
 // Unlocked first: a child made by raw clone() or vfork() may still have the descriptor.
 void arena_file_close(int fd)
 {

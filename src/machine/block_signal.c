@@ -78,7 +78,7 @@ static void mend(struct rewire_call *c)
 		n = window_state_mapping(w, page, end - page);
 		if ((w->state[page] & PAGE_KIND) == PAGE_FRAME && arena)
 			err = host_map_file(at, n << PAGE_SHIFT, state_prot(w->state[page]),
-				arena->fd, arena_offset(arena, first));
+				rewire_file_of(w->state[page]), arena_offset(arena, first));
 		else
 			err = host_map_void(at, n << PAGE_SHIFT, PROT_NONE);
 		if (err)
@@ -90,14 +90,32 @@ static void mend(struct rewire_call *c)
 static int place_protected(struct rewire_call *c, struct pfn first, enum mmu_prot prot)
 {
 	struct arena *arena = arena_of(first);
-	int err;
+	int err = rewire_check_frames(c, first);
 
-	if (!arena || !arena_has(arena, first, c->nr))
-		return -EINVAL;
-	err = host_map_file(c->at, c->size, host_prot(prot), arena->fd, arena_offset(arena, first));
+	if (err)
+		return err;
+	err = host_map_file(c->at, c->size, host_prot(prot), arena_fd(arena, first),
+		arena_offset(arena, first));
 	if (!err)
 		window_state_set(c->window, c->page, c->nr,
-			page_state(PAGE_FRAME | prot_state(prot), first));
+			page_state(rewire_file_state(first) | prot_state(prot), first));
+	return err;
+}
+
+// Room for something small where a huge page of hugetlbfs was.
+static int make_way(const struct rewire_call *c)
+{
+	struct rewire_call whole = *c;
+	int err;
+
+	rewire_widen(&whole);
+	if (likely(whole.nr == c->nr))
+		return 0;
+	err = host_map_void(whole.at, whole.size, PROT_NONE);
+	if (err)
+		mend(&whole);
+	else
+		window_state_set(whole.window, whole.page, whole.nr, PAGE_VOID);
 	return err;
 }
 
@@ -110,9 +128,10 @@ static int signal_map(
 
 	if (err)
 		return err;
-	if (prot == MMU_WRITE)
+	err = make_way(&c);
+	if (!err && prot == MMU_WRITE)
 		err = rewire_place(&c, first, &filled);
-	else
+	else if (!err)
 		err = place_protected(&c, first, prot);
 	if (err)
 		mend(&c);
@@ -188,15 +207,16 @@ static void signal_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
+	rewire_widen(&c);
 	if (c.window->state[c.page] != PAGE_VOID ||
-		window_state_mapping(c.window, c.page, nr) != nr) {
-		if (!host_map_void(at, c.size, PROT_NONE)) {
-			window_state_set(c.window, c.page, nr, PAGE_VOID);
+		window_state_mapping(c.window, c.page, c.nr) != c.nr) {
+		if (!host_map_void(c.at, c.size, PROT_NONE)) {
+			window_state_set(c.window, c.page, c.nr, PAGE_VOID);
 		} else {
 			mend(&c);
-			if (host_protect(at, c.size, PROT_NONE))
+			if (host_protect(c.at, c.size, PROT_NONE))
 				clear_row(&c);
-			window_state_change(c.window, c.page, nr, PAGE_PROT,
+			window_state_change(c.window, c.page, c.nr, PAGE_PROT,
 				PAGE_PROT_NONE | PAGE_OFF | PAGE_CLEARED);
 		}
 	}

@@ -280,6 +280,7 @@ static void clear_part(struct rewire_call *c)
 
 void uffd_clear_pages(struct rewire_call *c)
 {
+	rewire_widen(c);
 	for (size_t page = c->page, end = page + c->nr, n; page < end; page += n) {
 		struct rewire_call p;
 
@@ -297,12 +298,14 @@ static void uffd_clear(struct mmu *mmu, uintptr_t at, unsigned nr)
 	if (rewire_enter(&c, mmu, at, nr))
 		return;
 	uffd_clear_pages(&c);
-	for (size_t page = c.page, end = page + nr; page < end; mappings++)
+	for (size_t page = c.page, end = page + c.nr; page < end; mappings++)
 		page += window_state_mapping(c.window, page, end - page);
-	if (mappings >= COALESCE_MIN && nr <= PTRS_PER_TABLE && uffd_place_void(&c))
-		uffd_mend(&c);
+	// What is left of a huge page of hugetlbfs would be in the way of small ones.
+	if (mappings >= COALESCE_MIN || c.window->state[c.page] & PAGE_HUGETLB)
+		if (c.nr <= PTRS_PER_TABLE && uffd_place_void(&c))
+			uffd_mend(&c);
 	rewire_unlock(&c);
-	host_uffd_wake(c.rw->uffd, at, c.size); // who waited for a page on the move looks again
+	host_uffd_wake(c.rw->uffd, c.at, c.size); // who waited for a page on the move looks again
 	rewire_leave(&c);
 }
 

@@ -133,6 +133,12 @@ int host_move_tables(uintptr_t from, uintptr_t to, size_t size)
 					  MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to)));
 }
 
+int host_move_mapping(uintptr_t from, uintptr_t to, size_t size)
+{
+	return status(HOST_CALL(ENOMEM, syscall(SYS_mremap, from, size, size,
+						MREMAP_MAYMOVE | MREMAP_FIXED, to)));
+}
+
 void host_populate(uintptr_t at, size_t size)
 {
 	int saved = errno;

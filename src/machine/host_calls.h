@@ -43,6 +43,8 @@ must_check int host_advise(uintptr_t at, size_t size, int advice);
 // What `from` maps, with its page tables, appears at `to` (replacing what is there); `from` keeps
 // its mapping with empty page tables.
 must_check int host_move_tables(uintptr_t from, uintptr_t to, size_t size);
+// The same, and nothing is left at `from`: what hugetlbfs can do.
+must_check int host_move_mapping(uintptr_t from, uintptr_t to, size_t size);
 // Installs the host's page tables; failing does no harm, the host does it at the first access.
 void host_populate(uintptr_t at, size_t size);
 // The same for many pages of 4 KiB that are in the file: one of each 64 KiB is asked for, and the

@@ -15,6 +15,11 @@
 // The second is what makes 2 MiB moves of 4 KiB pages nearly as cheap as the copy alone; it is a
 // cache of page tables and nothing depends on it (docs/decisions/0003-moving-page-tables.md).
 //
+// Frames on hugetlbfs (machine/arena_hugetlb.c) go the first way alone, 512 at a time: the host
+// parks no page tables of such mappings, and cuts none in two. So what is left of one (a place that
+// was cleared without a spare mapping to replace it by) has to go as a whole before something small
+// comes to its place.
+//
 // Locks: rw->lock orders the host calls that replace mappings together with the page states that
 // record them; the host would serialise these calls anyway. Zapping happens without it, and so does
 // populating where nobody can sleep in a fault (block_uffd.c).
@@ -75,13 +80,37 @@ int rewire_open_stage(struct rewire *rw)
 	return 0;
 }
 
+int rewire_mend_stage(struct rewire *rw)
+{
+	uintptr_t at;
+	int err;
+
+	if (likely(!rw->stage_gone))
+		return 0;
+	err = host_reserve(PMD_SIZE, PMD_SIZE, (void *)rw->stage, &at);
+	if (err)
+		err = host_reserve(PMD_SIZE, PMD_SIZE, NULL, &at);
+	if (err)
+		return err;
+	rw->stage = rw->guard.start = at;
+	rw->guard.size = PMD_SIZE;
+	rw->stage_gone = false;
+	return 0;
+}
+
+void rewire_lose_stage(struct rewire *rw)
+{
+	rw->stage_gone = true;
+	rw->guard.size = 0; // what comes to lie there is not ours
+}
+
 void rewire_destroy(struct rewire *rw)
 {
 	// One step for fork(): a child closes what it got of this, or got nothing.
 	write_lock(&host_fork_lock);
 	if (!fork_guard_is_dead(&rw->guard)) {
 		fork_guard_remove(&rw->guard);
-		if (rw->stage)
+		if (rw->guard.size)
 			host_unmap(rw->stage, rw->guard.size);
 	}
 	close_files(rw);
@@ -115,6 +144,27 @@ NO_THREAD_SAFETY_ANALYSIS int rewire_enter(
 	return 0;
 }
 
+void rewire_widen(struct rewire_call *c)
+{
+	size_t before = (c->at & ~PMD_MASK) >> PAGE_SHIFT;
+
+	if (likely(!(c->window->state[c->page] & PAGE_HUGETLB)) || c->nr == PTRS_PER_TABLE)
+		return;
+	c->at -= before << PAGE_SHIFT;
+	c->page -= before;
+	c->nr = PTRS_PER_TABLE;
+	c->size = PMD_SIZE;
+}
+
+int rewire_check_frames(const struct rewire_call *c, struct pfn first)
+{
+	const struct arena *arena = arena_of(first);
+
+	if (!arena || !arena_has(arena, first, c->nr))
+		return -EINVAL;
+	return arena_on_hugetlb(arena, first) && c->nr != PTRS_PER_TABLE ? -EINVAL : 0;
+}
+
 NO_THREAD_SAFETY_ANALYSIS void rewire_unlock(struct rewire_call *call)
 {
 	mutex_unlock(&call->rw->lock);
@@ -125,38 +175,57 @@ void rewire_leave(struct rewire_call *call maybe_unused)
 	fork_guard_leave();
 }
 
+static bool is_huge(const struct arena *arena, struct pfn first)
+{
+	return arena->page_shift != PAGE_SHIFT || arena_on_hugetlb(arena, first);
+}
+
 // A huge page is one entry: tearing it down and faulting it in costs less than moving it twice.
-static bool worth_moving(const struct rewire_call *c, const struct arena *arena)
+static bool worth_moving(
+	const struct rewire_call *c, const struct arena *arena, struct pfn first)
 {
 	return c->nr >= REWIRE_TABLES_MIN && arena && arena->tables &&
-	       (c->nr < PTRS_PER_TABLE || arena->page_shift == PAGE_SHIFT);
+	       (c->nr < PTRS_PER_TABLE || !is_huge(arena, first));
+}
+
+uint64_t rewire_file_state(struct pfn first)
+{
+	return PAGE_FRAME | (arena_on_hugetlb(arena_of(first), first) ? PAGE_HUGETLB : 0);
+}
+
+int rewire_file_of(uint64_t state)
+{
+	const struct arena *arena = arena_of(page_state_pfn(state));
+
+	return state & PAGE_HUGETLB ? arena->hugetlb.fd : arena->fd;
 }
 
 bool rewire_is_parked(const struct rewire_call *c, struct pfn first)
 {
 	const struct arena *arena = arena_of(first);
 
-	return worth_moving(c, arena) && arena_tables_ready(arena, first, c->nr);
+	return worth_moving(c, arena, first) && arena_tables_ready(arena, first, c->nr);
 }
 
 int rewire_place(struct rewire_call *c, struct pfn first, bool *ret_filled)
 {
 	struct arena *arena = arena_of(first);
 	bool filled = false;
-	int err;
+	int err = rewire_check_frames(c, first);
 
-	if (!arena || !arena_has(arena, first, c->nr))
-		return -EINVAL;
+	if (err)
+		return err;
 	if (rewire_is_parked(c, first)) {
 		filled = !host_move_tables(arena_tables_at(arena, first), c->at, c->size);
 		arena_tables_mark(arena, first, c->nr, false);
 	}
 	if (!filled) {
-		err = host_map_file(c->at, c->size, HOST_RW, arena->fd, arena_offset(arena, first));
+		err = host_map_file(c->at, c->size, HOST_RW, arena_fd(arena, first),
+			arena_offset(arena, first));
 		if (err)
 			return err == -EAGAIN ? -ENOMEM : err;
 	}
-	window_state_set(c->window, c->page, c->nr, page_state(PAGE_FRAME, first));
+	window_state_set(c->window, c->page, c->nr, page_state(rewire_file_state(first), first));
 	*ret_filled = filled;
 	return 0;
 }
@@ -165,7 +234,7 @@ void rewire_populate(const struct rewire_call *c, struct pfn first)
 {
 	const struct arena *arena = arena_of(first);
 
-	if (c->nr > 1 && arena && arena->page_shift == PAGE_SHIFT)
+	if (c->nr > 1 && arena && !is_huge(arena, first))
 		host_populate_around(c->at, c->size);
 	else
 		host_populate(c->at, c->size);
@@ -188,7 +257,7 @@ bool rewire_park(struct rewire_call *c, struct pfn first)
 	const struct window *w = c->window;
 
 	// One mapping, plainly writable, of the frames the caller says.
-	if (!worth_moving(c, arena) || !arena_has(arena, first, c->nr) ||
+	if (!worth_moving(c, arena, first) || !arena_has(arena, first, c->nr) ||
 		w->state[c->page] != page_state(PAGE_FRAME, first) ||
 		window_state_mapping(w, c->page, c->nr) != c->nr)
 		return false;

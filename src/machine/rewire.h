@@ -22,6 +22,7 @@ struct rewire {
 	int uffd;
 	int void_fd;	 // what an address without a frame maps: never backed
 	uintptr_t stage; // where a mapping is built before it is moved over its place; under lock
+	bool stage_gone; // nothing is reserved there: the mapping moved as a whole
 	struct uffd_pool *pool;
 	struct list_head refusals; // for want of memory, being delivered (uffd_refuse.c); lock
 };
@@ -42,14 +43,28 @@ static inline struct rewire *rewire_of(struct mmu *mmu)
 }
 
 void rewire_init(struct rewire *rw, const struct mmu_ops *ops, mmu_fault_fn *fault);
-must_check int rewire_open_stage(struct rewire *rw); // which fork() keeps from the child
+// The stage, which fork() keeps from the child. -ENOMEM.
+must_check int rewire_open_stage(struct rewire *rw);
+// Under the lock: its mapping went away as a whole; and it is reserved again, at another place if
+// somebody took that one. -ENOMEM.
+void rewire_lose_stage(struct rewire *rw);
+must_check int rewire_mend_stage(struct rewire *rw);
 void rewire_destroy(struct rewire *rw);
 
 // 0 with fork() held and the lock taken; -EOWNERDEAD, or -EFAULT outside of a window.
 must_check int rewire_enter(struct rewire_call *call, struct mmu *mmu, uintptr_t at, unsigned nr);
+// Where the host maps a page of hugetlbfs the place is changed as a whole: a call on part of such a
+// place becomes one on all of it.
+void rewire_widen(struct rewire_call *call);
+// The frames that the call is to map there can be: on hugetlbfs all 512 of a page, else -EINVAL.
+must_check int rewire_check_frames(const struct rewire_call *call, struct pfn first);
 void rewire_unlock(struct rewire_call *call); // the lock only
 void rewire_leave(struct rewire_call *call);  // and let fork() go on, after rewire_unlock()
 
+// How a page state says what is mapped for the frames: PAGE_FRAME, and whether of hugetlbfs; and
+// the file that one says. (A frame that was cleared may have changed its file since.)
+uint64_t rewire_file_state(struct pfn first);
+int rewire_file_of(uint64_t state);
 // The frames at the place, readable and writable, not watched; `state` is noted. By moved page
 // tables when they are ready; ret_filled says so, else the caller populates.
 // An error leaves the place as it was, or with a hole (rewire_has_hole()).

@@ -4,7 +4,8 @@
 //
 // What is not plainly writable is built at the stage, a stretch of addresses that only the holder
 // of rw->lock uses, and moved over the place by mremap() when it is complete: so at no time is
-// there something at the place that lets through what it should not.
+// there something at the place that lets through what it should not. Pages of hugetlbfs take the
+// mapping of the stage along: it is reserved anew before it is used next.
 //
 // Locks: rw->lock. What can fail: each mapping call, -ENOMEM.
 #include "machine/block_uffd.h"
@@ -16,11 +17,29 @@
 
 #include <errno.h>
 
-// What is at the stage goes to the place.
-static int stage_move(struct rewire_call *c)
+// Of hugetlbfs, which the host moves as a whole. Nor may it stay when something failed: no small
+// mapping could take its place.
+static int stage_move_whole(struct rewire_call *c, int err)
 {
-	int err = host_move_tables(c->rw->stage, c->at, c->size);
+	struct rewire *rw = c->rw;
 
+	if (!err)
+		err = host_move_mapping(rw->stage, c->at, c->size);
+	if (err)
+		host_unmap(rw->stage, c->size);
+	rewire_lose_stage(rw);
+	return err;
+}
+
+// What is at the stage, if it got there (`err`), goes to the place, and `state` is noted.
+static int stage_move(struct rewire_call *c, int err, uint64_t state)
+{
+	if (state & PAGE_HUGETLB)
+		err = stage_move_whole(c, err);
+	else if (!err)
+		err = host_move_tables(c->rw->stage, c->at, c->size);
+	if (!err)
+		window_state_set(c->window, c->page, c->nr, state);
 	return err == -EAGAIN ? -ENOMEM : err;
 }
 
@@ -37,70 +56,66 @@ int uffd_map_watched(struct rewire *rw, uintptr_t at, size_t size, int fd, uint6
 	return err;
 }
 
-static int place_watched(struct rewire_call *c, int fd, uint64_t offset)
+static int place_watched(struct rewire_call *c, int fd, uint64_t offset, uint64_t state)
 {
-	int err = uffd_map_watched(c->rw, c->rw->stage, c->size, fd, offset);
+	int err = rewire_mend_stage(c->rw);
 
-	return err ? err : stage_move(c);
+	if (err)
+		return err;
+	err = uffd_map_watched(c->rw, c->rw->stage, c->size, fd, offset);
+	return stage_move(c, err, state);
 }
 
 static int place_readonly(struct rewire_call *c, struct pfn first)
 {
+	const uint64_t state = page_state(rewire_file_state(first) | PAGE_UFFD_WP, first);
 	struct arena *arena = arena_of(first);
-	uintptr_t stage = c->rw->stage;
 	bool filled = false;
-	int err = 0;
+	int err = rewire_mend_stage(c->rw);
+	uintptr_t stage = c->rw->stage;
 
+	if (err)
+		return err;
 	if (rewire_is_parked(c, first)) {
 		filled = !host_move_tables(arena_tables_at(arena, first), stage, c->size);
 		arena_tables_mark(arena, first, c->nr, false);
 	}
 	if (!filled)
-		err = host_map_file(
-			stage, c->size, HOST_RW, arena->fd, arena_offset(arena, first));
+		err = host_map_file(stage, c->size, HOST_RW, arena_fd(arena, first),
+			arena_offset(arena, first));
 	if (!err && !filled)
 		host_populate(stage, c->size);
 	if (!err)
 		err = host_uffd_register(c->rw->uffd, stage, c->size, UFFDIO_REGISTER_MODE_WP);
 	if (!err)
 		err = host_uffd_protect(c->rw->uffd, stage, c->size, true);
-	if (!err)
-		err = stage_move(c);
-	if (!err)
-		window_state_set(
-			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_UFFD_WP, first));
-	return err;
+	return stage_move(c, err, state);
 }
 
 static int place_refused(struct rewire_call *c, struct pfn first)
 {
 	const struct arena *arena = arena_of(first);
-	int err = host_map_file(c->at, c->size, PROT_NONE, arena->fd, arena_offset(arena, first));
+	int err = host_map_file(
+		c->at, c->size, PROT_NONE, arena_fd(arena, first), arena_offset(arena, first));
 
 	if (!err)
-		window_state_set(
-			c->window, c->page, c->nr, page_state(PAGE_FRAME | PAGE_PROT_NONE, first));
+		window_state_set(c->window, c->page, c->nr,
+			page_state(rewire_file_state(first) | PAGE_PROT_NONE, first));
 	return err;
 }
 
 int uffd_place_void(struct rewire_call *c)
 {
-	int err = place_watched(c, c->rw->void_fd, c->at);
-
-	if (!err)
-		window_state_set(c->window, c->page, c->nr, PAGE_VOID);
-	return err;
+	return place_watched(c, c->rw->void_fd, c->at, PAGE_VOID);
 }
 
-static int place_absent(struct rewire_call *c, struct pfn first, uint64_t cleared)
+static int place_absent(struct rewire_call *c, uint64_t state)
 {
-	const struct arena *arena = arena_of(first);
-	int err = place_watched(c, arena->fd, arena_offset(arena, first));
+	const struct pfn first = page_state_pfn(state);
+	const uint64_t kept = state & (PAGE_KIND | PAGE_HUGETLB | PAGE_CLEARED);
 
-	if (!err)
-		window_state_set(c->window, c->page, c->nr,
-			page_state(PAGE_FRAME | PAGE_UFFD_TRAP | PAGE_OFF | cleared, first));
-	return err;
+	return place_watched(c, rewire_file_of(state), arena_offset(arena_of(first), first),
+		page_state(kept | PAGE_UFFD_TRAP | PAGE_OFF, first));
 }
 
 struct rewire_call uffd_part(const struct rewire_call *c, size_t page, size_t n)
@@ -134,7 +149,7 @@ void uffd_mend(struct rewire_call *c)
 		if ((state & PAGE_KIND) != PAGE_FRAME)
 			err = uffd_place_void(&p);
 		else if (state & PAGE_OFF)
-			err = place_absent(&p, page_state_pfn(state), state & PAGE_CLEARED);
+			err = place_absent(&p, state);
 		else if (state & PAGE_UFFD_WP)
 			err = place_readonly(&p, page_state_pfn(state));
 		else if (state & PAGE_PROT_NONE)
@@ -146,15 +161,31 @@ void uffd_mend(struct rewire_call *c)
 	}
 }
 
-int uffd_place(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
+// Room for something small where a huge page of hugetlbfs was.
+static int make_way(const struct rewire_call *c)
 {
-	const struct arena *arena = arena_of(first);
+	struct rewire_call whole = *c;
 	int err;
 
-	if (!arena || !arena_has(arena, first, c->nr))
-		return -EINVAL;
-	if (!arena->uffd_able)
-		return -EOPNOTSUPP;
+	rewire_widen(&whole);
+	if (likely(whole.nr == c->nr))
+		return 0;
+	err = uffd_place_void(&whole);
+	if (err)
+		uffd_mend(&whole);
+	return err;
+}
+
+int uffd_place(struct rewire_call *c, struct pfn first, enum mmu_prot prot, bool *ret_filled)
+{
+	int err = rewire_check_frames(c, first);
+
+	if (!err && !arena_of(first)->uffd_able)
+		err = -EOPNOTSUPP;
+	if (!err)
+		err = make_way(c);
+	if (err)
+		return err;
 	*ret_filled = true;
 	if (prot == MMU_WRITE)
 		err = rewire_place(c, first, ret_filled);

@@ -27,6 +27,8 @@
 // What is left by the page: a system call of somebody else that runs into a BUS refusal gets
 // EFAULT, there being no handler in which it could wait.
 //
+// A page of hugetlbfs is refused as a whole, and the records for it are of its beginning.
+//
 // Locks: rw->lock around the records and page states, so that a page is refused for want of memory
 // exactly while there is a record. uffd_meet() runs in a signal handler; the interrupted code was
 // touching managed memory and holds no lock. It sleeps without any.
@@ -72,7 +74,7 @@ static int refuse_access(struct rewire_call *c, enum mmu_access access)
 	int err = host_protect(c->at, c->size, readable ? PROT_READ : PROT_NONE);
 
 	if (!err)
-		window_state_change(c->window, c->page, 1, PAGE_PROT,
+		window_state_change(c->window, c->page, c->nr, PAGE_PROT,
 			readable ? PAGE_PROT_READ : PAGE_PROT_NONE);
 	return err;
 }
@@ -84,7 +86,7 @@ static void lift(struct rewire_call *c)
 	uint64_t prot = c->window->state[c->page] & PAGE_PROT;
 
 	if (prot == PAGE_PROT_READ && !host_protect(c->at, c->size, HOST_RW))
-		window_state_change(c->window, c->page, 1, PAGE_PROT, 0);
+		window_state_change(c->window, c->page, c->nr, PAGE_PROT, 0);
 	else if (prot)
 		uffd_clear_pages(c);
 }
@@ -124,6 +126,7 @@ void uffd_refuse(struct mmu *mmu, const struct mmu_fault *fault, enum mmu_fault_
 
 	if (place == HOST_RUNNING || rewire_enter(&c, mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
 		return;
+	rewire_widen(&c);
 	state = c.window->state[c.page];
 	if (!page_state_allows(state, fault->access) && !(bus && is_moving(state))) {
 		err = refuse_access(&c, fault->access);
@@ -148,6 +151,7 @@ void uffd_refusal_wait(struct rewire *rw)
 	(void)!wait_until(
 		&mine, !atomic_load(&mine.stands), mine.tid ? SIGNAL_TAKES_NS : CALL_TAKES_NS);
 	if (!rewire_enter(&c, &rw->mmu, mine.page, 1)) {
+		rewire_widen(&c);
 		if (atomic_load(&mine.stands))
 			end_record(&c, &mine);
 		rewire_unlock(&c);
@@ -178,6 +182,7 @@ enum uffd_met uffd_meet(struct mmu *mmu, const struct mmu_fault *fault)
 
 	if (rewire_enter(&c, mmu, ALIGN_DOWN(fault->at, PAGE_SIZE), 1))
 		return UFFD_MET_SEGV;
+	rewire_widen(&c);
 	if (host_permits(c.window->state[c.page], fault->access)) {
 		met = UFFD_MET_NOTHING; // any more
 	} else if ((r = find(&c, false, fault->tid))) {

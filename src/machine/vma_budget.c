@@ -13,7 +13,8 @@
 //
 // Frames of the last and the first page of two arenas have different files: their numbers are
 // consecutive only if one arena ends where a slot of the number space does, so a slot border never
-// merges here (it may in the host, when the arena goes on: one VMA a GiB counted too many).
+// merges here (it may in the host, when the arena goes on: one VMA a GiB counted too many). The
+// host never merges mappings of hugetlbfs.
 //
 // Interface: window_state_set() and _change() keep `used` right; moves ask vma_budget_allows().
 // Locks: the words are under the lock of their backend, `used` is atomic.
@@ -30,6 +31,12 @@
 static _Atomic size_t used;
 static _Atomic size_t limit;
 
+// What no mapping reaches across.
+static uint64_t border(uint64_t state)
+{
+	return state & PAGE_HUGETLB ? PTRS_PER_TABLE : 1ul << ARENA_PFN_ALIGN_SHIFT;
+}
+
 static bool mergeable(uint64_t left, uint64_t right)
 {
 	uint64_t flags = PAGE_FLAGS & ~PAGE_SOFT;
@@ -39,7 +46,7 @@ static bool mergeable(uint64_t left, uint64_t right)
 	if ((left & PAGE_KIND) == PAGE_VOID)
 		return true;
 	return left >> PAGE_PFN_SHIFT == (right >> PAGE_PFN_SHIFT) - 1 &&
-	       ((right >> PAGE_PFN_SHIFT) & ((1ul << ARENA_PFN_ALIGN_SHIFT) - 1)) != 0;
+	       ((right >> PAGE_PFN_SHIFT) & (border(right) - 1)) != 0;
 }
 
 // Whether a mapping begins at this page; the ends of the window are no cuts.
@@ -69,8 +76,7 @@ static bool looks_like_one(const struct window *w, size_t page, size_t nr)
 	for (size_t i = 1; i < nr; i++)
 		differ |= (state[i] - i * step) ^ *state;
 	return !(differ & ~PAGE_SOFT) &&
-	       (!frames || first >> ARENA_PFN_ALIGN_SHIFT ==
-				   (first + nr - 1) >> ARENA_PFN_ALIGN_SHIFT);
+	       (!frames || (first ^ (first + nr - 1)) < border(*state));
 }
 
 static size_t count_cuts_of(const struct window *w, size_t page, size_t nr)

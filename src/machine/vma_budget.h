@@ -6,7 +6,8 @@
 #include "machine/window.h"
 
 // A page state: a frame number above flags. Two neighbours are one host mapping when their flags
-// but PAGE_SOFT are equal and their frames, if they have some, are consecutive.
+// but PAGE_SOFT are equal and their frames, if they have some, are consecutive; on hugetlbfs only
+// within 2 MiB.
 #define PAGE_KIND 0x3ull
 #define PAGE_VOID 0x0ull // no frame
 #define PAGE_FRAME 0x1ull
@@ -23,8 +24,10 @@
 #define PAGE_OFF 0x40ull     // blocked or cleared: accesses come to the engine
 #define PAGE_CLEARED 0x80ull // cleared: the frame is no longer the engine's at this page
 #define PAGE_SOFT (PAGE_OFF | PAGE_CLEARED)
-#define PAGE_FLAGS 0xffull
-#define PAGE_PFN_SHIFT 8
+
+#define PAGE_HUGETLB 0x100ull // of hugetlbfs: all 2 MiB are one mapping, to be changed as a whole
+#define PAGE_FLAGS 0x1ffull
+#define PAGE_PFN_SHIFT 9
 
 static inline uint64_t page_state(uint64_t flags, struct pfn pfn)
 {

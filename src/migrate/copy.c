@@ -31,24 +31,36 @@ static char *view(struct mmu *mmu, struct pfn pfn, unsigned nr, bool *ret_whole)
 	return first;
 }
 
-int folios_copy(struct mm_core *mm, struct folio *dst, struct folio *src, unsigned nr_pages)
+static int copy_pages(struct mm_core *mm, struct pfn dst, struct pfn src, unsigned nr)
 {
 	bool whole_dst, whole_src;
-	char *to = view(mm->mmu, folio_pfn(dst), nr_pages, &whole_dst);
-	char *from = view(mm->mmu, folio_pfn(src), nr_pages, &whole_src);
+	char *to = view(mm->mmu, dst, nr, &whole_dst);
+	char *from = view(mm->mmu, src, nr, &whole_src);
 
-	if (poisoned(src, nr_pages))
-		return -EHWPOISON;
 	if (whole_dst && whole_src) {
-		copier_copy(mm->copier, to, from, nr_pages);
+		copier_copy(mm->copier, to, from, nr);
 		return 0;
 	}
-	for (unsigned i = 0; i < nr_pages; i++) {
-		to = mm->mmu->ops->peek(mm->mmu, pfn_add(folio_pfn(dst), i));
-		from = mm->mmu->ops->peek(mm->mmu, pfn_add(folio_pfn(src), i));
+	for (unsigned i = 0; i < nr; i++) {
+		to = mm->mmu->ops->peek(mm->mmu, pfn_add(dst, i));
+		from = mm->mmu->ops->peek(mm->mmu, pfn_add(src, i));
 		if (!to || !from)
 			return -EOPNOTSUPP; // no direct map here
 		copier_copy(mm->copier, to, from, 1);
 	}
 	return 0;
+}
+
+// Of gigantic folios each 2 MiB may be seen elsewhere (machine/arena_hugetlb.h).
+int folios_copy(struct mm_core *mm, struct folio *dst, struct folio *src, unsigned nr_pages)
+{
+	int err = 0;
+
+	if (poisoned(src, nr_pages))
+		return -EHWPOISON;
+	for (unsigned i = 0, nr; !err && i < nr_pages; i += nr) {
+		nr = min(nr_pages - i, (unsigned)PTRS_PER_TABLE);
+		err = copy_pages(mm, pfn_add(folio_pfn(dst), i), pfn_add(folio_pfn(src), i), nr);
+	}
+	return err;
 }

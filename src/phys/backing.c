@@ -9,6 +9,9 @@
 // nor used (flag ISOLATED, refcount 0), and are asked for again when memory is short or on
 // phys_quarantine_scan(). So every block in the buddy may be re-used and punched.
 //
+// Pages of a hugetlb pool may have their bytes on pages of the host's pool. They have left those
+// before they are freed, as holes.
+//
 // Trimming policy. Freed memory stays backed: it will be used again soon, and backing costs more
 // than copying. Only when more than phys->free_backed_max bytes of a node are free and backed
 // (default: a quarter of the largest node, at least 64 MiB) does a freeing thread punch wholly free
@@ -19,6 +22,7 @@
 #include "base/assert.h"
 #include "base/mark.h"
 #include "machine/arena.h"
+#include "machine/arena_hugetlb.h"
 #include "machine/copier.h"
 #include "phys/alloc.h"
 #include "phys/buddy.h"
@@ -33,14 +37,32 @@ int backing_ensure(struct node *node, struct pfn first, unsigned long nr)
 	return arena_back(node->arena, first, nr);
 }
 
+static void zero(struct phys *phys, void *bytes, unsigned long nr)
+{
+	if (phys->copier)
+		copier_clear(phys->copier, bytes, nr);
+	else
+		memset(bytes, 0, nr << PAGE_SHIFT);
+}
+
+// Chunk by chunk: each has its bytes in one file or the other.
 void backing_zero(struct phys *phys, struct pfn first, unsigned order)
 {
-	void *bytes = arena_direct(arena_of(first), first);
+	const unsigned long nr = 1ul << order, step = min(nr, (unsigned long)ARENA_CHUNK_PAGES);
+	const struct arena *arena = arena_of(first);
 
-	if (phys->copier)
-		copier_clear(phys->copier, bytes, 1ul << order);
-	else
-		memset(bytes, 0, PAGE_SIZE << order);
+	for (unsigned long i = 0; i < nr; i += step)
+		zero(phys, arena_direct(arena, pfn_add(first, i)), step);
+}
+
+void backing_enter_hugetlb(struct pfn first, unsigned order)
+{
+	arena_hugetlb_enter(arena_of(first), first, 1ul << order);
+}
+
+void backing_leave_hugetlb(struct pfn first, unsigned order)
+{
+	arena_hugetlb_leave(arena_of(first), first, 1ul << order);
 }
 
 bool quarantine_take(struct zone *zone, struct frame *head, unsigned order)

@@ -10,6 +10,9 @@
 must_check int backing_ensure(struct node *node, struct pfn first, unsigned long nr);
 // Zero the bytes of 2^order frames.
 void backing_zero(struct phys *phys, struct pfn first, unsigned order);
+// A page enters a hugetlb pool, or leaves it; nobody else knows it (machine/arena_hugetlb.h).
+void backing_enter_hugetlb(struct pfn first, unsigned order);
+void backing_leave_hugetlb(struct pfn first, unsigned order);
 // Punch a few pageblocks if more than free_backed_max of the node is free and backed.
 void backing_trim_lazily(struct node *node);
 
