@@ -80,6 +80,14 @@ static int map_second(struct world *w)
 	return err;
 }
 
+// Such a row needs them for both nodes and for both files of the plain copy.
+static int no_host_pages(const struct world *w, char *why, size_t size)
+{
+	snprintf(why, size, "the host's hugetlb pool has not %llu free pages",
+		(unsigned long long)w->spec.bytes >> 19);
+	return -EOPNOTSUPP;
+}
+
 // Pages for the area on both nodes: a move takes a free one, as the kernel's does.
 static int fill_pools(struct world *w, char *why, size_t size)
 {
@@ -93,11 +101,8 @@ static int fill_pools(struct world *w, char *why, size_t size)
 			nid);
 		err = gw_tunable_set(w->machine, path, value);
 		if (!err && w->spec.hugetlbfs &&
-			w->machine->arena[nid]->hugetlb.nr < w->spec.bytes >> 21) {
-			snprintf(why, size, "the host's hugetlb pool has not %llu free pages",
-				(unsigned long long)w->spec.bytes >> 19);
-			err = -EOPNOTSUPP;
-		}
+			w->machine->arena[nid]->hugetlb.nr < w->spec.bytes >> 21)
+			err = no_host_pages(w, why, size);
 	}
 	return err;
 }
@@ -173,10 +178,11 @@ static int open_other(struct world *w, char *why, size_t size)
 	if (w->spec.against_host)
 		return host_area_open(&w->host, w->spec.host_node, w->spec.bytes,
 			w->spec.host_pages, why, size);
-	return plain_open(&w->plain, w->spec.bytes,
+	int err = plain_open(&w->plain, w->spec.bytes,
 		w->spec.hugetlbfs ? PLAIN_OF_POOL
 		: w->spec.huge	  ? PLAIN_HUGE
 				  : PLAIN_USUAL);
+	return err == -ENOMEM && w->spec.hugetlbfs ? no_host_pages(w, why, size) : err;
 }
 
 int world_open(struct world *w, const struct world_spec *spec, char *why, size_t size)

@@ -449,8 +449,11 @@ int main(int argc, char **argv)
 	options(argc, argv, &job);
 	if (stat(job.input, &st))
 		die(job.input, errno);
-	if (!S_ISREG(st.st_mode) || !st.st_size)
-		die(job.input, EINVAL);
+	if (!S_ISREG(st.st_mode) || !st.st_size) {
+		fprintf(stderr, "embed: %s is %s; expected a file with something in it\n", job.input,
+			S_ISREG(st.st_mode) ? "empty" : "not an ordinary file");
+		exit(1);
+	}
 	job.bytes = (size_t)st.st_size;
 	memory_open(&job);
 	job.data = memory_get(&job, job.bytes);

@@ -46,14 +46,20 @@ apt_install() {
 		"${missing[@]}" >"$apt_log" 2>&1
 }
 
-# configure DIR OPTION...: meson setup once; a directory of other options is made anew.
+# configure DIR OPTION...: meson setup once. A directory that was made here for other options is made
+# anew; one that was not made here keeps what is in it.
 configure() {
-	local dir=$1 stamp
+	local dir=$1 stamp how=()
 	shift
 	stamp="$dir/.configured-with"
 	if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$*" ]; then
-		rm -rf "$dir"
-		meson setup "$dir" "$@" >"${TMPDIR:-/tmp}/godwit-meson.$$.log" 2>&1 || {
+		if [ -f "$stamp" ]; then
+			rm -rf "$dir" # made here, for something else
+		elif [ -f "$dir/meson-private/coredata.dat" ]; then
+			echo "$dir was configured by hand: it stays, with the options it needs."
+			how=(--reconfigure)
+		fi
+		meson setup "${how[@]}" "$dir" "$@" >"${TMPDIR:-/tmp}/godwit-meson.$$.log" 2>&1 || {
 			tail -n 20 "${TMPDIR:-/tmp}/godwit-meson.$$.log" >&2
 			return 1
 		}

@@ -83,14 +83,14 @@ static const char *arena_pages(const struct probe_result *p)
 // And for its own hugetlb pools: pages of the host's that somebody reserved are not to be had.
 static void pool_pages(const struct probe_result *p, char *ret_text, size_t size)
 {
-	const long nr_free = p->hugetlb[0].free;
+	const long nr_free = p->hugetlb[0].free - p->hugetlb[0].reserved;
 
 	if (nr_free > 0)
 		snprintf(ret_text, size, "at most %ld pages of the host's hugetlb pool with "
-			"GW_MACHINE_HUGETLB, else the same", nr_free);
+			"GW_MACHINE_HUGETLB, else what is behind nodes", nr_free);
 	else
-		snprintf(ret_text, size, "the same; with free pages of 2 MiB in the host's hugetlb "
-			"pool and GW_MACHINE_HUGETLB those");
+		snprintf(ret_text, size, "what is behind nodes; with free pages of 2 MiB in the "
+			"host's hugetlb pool and GW_MACHINE_HUGETLB those");
 }
 
 static void print_text(const struct probe_result *p)

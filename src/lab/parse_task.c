@@ -236,7 +236,9 @@ bool parse_advise(struct parser *p, struct command *c)
 			return true;
 		}
 	return bad_word(p, w, "hugepage, nohugepage, collapse, mergeable, unmergeable, dontneed, "
-			      "free, cold, pageout, willneed, soft_offline or dontfork");
+			      "dontneed_locked, free, cold, pageout, willneed, populate_read, "
+			      "populate_write, normal, random, sequential, soft_offline, "
+			      "dontfork or dofork");
 }
 
 // ---- Policies -----------------------------------------------------------------------------------

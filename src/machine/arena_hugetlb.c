@@ -18,8 +18,8 @@
 // before it is an ordinary free block.
 //
 // The host's pages are somebody's: they are used for a machine that asked (GW_MACHINE_HUGETLB), one
-// by one as its pools grow, never more than are free and reserved by nobody, and go back as the
-// pools shrink. A page is allocated before its chunk enters: no access to it fails.
+// by one as its pools grow, none that is reserved, and go back as the pools shrink. (Where the
+// host's nr_overcommit_hugepages allows it the host may make some.) A page is allocated before its chunk enters: no access to it fails.
 //
 // Locks: arena->lock; the bits are read without it, by those who have the frames. host_fork_lock.
 // What can fail: each host call. Then the chunk stays where it was; a page that the host does not
@@ -198,7 +198,7 @@ void arena_hugetlb_describe(const struct arena *a, uint64_t pool_bytes, struct t
 	const struct arena_hugetlb *h = &a->hugetlb;
 	uint64_t bytes = (uint64_t)atomic_load(&h->nr) << PMD_SHIFT;
 
-	if (!h->asked)
+	if (!h->asked || (!pool_bytes && !h->error))
 		return;
 	text_printf(text,
 		"; %llu kB of its %llu kB in hugetlb pools are on pages of the host's pool",
@@ -206,5 +206,5 @@ void arena_hugetlb_describe(const struct arena *a, uint64_t pool_bytes, struct t
 	if (h->error)
 		text_printf(text, " (hugetlbfs: %s)", strerror(-h->error));
 	else if (bytes < pool_bytes)
-		text_printf(text, " (which had no more that were free and not reserved)");
+		text_printf(text, " (the host gave no more that nobody reserved)");
 }

@@ -19,7 +19,7 @@ struct probe_uffd {
 
 struct probe_pool {
 	size_t page_size;
-	long total, free; // pages; -1: no such pool
+	long total, free, reserved; // pages; -1: no such pool
 };
 
 struct probe_result {

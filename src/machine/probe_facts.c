@@ -87,6 +87,9 @@ static void probe_hugetlb(struct probe_result *r)
 		snprintf(path, sizeof(path),
 			"/sys/kernel/mm/hugepages/hugepages-%zukB/free_hugepages", sizes[i] >> 10);
 		pool->free = read_number(path);
+		snprintf(path, sizeof(path),
+			"/sys/kernel/mm/hugepages/hugepages-%zukB/resv_hugepages", sizes[i] >> 10);
+		pool->reserved = read_number(path);
 	}
 }
 

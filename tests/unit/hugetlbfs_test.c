@@ -282,7 +282,7 @@ static void the_hosts_pool_runs_out(struct setup *s)
 	before = on_hugetlbfs(s, 0);
 	assert_in_range(before, HOST_PAGES, pages);
 	if (before < pages)
-		assert_text(s, "(which had no more that were free and not reserved)\n");
+		assert_text(s, "(the host gave no more that nobody reserved)\n");
 	at = map(s, pages * HUGE, GW_MAP_HUGETLB);
 	fill(at, pages * HUGE, 1);
 	for (unsigned i = 0; i < pages; i++)
