@@ -34,15 +34,28 @@ void hugetlb_init(struct hugetlb *h, struct mm_core *mm)
 	mm->phys->up.free_hugetlb = hugetlb_free_folio;
 }
 
+// Nobody has a page or a promise any more: what is left is free, surplus or not.
+static void empty_pool(struct hugetlb *h, struct hugetlb_pool *pool)
+{
+	struct folio *folio;
+
+	do {
+		mutex_lock(&h->lock);
+		folio = hugetlb_remove_free(pool, h->mm->phys->has_memory, false);
+		mutex_unlock(&h->lock);
+		if (folio)
+			hugetlb_give_to_buddy(folio);
+	} while (folio);
+	assert_that(!hugetlb_read(&pool->nr), "%lu pages of order %u are in use",
+		hugetlb_read(&pool->nr), pool->order);
+}
+
 void hugetlb_destroy(struct hugetlb *h)
 {
 	if (!h->mm)
 		return;
-	for (unsigned i = 0; i < HUGETLB_SIZES; i++) {
-		hugetlb_resize(h, &h->pool[i], 0, h->mm->phys->has_memory, false);
-		assert_that(!hugetlb_read(&h->pool[i].nr), "%lu pages of order %u are in use",
-			hugetlb_read(&h->pool[i].nr), h->pool[i].order);
-	}
+	for (unsigned i = 0; i < HUGETLB_SIZES; i++)
+		empty_pool(h, &h->pool[i]);
 	for (unsigned i = 0; i < HUGETLB_FAULT_LOCKS; i++)
 		mutex_destroy(&h->fault_lock[i]);
 	mutex_destroy(&h->lock);
@@ -89,10 +102,10 @@ void hugetlb_check(struct hugetlb *h)
 					(unsigned long)folio_pfn(folio).n, nid);
 				listed++;
 			}
+			// As in Linux a node may have more surplus than pages: a pool that shrinks
+			// takes any free page of it.
 			must_hold(listed == hugetlb_read(&pool->free_node[nid]) &&
-					  listed <= hugetlb_read(&pool->nr_node[nid]) &&
-					  hugetlb_read(&pool->surplus_node[nid]) <=
-						  hugetlb_read(&pool->nr_node[nid]),
+					  listed <= hugetlb_read(&pool->nr_node[nid]),
 				"node %u: %lu free pages of order %u, counted %lu of %lu", nid,
 				listed, pool->order, hugetlb_read(&pool->free_node[nid]),
 				hugetlb_read(&pool->nr_node[nid]));
@@ -102,7 +115,7 @@ void hugetlb_check(struct hugetlb *h)
 		}
 		must_hold(nr == hugetlb_read(&pool->nr) &&
 				  nr_free == hugetlb_read(&pool->nr_free) &&
-				  surplus == hugetlb_read(&pool->surplus) &&
+				  surplus == hugetlb_read(&pool->surplus) && surplus <= nr &&
 				  hugetlb_read(&pool->reserved) <= nr_free,
 			"pool of order %u: %lu pages, %lu free, %lu surplus, %lu promised; counted "
 			"%lu, %lu, %lu",

@@ -18,8 +18,9 @@
 // before it is an ordinary free block.
 //
 // The host's pages are somebody's: they are used for a machine that asked (GW_MACHINE_HUGETLB), one
-// by one as its pools grow, none that is reserved, and go back as the pools shrink. (Where the
-// host's nr_overcommit_hugepages allows it the host may make some.) A page is allocated before its chunk enters: no access to it fails.
+// by one as its pools grow, none that is reserved, and go back as the pools shrink. (Where its
+// nr_overcommit_hugepages allows it the host may make some.) A page is allocated before its chunk
+// enters: no access to it fails.
 //
 // Locks: arena->lock; the bits are read without it, by those who have the frames. host_fork_lock.
 // What can fail: each host call. Then the chunk stays where it was; a page that the host does not

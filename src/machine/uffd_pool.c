@@ -85,7 +85,8 @@ static unsigned read_messages(struct uffd_pool *p, struct uffd_msg msg[READ_AT_O
 	return 0;
 }
 
-// What the same thread asked for before: it has left that sleep, and is not there any more.
+// What the same thread asked for before: it has left that sleep, and is not there any more. (Or a
+// thread of the same number in another pid namespace, which read our memory: it asks once more.)
 static struct uffd_msg *queue_find(struct uffd_pool *p, uint32_t tid) REQUIRES(p->lock)
 {
 	for (unsigned i = 0; tid && i < p->queued; i++) {
@@ -97,18 +98,25 @@ static struct uffd_msg *queue_find(struct uffd_pool *p, uint32_t tid) REQUIRES(p
 	return NULL;
 }
 
+static void wake_page(struct uffd_pool *p, const struct uffd_msg *msg)
+{
+	host_uffd_wake(p->fd, ALIGN_DOWN(msg->arg.pagefault.address, PAGE_SIZE), PAGE_SIZE);
+}
+
 // With no room the accessor is sent back to fault once more.
 static void queue_push(struct uffd_pool *p, const struct uffd_msg *msg) REQUIRES(p->lock)
 {
 	struct uffd_msg *old = queue_find(p, msg->arg.pagefault.feat.ptid);
 
 	if (old) {
+		if (old->arg.pagefault.address != msg->arg.pagefault.address)
+			wake_page(p, old);
 		*old = *msg;
 		return;
 	}
 	if (p->queued == QUEUE_MAX) {
 		MARK(uffd_queue_full);
-		host_uffd_wake(p->fd, ALIGN_DOWN(msg->arg.pagefault.address, PAGE_SIZE), PAGE_SIZE);
+		wake_page(p, msg);
 		return;
 	}
 	p->queue[(p->queue_head + p->queued++) % QUEUE_MAX] = *msg;

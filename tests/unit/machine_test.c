@@ -26,6 +26,57 @@
 
 static const uint64_t two_small[] = {64 * MIB, 64 * MIB};
 
+static void set_pages(struct gw_machine *m, const char *file, const char *value)
+{
+	assert_int_equal(gw_tunable_set(m, file, value), 0);
+}
+
+// A pool that has shrunk may keep surplus pages that are free and promised to nobody, as in Linux,
+// and a node fewer pages than surplus.
+static void a_machine_ends_with_surplus_pages(void **state)
+{
+	static const char overcommit[] = "proc/sys/vm/nr_overcommit_hugepages";
+	static const char all[] = "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+	static const char node1[] =
+		"sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages";
+	struct gw_machine_config config = {.size = sizeof config,
+		.nr_nodes = 2,
+		.node_bytes = two_small,
+		.backend = GW_BACKEND_SOFT};
+	struct gw_mapping mapping = {.size = sizeof mapping,
+		.length = 2 * MIB,
+		.prot = GW_PROT_READ | GW_PROT_WRITE,
+		.flags = GW_MAP_HUGETLB};
+	int64_t pages;
+	char *text;
+
+	(void)state;
+	for (unsigned shrink = 0; shrink < 2; shrink++) {
+		struct gw_machine *m;
+		struct gw_task *t;
+		uint64_t at;
+		assert_int_equal(gw_machine_create(&config, &m), 0);
+		assert_int_equal(gw_task_create(m, NULL, &t), 0);
+		set_pages(m, overcommit, "1");
+		assert_int_equal(gw_map(t, &mapping, &at), 0);
+		set_pages(m, node1, "1");
+		set_pages(m, node1, "0");
+		assert_int_equal(gw_unmap(t, at, 2 * MIB), 0);
+		if (shrink) {
+			set_pages(m, node1, "1");
+			set_pages(m, all, "0");
+		}
+		assert_int_equal(gw_text(m, all, &text), 0);
+		pages = atoll(text);
+		free(text);
+		assert_int_equal(pages, 1);
+		gw_machine_check(m);
+		gw_task_exit(t);
+		gw_machine_check(m);
+		gw_machine_destroy(m);
+	}
+}
+
 static const struct refused {
 	int err;
 	const char *words;
@@ -430,6 +481,7 @@ int main(void)
 		cmocka_unit_test(attached_threads_get_their_faults),
 		cmocka_unit_test(soft_gives_no_pointers),
 		cmocka_unit_test(a_machine_ends_while_its_daemons_are_at_work),
+		cmocka_unit_test(a_machine_ends_with_surplus_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
