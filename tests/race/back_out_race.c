@@ -151,20 +151,7 @@ static const struct race_spec races[] = {
 	{"hugetlb_shrink", begin_pool, 100, {pool_zapper, shrinker}},
 };
 
-struct run {
-	struct race *race;
-	const struct race_spec *spec;
-};
-
-static void act(void *arg, unsigned thread)
-{
-	struct run *run = arg;
-	struct race *r = run->race;
-
-	ok(task_attach(r->task));
-	run->spec->actors[thread](r, thread);
-	ok(task_attach(NULL));
-}
+#include "seeded_act.h"
 
 static void finish(struct race *r)
 {

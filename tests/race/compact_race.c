@@ -216,20 +216,7 @@ static const struct race_spec races[] = {
 	{"everything", {whole_node, zapper, mover, writer, allocator}, 1},
 };
 
-struct run {
-	struct race *race;
-	const struct race_spec *spec;
-};
-
-static void act(void *arg, unsigned thread)
-{
-	struct run *run = arg;
-	struct race *r = run->race;
-
-	ok(task_attach(r->task));
-	run->spec->actors[thread](r, thread);
-	ok(task_attach(NULL));
-}
+#include "seeded_act.h"
 
 static void hoard_blocks(struct race *r, unsigned least)
 {

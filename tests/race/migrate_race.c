@@ -374,20 +374,7 @@ static const struct race_spec races[] = {
 	{"remap_fork_of_view", {mover, view_forker, remapper, view_forker}, 1, 0, 0, 1},
 };
 
-struct run {
-	struct race *race;
-	const struct race_spec *spec;
-};
-
-static void act(void *arg, unsigned thread)
-{
-	struct run *run = arg;
-	struct race *r = run->race;
-
-	ok(task_attach(r->task));
-	run->spec->actors[thread](r, thread);
-	ok(task_attach(NULL));
-}
+#include "seeded_act.h"
 
 // Numbers that are no pointers where a mapping moves: a child's window could come to lie there.
 static uint64_t map(struct race *r, unsigned flags, struct object *object)

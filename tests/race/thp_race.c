@@ -375,20 +375,7 @@ static const struct race_spec races[] = {
 	{"everything", {daemon_of, splitter, mover, writer, zapper}, 0, 0, 1, 0},
 };
 
-struct run {
-	struct race *race;
-	const struct race_spec *spec;
-};
-
-static void act(void *arg, unsigned thread)
-{
-	struct run *run = arg;
-	struct race *r = run->race;
-
-	ok(task_attach(r->task));
-	run->spec->actors[thread](r, thread);
-	ok(task_attach(NULL));
-}
+#include "seeded_act.h"
 
 static struct object *open_file(struct race *r)
 {
