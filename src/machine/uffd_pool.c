@@ -27,6 +27,10 @@
 // poll() fails where the program has given up descriptors (RLIMIT_NOFILE below 2, as sandboxes set
 // it): the leader looks now and then, instead of being told.
 //
+// A pool is started when its threads run: what the C library or a sanitizer does for a new thread
+// before is done, and no fork() that comes next finds it half way, with a lock that the child would
+// inherit. (AddressSanitizer's allocator has such a lock and does not look after fork().)
+//
 // Locks: pool->lock (rank UFFD) around the roles and the queue; never while serving or reading.
 // What can fail: starting, with -ENOMEM or -EAGAIN.
 #include "machine/uffd.h"
@@ -59,6 +63,7 @@ struct uffd_pool {
 	void *arg;
 	unsigned threads;
 	pthread_t thread[POOL_THREADS_MAX];
+	_Atomic unsigned running;
 	atomic_bool stop;	     // before stop_fd says so
 	struct mutex lock;
 	bool led;		     // lock
@@ -195,6 +200,8 @@ static void *pool_main(void *arg)
 	struct uffd_pool *p = arg;
 	struct uffd_msg msg;
 
+	atomic_fetch_add(&p->running, 1);
+	wake_all(&p->running);
 	while (next_fault(p, &msg))
 		p->fault(p->arg, &msg);
 	return NULL;
@@ -238,6 +245,7 @@ int uffd_pool_start(int fd, unsigned threads, void (*fault)(void *arg, const str
 	while (!err && p->threads < threads)
 		err = start_thread(p);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	(void)!wait_until(&p->running, atomic_load(&p->running) == p->threads, WAIT_FOREVER);
 	if (err) {
 		uffd_pool_stop(&p);
 		return err;
