@@ -91,6 +91,9 @@ static void set_up(struct stress *s, int blocker)
 						 GW_PAGE_SIZE, MADV_DONTNEED),
 				0);
 	set(s, "sys/kernel/mm/transparent_hugepage/defrag", "always");
+	// Or khugepaged, which comes by every ten seconds, makes huge pages of what is used in
+	// pieces here, and a test that takes long finds the nodes full.
+	set(s, "sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none", "0");
 	set(s, "sys/kernel/mm/transparent_hugepage/enabled", "always");
 }
 
