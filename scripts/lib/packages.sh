@@ -32,7 +32,7 @@ packages_update() {
         return 1
     fi
     say "updating the package lists (apt-get update)"
-    as_root apt-get -q update >"$cache/apt.log" 2>&1
+    as_root apt-get -q -o Acquire::Retries=3 update >"$cache/apt.log" 2>&1
 }
 
 packages_install_missing() {
@@ -68,7 +68,8 @@ packages_install() {
     command -v apt-get >/dev/null || die "$* missing, and there is no apt-get to install them"
     have_root || die "root is needed for: apt-get install $*"
     as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get -q -y --no-install-recommends install "$@" >"$cache/apt.log" 2>&1
+        apt-get -q -y --no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600 \
+        install "$@" >"$cache/apt.log" 2>&1
 }
 
 kernel_find() {
@@ -131,7 +132,7 @@ kernel_fetch() {
     say "fetching $1 (apt-get download)"
     rm -rf "$work"
     mkdir -p "$work"
-    if (cd "$work" && apt-get -q download "$1" && dpkg -x ./*.deb unpacked) \
+    if (cd "$work" && apt-get -q -o Acquire::Retries=3 download "$1" && dpkg -x ./*.deb unpacked) \
         >"$cache/apt.log" 2>&1 &&
         kernel_unpack "$work"; then
         mv "$work/kernel" "$cache/kernel/$1"

@@ -34,7 +34,7 @@ STATUS_TIMEOUT = 124
 STATUS_MACHINE = 125
 STATUS_BROKEN_PIPE = 141
 PORTS = ("control", "stdin", "stdout", "stderr")  # their order is known to guest/init
-ENDING_SECONDS = 30
+ENDING_SECONDS = 300
 KVM_BOOT_SECONDS = 30
 LOG_LINES = 40
 

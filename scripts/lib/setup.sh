@@ -43,7 +43,7 @@ ensure_packages() {
 apt_install() {
 	apt_log=${TMPDIR:-/tmp}/godwit-apt.$$.log
 	"$@" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		"${missing[@]}" >"$apt_log" 2>&1
+		-o Acquire::Retries=3 -o DPkg::Lock::Timeout=600 "${missing[@]}" >"$apt_log" 2>&1
 }
 
 # configure DIR OPTION...: meson setup once. A directory that was made here for other options is made

@@ -332,13 +332,39 @@ invisible static struct sched_thread *take_place(void)
 	return NULL;
 }
 
+// What a thread outside of runs begins with; its maker waits until it has read it.
+struct beginning {
+	void *(*fn)(void *arg);
+	void *arg;
+	_Atomic uint32_t read;
+};
+
+static void *begin_thread(void *arg)
+{
+	struct beginning *b = arg, own = *b;
+
+	atomic_store(&b->read, 1);
+	futex_wake(&b->read, 1); // *b may be gone; then it wakes nobody
+	return own.fn(own.arg);
+}
+
+static int create_and_wait(pthread_t *ret_thread, void *(*fn)(void *), void *arg)
+{
+	struct beginning b = {.fn = fn, .arg = arg};
+	int err = pthread_create(ret_thread, NULL, begin_thread, &b);
+
+	while (!err && !atomic_load(&b.read))
+		futex_wait(&b.read, 0, SCHED_FOREVER);
+	return err;
+}
+
 invisible int sched_thread_create(pthread_t *ret_thread, void *(*fn)(void *), void *arg)
 {
 	struct sched_thread *t;
 	int err;
 
 	if (!sched_active())
-		return pthread_create(ret_thread, NULL, fn, arg);
+		return create_and_wait(ret_thread, fn, arg);
 	t = take_place();
 	if (!t)
 		return EAGAIN;

@@ -35,7 +35,9 @@ void sched_run(uint64_t seed, unsigned nthreads, void (*fn)(void *arg, unsigned 
 void sched_begin(uint64_t seed, uint64_t step_ns);
 void sched_end(void); // the others have been joined
 
-// As pthread_create() and pthread_join(): 0 or a positive error. A thread that is made in a run, by
+// As pthread_create() and pthread_join(): 0 or a positive error. The thread runs when this returns:
+// what the C library or a sanitizer does for a new one is over, and no fork() that comes next finds
+// it half way, with a lock that the child would inherit. A thread that is made in a run, by
 // one that takes part in it, does so too, from then on until it returns, and may have the baton
 // before it really runs. What its thread-specific data does after that takes no engine lock.
 // EAGAIN: there are SCHED_MAX_THREADS.

@@ -17,7 +17,9 @@
 
 #include "lab/watch.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +36,7 @@ struct watch {
 	unsigned limit_ms; // 0: none
 	bool progress;
 	pthread_t thread;
+	sem_t runs; // the thread: a fork() finds it past what is done for a new one
 	pthread_mutex_t mutex;
 	const struct command *command; // M: that runs now, or NULL
 	const char *phase;	       // M: what else runs now, or NULL
@@ -120,6 +123,7 @@ static void *watch_thread(void *arg)
 	struct watch *w = arg;
 	sigset_t set;
 	watched_signals(&set);
+	sem_post(&w->runs);
 	for (bool stop = false; !stop;) {
 		struct timespec tick = {0, TICK_MS * 1000000L};
 		int signal = sigtimedwait(&set, NULL, &tick);
@@ -141,11 +145,14 @@ struct watch *watch_start(struct lab_machine *machine, unsigned limit_s, bool pr
 	w->limit_ms = limit_s * 1000;
 	w->progress = progress && isatty(STDERR_FILENO);
 	pthread_mutex_init(&w->mutex, NULL);
+	sem_init(&w->runs, 0, 0);
 	sigset_t all, before;
 	sigfillset(&all); // for the new thread; it takes only what it waits for
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	int err = pthread_create(&w->thread, NULL, watch_thread, w);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	while (!err && sem_wait(&w->runs) && errno == EINTR)
+		;
 	if (!err)
 		return w;
 	free(w);

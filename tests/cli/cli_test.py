@@ -802,9 +802,9 @@ def test_ended_by_hand():
                                        ("reboot: Power down", "0", b"warning")):
             run = subprocess.run(
                 [sys.executable, run_machine, "--temporary", os.path.join(folder, "t"), "--accel",
-                 "tcg,thread=single", "--cpus", "1", "--timeout", "60", "--boot-timeout", "60",
+                 "tcg,thread=single", "--cpus", "1", "--timeout", "200", "--boot-timeout", "200",
                  "--log", "", "--verbose", "0", "--command", "sh", "--append", "", "--interactive",
-                 qemu], capture_output=True, timeout=120, stdin=subprocess.DEVNULL,
+                 qemu], capture_output=True, timeout=300, stdin=subprocess.DEVNULL,
                 env=dict(os.environ, SAYS=says, STATUS=status))
             assert run.returncode == 125 and expected in run.stderr, run
             assert (run.stderr == by_hand) == (expected == by_hand), run

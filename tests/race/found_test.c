@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 
 #define PAGE GW_PAGE_SIZE
+#define STILL_SECONDS 100 // then SIGALRM ends the test
 #define RW (GW_PROT_READ | GW_PROT_WRITE)
 
 struct setup {
@@ -307,7 +308,7 @@ static void stop_a_move(struct stopped_move *m, struct setup *s, struct gw_task 
 	sem_wait(&m->unmapped);
 	assert_int_equal(pthread_create(&m->toucher, NULL, toucher_main, m), 0);
 	usleep(50000); // asleep by now, or the test is weaker
-	alarm(30);
+	alarm(STILL_SECONDS);
 }
 
 static void let_go_on(struct stopped_move *m)

@@ -259,7 +259,8 @@ static int futex_try_flags(struct world *w, int private)
 	usleep(5000);
 	(void)move(w);
 	(void)get(w); // it is there again
-	for (unsigned i = 0; i < 4 && !woken; i++) {
+	// It must be found where the futex goes with the page, or the page stays.
+	for (unsigned i = 0; i < (w->pin || private ? PATIENCE_MS : 4) && !woken; i++) {
 		woken = syscall(SYS_futex, w->word, FUTEX_WAKE | private, 1, NULL, NULL, 0);
 		usleep(1000);
 	}

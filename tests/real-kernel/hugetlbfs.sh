@@ -47,7 +47,7 @@ for series in "${kernels[@]}"; do
     }
     echo "-- $series"
     scripts/real-kernel --kernel "$series" --build "$build" --append hugepages=256 --memory 2G \
-        --with "$build/tests/unit/hugetlbfs_test" --timeout 900 -- \
+        --with "$build/tests/unit/hugetlbfs_test" --timeout 3600 -- \
         env HUGE=256 sh -c "$in_guest" \
         sh "${stories[@]}" </dev/null || {
         echo "FAILED  exit status $?"

@@ -59,7 +59,7 @@ END { tell(); exit bad }'
 
 # One kernel; its exit status is that of the machine, or 1.
 ask() {
-    scripts/real-kernel --kernel "$1" --timeout 1800 -- sh -c "$in_guest" \
+    scripts/real-kernel --kernel "$1" --timeout 3600 -- sh -c "$in_guest" \
         sh "${stories[@]/%/.gw}" </dev/null >"$out/$1" 2>&1 || echo "FAILED  exit status $?" >>"$out/$1"
     local bad=0
     awk "$summary" "$out/$1" >"$out/$1.summary" || bad=1

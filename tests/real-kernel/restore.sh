@@ -74,7 +74,7 @@ STORY
 play() {
     godwit lab run --on host /tmp/long.gw >/tmp/out 2>&1 &
     player=$!
-    for try in $(seq 1200); do
+    for try in $(seq 6000); do
         [ "$(cat $sys/ksm/sleep_millisecs)" = 77 ] && return
         usleep 100000
     done
@@ -98,7 +98,7 @@ changed() { ! state | cmp -s - /tmp/before; }
 
 # Soon: whoever restores may need a moment.
 restored() {
-    for try in $(seq 60); do
+    for try in $(seq 600); do
         state >/tmp/now
         cmp -s /tmp/now /tmp/before && return
         usleep 100000
@@ -179,7 +179,8 @@ for series in "$@"; do
         exit 77
     }
     echo "-- $series"
-    out=$(scripts/real-kernel --kernel "$series" -- sh tests/real-kernel/restore.sh guest </dev/null)
+    out=$(scripts/real-kernel --kernel "$series" --timeout 3600 -- \
+        sh tests/real-kernel/restore.sh guest </dev/null)
     status=$?
     echo "$out"
     if [ $status != 0 ] || [ -z "$out" ] || echo "$out" | grep -q '^FAILED'; then

@@ -126,13 +126,19 @@ test_share() {
         test "$(<"$work/out") $(cat "$work/share/back")" = "there back"
 }
 
+# On a busy host the machine may need longer to begin.
 test_timeout() {
-    local start=$SECONDS
-    run --timeout 2 -- sh -c 'echo begun; sleep 1000'
+    local start limit
+    for limit in 2 20 200; do
+        start=$SECONDS
+        run --timeout $limit -- sh -c 'echo begun; sleep 2000'
+        ! out_is begun || break
+    done
     check "--timeout: status 124, what was written is there" \
         test "$status $(<"$work/out")" = "124 begun"
-    check "--timeout says so" grep -q 'real-kernel: the command did not end within 2 s' "$work/err"
-    check "--timeout takes effect" test $((SECONDS - start)) -lt 120
+    check "--timeout says so" \
+        grep -q "real-kernel: the command did not end within $limit s" "$work/err"
+    check "--timeout takes effect" test $((SECONDS - start)) -lt 1800
 }
 
 test_panic() {
@@ -198,7 +204,7 @@ test_image() {
 # Waits until a pattern is on the terminal.
 seen() {
     local tries
-    for ((tries = 0; tries < 600; tries++)); do
+    for ((tries = 0; tries < 3000; tries++)); do
         grep -q "$1" "$work/out" && return
         sleep 0.2
     done

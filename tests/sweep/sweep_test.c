@@ -26,7 +26,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PATIENCE 3000 // tries, a millisecond apart, where a failure wears off by itself
+#define PATIENCE 60000 // tries, a millisecond apart, where a failure wears off by itself
 #define ALL_OF_THEM 48 // from this number on calls are sampled, not swept
 #define MAX_NUMBER 20000
 

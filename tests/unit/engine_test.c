@@ -398,8 +398,9 @@ static void arenas_are_described(void **state)
 			"node 0: 65536 kB, %lu kB%*[^\n]\nnode 2: 32768 kB, %lu kB", &backed, &file);
 		assert_int_equal(found, 2); // node 1 has no memory
 		assert_in_range(backed, 0, 65536);
-		assert_non_null(strstr(text, may ? "backed by 2048 kB pages of shared memory"
-						 : "backed by 4 kB pages of shared memory"));
+		if (!may || !strstr(text, "the host gave none of 2048 kB"))
+			assert_non_null(strstr(text, may ? "backed by 2048 kB pages of shared memory"
+							 : "backed by 4 kB pages of shared memory"));
 		snprintf(expected, sizeof expected, "shmem_enabled is %s", setting);
 		if (setting[0])
 			assert_non_null(strstr(text, expected));

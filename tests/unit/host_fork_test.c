@@ -32,6 +32,7 @@
 #define PAGES 64
 #define BYTES (PAGES * GW_PAGE_SIZE)
 #define ROUNDS 40
+#define STILL_SECONDS 100 // then SIGALRM ends the child
 
 struct setup {
 	enum gw_backend backend;
@@ -260,7 +261,7 @@ static void fork_and_try(struct inherited *in)
 	fflush(NULL);
 	child = fork();
 	if (!child) {
-		alarm(20); // a lock was touched
+		alarm(STILL_SECONDS); // a lock was touched
 		line = doors_of_machine(in);
 		line = line ? line : doors_of_task(in);
 		line = line ? line : doors_of_the_rest(in);
@@ -438,12 +439,15 @@ struct busy {
 	struct setup *s;
 	void (*hold)(struct setup *);
 	pthread_t thread;
+	pthread_barrier_t *begun; // a thread that just starts is in AddressSanitizer's allocator
 };
 
 static void *busy(void *arg)
 {
 	struct busy *b = arg;
 
+	b->hold(b->s);
+	pthread_barrier_wait(b->begun);
 	while (!atomic_load(&stop))
 		b->hold(b->s);
 	return NULL;
@@ -480,16 +484,19 @@ static void the_child_builds_its_own(struct setup *s)
 {
 	const struct setup kinds[] = {soft, with_signal};
 	struct busy thread[ARRAY_SIZE(holds)];
+	pthread_barrier_t begun;
 
 	if (HAVE_TSAN) {
 		print_message("ThreadSanitizer starts no threads in a child\n");
 		return;
 	}
 	atomic_store(&stop, false);
+	pthread_barrier_init(&begun, NULL, ARRAY_SIZE(holds) + 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(holds); i++) {
-		thread[i] = (struct busy){.s = s, .hold = holds[i]};
+		thread[i] = (struct busy){.s = s, .hold = holds[i], .begun = &begun};
 		assert_int_equal(pthread_create(&thread[i].thread, NULL, busy, &thread[i]), 0);
 	}
+	pthread_barrier_wait(&begun);
 	fflush(NULL);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		pid_t child = fork();
@@ -497,7 +504,7 @@ static void the_child_builds_its_own(struct setup *s)
 		if (!child) {
 			int line;
 
-			alarm(20);
+			alarm(STILL_SECONDS);
 			signal(SIGSEGV, SIG_DFL);
 			line = machine_in_child(kinds[round % 2]);
 			if (line)
@@ -509,6 +516,7 @@ static void the_child_builds_its_own(struct setup *s)
 	atomic_store(&stop, true);
 	for (unsigned i = 0; i < ARRAY_SIZE(holds); i++)
 		pthread_join(thread[i].thread, NULL);
+	pthread_barrier_destroy(&begun);
 }
 
 // ---- On each backend

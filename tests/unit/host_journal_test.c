@@ -71,6 +71,21 @@ static struct host_journal open_journal(void)
 	return journal;
 }
 
+// Whoever comes waits some seconds for a guardian that is about to end. Where that is not enough for
+// a busy machine the wait is repeated; but waited it must have.
+static int recover_after_guardian(void)
+{
+	struct timespec begin, end;
+	int n;
+
+	do {
+		clock_gettime(CLOCK_MONOTONIC, &begin);
+		n = host_journal_recover(&host, no_complaint, NULL);
+		clock_gettime(CLOCK_MONOTONIC, &end);
+	} while (n == -EBUSY && end.tv_sec - begin.tv_sec > 3);
+	return n;
+}
+
 static void change(struct host_journal *journal)
 {
 	assert_int_equal(host_journal_set(journal, THP, "never"), 0);
@@ -160,7 +175,7 @@ static void test_kill_with_guardian(void **state)
 	}
 	free(text);
 	assert_value(THP, "always");
-	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
+	assert_int_equal(recover_after_guardian(), 0);
 	assert_value(BALANCING, "1");
 }
 
@@ -216,7 +231,7 @@ static void test_guardian_is_waited_for(void **state)
 	close(ready[1]);
 	assert_int_equal(read(ready[0], &byte, 1), 1);
 	close(ready[0]);
-	assert_int_equal(host_journal_recover(&host, no_complaint, NULL), 0);
+	assert_int_equal(recover_after_guardian(), 0);
 	assert_value(THP, "always");
 	assert_value(BALANCING, "1");
 }

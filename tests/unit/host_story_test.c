@@ -244,7 +244,7 @@ static void test_plays(void **state)
 
 	(void)state;
 	skip_under_tsan();
-	totals = play(text, 60, failure, sizeof failure);
+	totals = play(text, 100, failure, sizeof failure);
 	if (totals.exit != PLAY_HELD)
 		fail_msg("%d: %s", totals.exit, failure);
 	assert_int_equal(totals.expectations, 3);
@@ -261,7 +261,7 @@ static void test_fails(void **state)
 	(void)state;
 	skip_under_tsan();
 	snprintf(text, sizeof text, "%sA map b 8K\nA write b 1\nA check b 2\n", begin);
-	totals = play(text, 60, failure, sizeof failure);
+	totals = play(text, 100, failure, sizeof failure);
 	assert_int_equal(totals.exit, PLAY_FAILED);
 	assert_non_null(strstr(failure, "another byte"));
 	play_totals_release(&totals);

@@ -331,8 +331,9 @@ static void a_process_that_ends_releases_its_file(void **state)
 	expect_success(pid);
 	int err;
 
-	// The kernel gives the file up a moment after the process has ended.
-	for (unsigned tries = 0; tries < 500; tries++) {
+	// The kernel gives the file up a moment after the process has ended, and its child does when
+	// it has come to run.
+	for (unsigned tries = 0; tries < 6000; tries++) {
 		err = gw_machine_create(&config, &machine);
 		if (err != -EBUSY)
 			break;

@@ -11,7 +11,7 @@
 
 #define PAGE GW_PAGE_SIZE
 #define PAGES 600ul // more than are looked up at a time
-#define STILL_SECONDS 60
+#define STILL_SECONDS 100
 
 struct world {
 	struct gw_machine *machine;

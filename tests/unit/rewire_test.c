@@ -505,7 +505,8 @@ static void read_only_has_no_gap(void)
 	mini_fill(&mini, 40, 1, 0, MMU_WRITE);
 	stop = false;
 	pthread_create(&r.thread, NULL, reader_main, &r);
-	for (; now_ns() < end; rounds++) {
+	// However late the reader begins.
+	for (; now_ns() < end || !atomic_load(&mini.copies); rounds++) {
 		struct pfn to = mini_frames(&mini, rounds & 1, 1);
 		uint8_t *frame = mini.mmu->ops->peek(mini.mmu, to);
 		unsigned spin = 0;

@@ -18,6 +18,7 @@
 
 #define IN_SERVICE 1u // of two threads one serves, and one reads
 #define QUEUE 256u
+#define PATIENCE_MS 100000u // a busy machine lets a thread wait
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static atomic_uint in_service, served;
@@ -44,7 +45,7 @@ static void send_fault(int fd, unsigned tid, unsigned long page)
 
 static void wait_for(const atomic_uint *what, unsigned value)
 {
-	for (unsigned ms = 0; ms < 10000 && *what < value; ms++)
+	for (unsigned ms = 0; ms < PATIENCE_MS && *what < value; ms++)
 		usleep(1000);
 	assert_int_equal(*what, value);
 }
@@ -106,7 +107,7 @@ static void a_full_queue_sends_back(void **state)
 	wait_for(&in_service, IN_SERVICE);
 	for (unsigned long page = 2; page <= last + 1; page++)
 		send_fault(fds[1], 0, page);
-	for (unsigned ms = 0; ms < 10000 && !mark_was_hit("uffd_queue_full"); ms++)
+	for (unsigned ms = 0; ms < PATIENCE_MS && !mark_was_hit("uffd_queue_full"); ms++)
 		usleep(1000);
 	assert_true(mark_was_hit("uffd_queue_full"));
 	pthread_mutex_unlock(&gate);
