@@ -83,12 +83,12 @@ void hugetlb_give_back(struct hugetlb_claim *claim, struct folio *folio)
 {
 	struct hugetlb *h = claim->h;
 
-	folio_put(folio);
+	// Promised before it is free: not even a surplus page goes to the buddy then, or to others.
 	mutex_lock(&h->lock);
-	// A surplus page is gone now, and its promise with it.
-	if (claim->promised && hugetlb_available(claim->pool)) {
+	if (claim->promised) {
 		hugetlb_add(&claim->pool->reserved, 1);
 		hugetlb_promise_unuse(claim);
 	}
 	mutex_unlock(&h->lock);
+	folio_put(folio);
 }
