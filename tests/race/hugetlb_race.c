@@ -3,6 +3,8 @@
 // mapping that was promised its pages finds one, whatever others do meanwhile. The books of the
 // pool balance at the end of each.
 //
+//	give_up		a page is given up (madvise) and touched again by another thread, which
+//			must not take what a third mapping was promised
 //	pool		mappings come, are touched and go, in a pool that grows, shrinks, may
 //			overcommit or not, and whose pages are moved; children are forked, write,
 //			and end
@@ -21,6 +23,7 @@
 #define STEPS 12
 #define RW (VM_READ | VM_WRITE | VM_MAYWRITE)
 #define VALUE 0x60d1
+enum { DONTNEED = 4 };
 
 struct race {
 	struct fx fx;
@@ -28,6 +31,7 @@ struct race {
 	struct hugetlb_pool *pool;
 	struct task *task;
 	struct object *object;
+	uint64_t buf, other;
 	uint64_t seed;
 	bool shared;
 };
@@ -55,6 +59,39 @@ static void begin(struct race *r)
 	r->pool = &r->hugetlb.pool[HUGETLB_2M];
 	r->task = fx_task(&r->fx, 0);
 	hugetlb_resize(&r->hugetlb, r->pool, 2, nodemask_of(0), true);
+}
+
+// ---- give_up
+
+static void begin_give_up(struct race *r)
+{
+	begin(r);
+	fx_ok(map_pages(r, 1, &r->buf));
+	fx_ok(map_pages(r, 1, &r->other));
+	fx_ok(store(r, r->task, r->buf, VALUE));
+}
+
+static void giver(struct race *r, unsigned thread)
+{
+	(void)thread;
+	for (unsigned step = 0; step < STEPS; step++)
+		ok(space_advise(r->task->space, r->task, r->buf, PMD_SIZE, DONTNEED));
+}
+
+static void toucher(struct race *r, unsigned thread)
+{
+	(void)thread;
+	for (unsigned step = 0; step < STEPS; step++)
+		ok(store(r, r->task, r->buf, VALUE));
+}
+
+static void neighbour(struct race *r, unsigned thread)
+{
+	(void)thread;
+	for (unsigned step = 0; step < STEPS; step++) {
+		ok(store(r, r->task, r->other, VALUE));
+		ok(space_advise(r->task->space, r->task, r->other, PMD_SIZE, DONTNEED));
+	}
 }
 
 // ---- pool, object
@@ -119,6 +156,7 @@ struct race_spec {
 };
 
 static const struct race_spec races[] = {
+	{"give_up", begin_give_up, 100, {giver, toucher, neighbour}},
 	{"pool", begin, 100, {user, user, resizer}},
 	{"object", begin_object, 100, {user, user, resizer}},
 };
