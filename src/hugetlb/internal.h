@@ -129,8 +129,8 @@ struct hugetlb_object {
 // ---- take.c
 
 // A page for an address: of the promise unless `beside` (a copy must not use what the mapping was
-// promised for other pages), by policy, else surplus. 0, -EIO: there is none, FAULT_AGAIN: a promised
-// one is on its way.
+// promised for other pages), by policy, else surplus. 0, -EIO: there is none, FAULT_AGAIN: a
+// promised one is on its way.
 int hugetlb_take(struct hugetlb_claim *, struct vma *, uint64_t addr, struct task *, bool beside,
 	struct folio **ret_folio);
 // It was not used.
