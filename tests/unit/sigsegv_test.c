@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ROUNDS 50
+#define ROUNDS 400
 #define THREADS 2
 
 static _Atomic unsigned *calls; // of the handler, shared with the children
