@@ -19,11 +19,11 @@
 static _Atomic unsigned *calls; // of the handler, shared with the children
 static sigjmp_buf escape;
 static pthread_barrier_t both;
-static char *nothing; // may not be touched
+static char *nothing; // may not be touched; a byte for each thread
 
-static void crash(void)
+static void crash(unsigned thread)
 {
-	*(volatile char *)nothing = 1;
+	((volatile char *)nothing)[thread] = 1;
 }
 
 static void jump_out(int sig maybe_unused)
@@ -81,13 +81,13 @@ static void crash_twice(void)
 	put_once(jump_out);
 	install();
 	(void)sigsetjmp(escape, 1); // the second time it does not come back
-	crash();
+	crash(0);
 }
 
 static void *crash_with_the_other(void *arg)
 {
 	pthread_barrier_wait(&both);
-	crash();
+	crash(arg != NULL);
 	return arg;
 }
 
@@ -98,7 +98,7 @@ static void crash_at_once(void)
 	put_once(stay);
 	install();
 	pthread_barrier_init(&both, NULL, THREADS);
-	if (pthread_create(&thread, NULL, crash_with_the_other, NULL))
+	if (pthread_create(&thread, NULL, crash_with_the_other, nothing))
 		_exit(4);
 	crash_with_the_other(NULL);
 }
@@ -122,14 +122,14 @@ static void end_and_begin_again(void)
 	put_once(jump_out);
 	install();
 	if (!sigsetjmp(escape, 1))
-		crash();
+		crash(0);
 	sigsegv_uninstall(guard);
 	if (sigaction(SIGSEGV, NULL, &now) || now.sa_handler != SIG_DFL)
 		_exit(5);
 	put_once(jump_out);
 	install();
 	if (!sigsetjmp(escape, 1))
-		crash();
+		crash(0);
 	sigsegv_uninstall(guard);
 }
 
@@ -145,7 +145,7 @@ static void once_in_two_threads(void **state maybe_unused)
 {
 	for (unsigned n = 0; n < ROUNDS; n++) {
 		assert_int_equal(played(crash_at_once), -SIGSEGV);
-		assert_int_equal(atomic_load(calls), 1);
+		assert_true(atomic_load(calls) <= 1); // 0: the other's signal was faster
 	}
 }
 
