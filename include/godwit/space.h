@@ -110,7 +110,8 @@ GW_EXPORT int64_t gw_write(struct gw_task *task, uint64_t address, const void *b
 // io_uring, vmsplice, RDMA) must be pinned: without it a move loses the data silently. `holder` is
 // who explanations name; it is copied. Any address and length: whole pages are pinned. The caller
 // owns the pin; the machine keeps the pages even when they are unmapped. Nothing stays pinned on
-// failure. -EINVAL: a length of 0; -EFAULT: not mapped; -EIO; -ENOMEM.
+// failure. -EINVAL: a length of 0; -EFAULT: not mapped; -EIO; -ENOMEM: no memory, or a page
+// has two million pins already.
 struct gw_pin;
 GW_EXPORT int gw_pin(struct gw_task *task, uint64_t address, uint64_t length, const char *holder,
 	struct gw_pin **ret_pin) GW_CHECK;

@@ -115,7 +115,8 @@ void hugetlb_check(struct hugetlb *h)
 		}
 		must_hold(nr == hugetlb_read(&pool->nr) &&
 				  nr_free == hugetlb_read(&pool->nr_free) &&
-				  surplus == hugetlb_read(&pool->surplus) && surplus <= nr &&
+				  surplus == hugetlb_read(&pool->surplus) &&
+				  surplus + hugetlb_read(&pool->temporary) <= nr &&
 				  hugetlb_read(&pool->reserved) <= nr_free,
 			"pool of order %u: %lu pages, %lu free, %lu surplus, %lu promised; counted "
 			"%lu, %lu, %lu",

@@ -23,9 +23,16 @@ static inline unsigned long hugetlb_available(const struct hugetlb_pool *pool)
 	return nr_free > reserved ? nr_free - reserved : 0;
 }
 
+// A page that is promised anew is not back yet (hugetlb_vma_zap(), hugetlb_give_back()).
+static inline bool hugetlb_is_owed(const struct hugetlb_pool *pool)
+{
+	return hugetlb_read(&pool->reserved) > hugetlb_read(&pool->nr_free);
+}
+
 static inline unsigned long hugetlb_persistent(const struct hugetlb_pool *pool)
 {
-	return hugetlb_read(&pool->nr) - hugetlb_read(&pool->surplus);
+	return hugetlb_read(&pool->nr) - hugetlb_read(&pool->surplus) -
+	       hugetlb_read(&pool->temporary);
 }
 
 // ---- pool.c
@@ -33,6 +40,8 @@ static inline unsigned long hugetlb_persistent(const struct hugetlb_pool *pool)
 // Counts. H
 void hugetlb_count_page(struct hugetlb_pool *, unsigned nid, long n);
 void hugetlb_count_surplus(struct hugetlb_pool *, unsigned nid, long n);
+// A fresh page is counted until it is freed, and goes to the buddy then.
+void hugetlb_count_temporary(struct hugetlb_pool *, struct folio *);
 // How pages of the pool are asked for.
 static inline gfp_t hugetlb_gfp(const struct hugetlb_pool *pool)
 {
@@ -120,7 +129,8 @@ struct hugetlb_object {
 // ---- take.c
 
 // A page for an address: of the promise unless `beside` (a copy must not use what the mapping was
-// promised for other pages), by policy, else surplus. 0, -EIO: there is none.
+// promised for other pages), by policy, else surplus. 0, -EIO: there is none, FAULT_AGAIN: a
+// promised one is on its way.
 int hugetlb_take(struct hugetlb_claim *, struct vma *, uint64_t addr, struct task *, bool beside,
 	struct folio **ret_folio);
 // It was not used.

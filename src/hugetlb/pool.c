@@ -37,6 +37,13 @@ void hugetlb_count_surplus(struct hugetlb_pool *pool, unsigned nid, long n)
 	hugetlb_add(&pool->surplus_node[nid], n);
 }
 
+void hugetlb_count_temporary(struct hugetlb_pool *pool, struct folio *folio)
+{
+	hugetlb_count_page(pool, folio_nid(folio), 1);
+	hugetlb_add(&pool->temporary, 1);
+	folio_set_hugetlb_temporary(folio);
+}
+
 // ---- Pages from the buddy and back
 
 // What was true of its last use. Nobody else has it.
@@ -130,12 +137,6 @@ struct folio *hugetlb_dequeue(struct hugetlb *h, struct hugetlb_pool *pool, gfp_
 	return NULL;
 }
 
-// What hugetlb_vma_zap() promised anew, when there was no surplus page: there may be one since. H
-static bool is_promised(const struct hugetlb_pool *pool)
-{
-	return hugetlb_read(&pool->reserved) > hugetlb_read(&pool->nr_free);
-}
-
 void hugetlb_free_folio(void *arg maybe_unused, struct folio *folio)
 {
 	struct hugetlb *h = folio_phys(folio)->mm->hugetlb;
@@ -147,7 +148,8 @@ void hugetlb_free_folio(void *arg maybe_unused, struct folio *folio)
 	mutex_lock(&h->lock);
 	if (folio_test_hugetlb_temporary(folio)) {
 		hugetlb_count_page(pool, nid, -1);
-	} else if (hugetlb_read(&pool->surplus_node[nid]) && !is_promised(pool)) {
+		hugetlb_add(&pool->temporary, -1);
+	} else if (hugetlb_read(&pool->surplus_node[nid]) && !hugetlb_is_owed(pool)) {
 		hugetlb_count_page(pool, nid, -1);
 		hugetlb_count_surplus(pool, nid, -1);
 	} else {

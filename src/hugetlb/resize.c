@@ -81,8 +81,7 @@ static bool grow_by_one(struct hugetlb *h, struct hugetlb_pool *pool, struct nod
 		// Who found it by its frame has a reference for a moment: as good as not found.
 		if (!folio_ref_freeze(folio, 1)) {
 			mutex_lock(&h->lock);
-			hugetlb_count_page(pool, (unsigned)nid, 1);
-			folio_set_hugetlb_temporary(folio);
+			hugetlb_count_temporary(pool, folio);
 			mutex_unlock(&h->lock);
 			folio_put(folio);
 			continue;
@@ -124,7 +123,8 @@ static void shrink(struct hugetlb *h, struct hugetlb_pool *pool, unsigned long c
 	struct folio *folio;
 
 	mutex_lock(&h->lock);
-	unsigned long in_use = hugetlb_read(&pool->nr) - hugetlb_read(&pool->nr_free);
+	unsigned long in_use = hugetlb_read(&pool->nr) - hugetlb_read(&pool->temporary) -
+			       hugetlb_read(&pool->nr_free);
 	unsigned long least = max(count, hugetlb_read(&pool->reserved) + in_use);
 	while (least < hugetlb_persistent(pool)) {
 		folio = hugetlb_remove_free(pool, allowed, false);

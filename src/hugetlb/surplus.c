@@ -37,11 +37,12 @@ struct folio *hugetlb_alloc_surplus(struct hugetlb *h, struct hugetlb_pool *pool
 		return NULL;
 	mutex_lock(&h->lock);
 	bool still = hugetlb_read(&pool->surplus) < hugetlb_read(&pool->overcommit);
-	hugetlb_count_page(pool, folio_nid(folio), 1);
-	if (still)
+	if (still) {
+		hugetlb_count_page(pool, folio_nid(folio), 1);
 		hugetlb_count_surplus(pool, folio_nid(folio), 1);
-	else
-		folio_set_hugetlb_temporary(folio); // others took what was left: it goes again
+	} else {
+		hugetlb_count_temporary(pool, folio); // others took what was left: it goes again
+	}
 	mutex_unlock(&h->lock);
 	if (still)
 		return folio;
@@ -59,8 +60,7 @@ struct folio *hugetlb_alloc_temporary(struct hugetlb *h, struct hugetlb_pool *po
 	if (!folio)
 		return NULL;
 	mutex_lock(&h->lock);
-	hugetlb_count_page(pool, folio_nid(folio), 1);
-	folio_set_hugetlb_temporary(folio);
+	hugetlb_count_temporary(pool, folio);
 	mutex_unlock(&h->lock);
 	return folio;
 }

@@ -8,13 +8,17 @@
 //
 // A page that was taken is given back whole when it could not be mapped: promise and all.
 //
-// Locks: hugetlb->lock inside. What can fail: -EIO.
+// Locks: hugetlb->lock inside. What can fail: -EIO; FAULT_AGAIN.
 #include "hugetlb/internal.h"
 
 #include "base/mark.h"
+#include "base/wait.h"
+#include "virt/fault_internal.h"
 #include "virt/task.h"
 
 #include <errno.h>
+
+#define LOOK_NS 100000
 
 static struct folio *from_pool(const struct hugetlb_claim *claim, const struct policy_placement *p,
 	bool many, struct task *task)
@@ -49,6 +53,19 @@ static void commit(struct hugetlb_claim *claim)
 	hugetlb_promise_use(claim);
 }
 
+// A promised page that somebody gave up (promise.c, below) may not be back yet: the next look finds
+// it, or the one after. Who has it may need the time, but none of the locks that are held here.
+static int none_found(const struct hugetlb_pool *pool, bool owed)
+{
+	if (!owed) {
+		MARK(hugetlb_no_page);
+		return -EIO;
+	}
+	MARK(hugetlb_page_on_its_way);
+	(void)!wait_until(pool, !hugetlb_is_owed(pool), LOOK_NS);
+	return FAULT_AGAIN;
+}
+
 int hugetlb_take(struct hugetlb_claim *claim, struct vma *vma, uint64_t addr, struct task *task,
 	bool beside, struct folio **ret_folio)
 {
@@ -61,6 +78,7 @@ int hugetlb_take(struct hugetlb_claim *claim, struct vma *vma, uint64_t addr, st
 	mutex_lock(&h->lock);
 	claim->promised = !beside && hugetlb_is_promised(claim);
 	struct folio *folio = from_pool(claim, &p, many, task);
+	bool owed = claim->promised && hugetlb_is_owed(claim->pool);
 	if (folio)
 		commit(claim);
 	mutex_unlock(&h->lock);
@@ -71,10 +89,8 @@ int hugetlb_take(struct hugetlb_claim *claim, struct vma *vma, uint64_t addr, st
 			commit(claim);
 		mutex_unlock(&h->lock);
 	}
-	if (!folio) {
-		MARK(hugetlb_no_page);
-		return -EIO;
-	}
+	if (!folio)
+		return none_found(claim->pool, owed);
 	*ret_folio = folio;
 	return 0;
 }
@@ -83,12 +99,12 @@ void hugetlb_give_back(struct hugetlb_claim *claim, struct folio *folio)
 {
 	struct hugetlb *h = claim->h;
 
-	folio_put(folio);
+	// Promised before it is free: not even a surplus page goes to the buddy then, or to others.
 	mutex_lock(&h->lock);
-	// A surplus page is gone now, and its promise with it.
-	if (claim->promised && hugetlb_available(claim->pool)) {
+	if (claim->promised) {
 		hugetlb_add(&claim->pool->reserved, 1);
 		hugetlb_promise_unuse(claim);
 	}
 	mutex_unlock(&h->lock);
+	folio_put(folio);
 }

@@ -203,13 +203,26 @@ int host_memfd(const char *name, unsigned flags, int *ret_fd)
 	return 0;
 }
 
+static long fallocate_once(int fd, int mode, uint64_t offset, uint64_t size)
+{
+	return HOST_CALL(ENOSPC, syscall(SYS_fallocate, fd, mode, offset, size));
+}
+
+// Any signal ends it, and all it did is undone: a timer that is faster than it would let it go on
+// for ever. So the second try is one without signals.
 int host_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
 {
-	long err;
+	long err = fallocate_once(fd, mode, offset, size);
+	sigset_t all, old;
 
-	do
-		err = HOST_CALL(ENOSPC, syscall(SYS_fallocate, fd, mode, offset, size));
+	if (likely(err != -EINTR))
+		return status(err);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	do // a debugger may interrupt it still
+		err = fallocate_once(fd, mode, offset, size);
 	while (err == -EINTR);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return status(err);
 }
 

@@ -58,9 +58,13 @@ static bool left_behind;	// somebody else's handler was put over ours and calls 
 
 // What ours was put over, and at the first time, which calls nobody. A handler may read the one
 // from before while another is put in force, so each has a place of its own for some time.
-static struct sigaction kept[16];
+struct kept {
+	struct sigaction action;
+	atomic_bool spent; // SA_RESETHAND, and it was called: the default action from then on
+};
+static struct kept kept[16];
 static unsigned nr_kept;
-static struct sigaction *_Atomic before = kept, *_Atomic first = kept;
+static struct kept *_Atomic before = kept, *_Atomic first = kept;
 
 // In static TLS: its first use may be in the handler, above a malloc() that crashed.
 struct segv_thread {
@@ -151,23 +155,28 @@ static bool is_called_back(const void *context, uintptr_t frame)
 	return deeper;
 }
 
+// The one call of a handler for one call, of whatever thread, is this one.
+static bool may_call(struct kept *from)
+{
+	return !(from->action.sa_flags & (int)SA_RESETHAND) ||
+	       !atomic_exchange(&from->spent, true);
+}
+
 static void chain(int sig, siginfo_t *info, void *context, uintptr_t frame)
 {
 	const ucontext_t *uc = context;
 	bool end = !atomic_load(&users) || is_called_back(context, frame);
-	struct sigaction *from = atomic_load(end ? &first : &before), old = *from;
+	struct kept *from = atomic_load(end ? &first : &before);
+	const struct sigaction old = from->action;
 	sigset_t mask;
 
 	if (!(old.sa_flags & SA_SIGINFO) && old.sa_handler == SIG_IGN && info->si_code <= 0)
 		return;
-	if (!(old.sa_flags & SA_SIGINFO) &&
-		(old.sa_handler == SIG_IGN || old.sa_handler == SIG_DFL)) {
+	if ((!(old.sa_flags & SA_SIGINFO) &&
+		    (old.sa_handler == SIG_IGN || old.sa_handler == SIG_DFL)) ||
+		!may_call(from)) {
 		chain_to_default(info);
 		return;
-	}
-	if (old.sa_flags & (int)SA_RESETHAND) {
-		from->sa_flags &= ~SA_SIGINFO;
-		from->sa_handler = SIG_DFL;
 	}
 	sigorset(&mask, &uc->uc_sigmask, &old.sa_mask);
 	if (!(old.sa_flags & SA_NODEFER))
@@ -281,13 +290,14 @@ static struct fork_hook fork_hook = {.in_child = in_child};
 
 static void keep(const struct sigaction *now)
 {
-	struct sigaction *place = atomic_load(&before);
+	struct kept *place = atomic_load(&before);
 
-	if (memcmp(place, now, sizeof(*now))) {
+	if (atomic_load(&place->spent) || memcmp(&place->action, now, sizeof(*now))) {
 		do
 			place = &kept[++nr_kept % ARRAY_SIZE(kept)];
 		while (place == atomic_load(&first));
-		*place = *now;
+		place->action = *now;
+		atomic_store(&place->spent, false);
 	}
 	atomic_store(&before, place);
 	if (!left_behind)
@@ -326,6 +336,7 @@ int sigsegv_install(void)
 
 void sigsegv_uninstall(const struct fork_guarded *of_machine)
 {
+	const struct sigaction dfl = {.sa_handler = SIG_DFL};
 	struct sigaction now;
 
 	if (fork_guard_is_dead(of_machine))
@@ -333,8 +344,9 @@ void sigsegv_uninstall(const struct fork_guarded *of_machine)
 	read_lock(&host_fork_lock);
 	mutex_lock(&lock);
 	if (atomic_load(&users) == 1 && !sigaction(SIGSEGV, NULL, &now)) {
+		const struct kept *was = atomic_load(&before);
 		if (now.sa_sigaction == handler)
-			sigaction(SIGSEGV, atomic_load(&before), NULL);
+			sigaction(SIGSEGV, atomic_load(&was->spent) ? &dfl : &was->action, NULL);
 		else
 			left_behind = true;
 	}

@@ -47,13 +47,22 @@ struct folio *folio_try_get_frame(struct frame *frame)
 	return folio;
 }
 
+// Half of the count is for pins, which cost their holders little; no memory has room for as many
+// of the other references as the other half is.
+static bool has_room_for(const struct folio *folio, unsigned refs)
+{
+	return folio_ref_count(folio) <= INT32_MAX - refs;
+}
+
 bool folio_try_pin(struct folio *folio, unsigned n)
 {
+	unsigned refs = folio_large(folio) ? n : n * GUP_PIN_COUNTING_BIAS;
+
 	sched_point();
-	if (!folio_large(folio))
-		return ref_add_unless_zero(folio, n * GUP_PIN_COUNTING_BIAS);
-	if (!ref_add_unless_zero(folio, n))
+	if (!has_room_for(folio, refs) || !ref_add_unless_zero(folio, refs))
 		return false;
+	if (!folio_large(folio))
+		return true;
 	atomic_fetch_add_explicit(
 		&folio_frame(folio, 1)->pincount, (int32_t)n, memory_order_acq_rel);
 	return true;

@@ -151,7 +151,8 @@ static inline void folio_ref_unfreeze(struct folio *folio, unsigned count);
 // one reference and one in its pin count.
 #define GUP_PIN_COUNTING_BIAS 1024
 
-// n pins; false when the folio is free or frozen.
+// n pins (at most a million); false when the folio is free or frozen, or would have more than
+// INT32_MAX references.
 must_check bool folio_try_pin(struct folio *folio, unsigned n);
 void folio_unpin(struct folio *folio, unsigned n);
 // May be wrong for a small folio with 1024 references; never wrong the other way.

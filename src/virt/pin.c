@@ -9,7 +9,7 @@
 // upcall; the whole range is then tried again, as nobody may wait while holding half of it.
 #include "virt/pin.h"
 
-#include "base/assert.h"
+#include "base/mark.h"
 #include "base/meta.h"
 #include "base/vmstat.h"
 #include "virt/fault.h"
@@ -152,8 +152,11 @@ static int pin_one(struct pin *pin, struct task *task, uint64_t addr)
 		if (err)
 			return err;
 		pinned = folio_try_pin(folio, 1);
-		assert_that(pinned, "pin of a held folio %#lx", (unsigned long)folio_pfn(folio).n);
 		folio_put(folio);
+		if (!pinned) {
+			MARK(pin_of_too_many);
+			return -ENOMEM;
+		}
 		// Pinned now; still the page of this address, and still our own?
 		err = look_user_page(space, addr, flags, &again, &again_page);
 		same = !err && again == folio && again_page == page;

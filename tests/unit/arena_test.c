@@ -2,11 +2,13 @@
 #include "base/fault_inject.h"
 #include "base/meta.h"
 #include "machine/arena_files.h"
+#include "machine/host_calls.h"
 #include "machine/probe_facts.h"
 
 #include <errno.h>
 #include <linux/memfd.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,6 +96,45 @@ static void backing(void **state maybe_unused)
 	assert_int_equal(stats.backed_bytes, host_bytes(a));
 	assert_int_equal(arena_release(a, first, a->nr_pages), 5 * MIB);
 	arena_close(a);
+}
+
+// ---- A signal comes more often than all of it can be backed
+
+#define SIGNALS_MAX 3000
+
+static volatile sig_atomic_t signals;
+
+static void set_timer(int us)
+{
+	const struct itimerval timer = {{0, us}, {0, us}};
+
+	setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static void on_alarm(int sig maybe_unused)
+{
+	if (++signals == SIGNALS_MAX)
+		set_timer(0); // or it would go on for ever
+}
+
+static void backed_between_signals(void **state maybe_unused)
+{
+	struct sigaction action = {.sa_handler = on_alarm}, was;
+	sigset_t mask;
+	int fd, err;
+
+	assert_int_equal(host_memfd("signals", 0, &fd), 0);
+	assert_int_equal(ftruncate(fd, 64 * MIB), 0);
+	assert_int_equal(sigaction(SIGALRM, &action, &was), 0);
+	set_timer(100);
+	err = host_fallocate(fd, 0, 0, 64 * MIB);
+	set_timer(0);
+	assert_int_equal(err, 0);
+	assert_true(signals < SIGNALS_MAX);
+	assert_int_equal(sigprocmask(SIG_SETMASK, NULL, &mask), 0);
+	assert_false(sigismember(&mask, SIGALRM));
+	assert_int_equal(sigaction(SIGALRM, &was, NULL), 0);
+	close(fd);
 }
 
 static void no_memory(void **state maybe_unused)
@@ -339,6 +381,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(number_space),
 		cmocka_unit_test(backing),
+		cmocka_unit_test(backed_between_signals),
 		cmocka_unit_test(no_memory),
 		cmocka_unit_test(opening_fails_cleanly),
 		cmocka_unit_test(invalid),

@@ -4,6 +4,7 @@
 
 #include "hugetlb/hugetlb.h"
 #include "migrate/detach.h"
+#include "virt/fault.h"
 #include "virt/page_table.h"
 #include "virt/rmap.h"
 #include "virt/vma.h"
@@ -232,6 +233,47 @@ static void surplus_pages_cover_a_promise(void **state)
 	fx_ok(space_unmap(a->space, buf, 3 * HUGE));
 	assert_int_equal(pool->nr, 1);
 	assert_int_equal(pool->surplus, 0);
+}
+
+// Each try gets further. The page is surplus, and there may be no other: whenever it could not be
+// mapped, it is there and promised as before.
+static void touch_with_failures(uint64_t buf)
+{
+	bool hit = true;
+
+	for (uint64_t n = 0; hit && n < 20; n++) {
+		fault_arm(FI_META, FI_THREAD, n, 1);
+		int err = handle_fault(a->space, a, buf, FAULT_WRITE);
+		hit = fault_disarm(FI_META);
+		assert_int_equal(err, hit ? -ENOMEM : 0);
+		assert_int_equal(pool->surplus, 1);
+		assert_int_equal(pool->reserved, hit);
+		assert_int_equal(pool->nr_free, hit);
+		check();
+	}
+	assert_false(hit);
+}
+
+static void a_page_that_could_not_be_mapped_stays_promised(void **state)
+{
+	struct object *object;
+	uint64_t buf;
+
+	(void)state;
+	if (!FAULTS_BUILT_IN)
+		skip();
+	fill(1, 0);
+	buf = map(1);
+	hugetlb_resize(&h, pool, 0, fx.phys.has_memory, false);
+	touch_with_failures(buf);
+	fx_ok(space_unmap(a->space, buf, HUGE));
+	assert_int_equal(pool->nr, 0);
+	fill(1, 0);
+	fx_ok(hugetlb_object_create(&h, "o", HUGE, PMD_SHIFT, &object));
+	fx_ok(try_map(a, 1, RW | VM_SHARED, object, &buf));
+	hugetlb_resize(&h, pool, 0, fx.phys.has_memory, false);
+	touch_with_failures(buf);
+	object_put(object);
 }
 
 static void wrong_requests(void **state)
@@ -669,6 +711,7 @@ int main(void)
 		T(a_page_given_up_is_promised_again),
 		T(an_object_is_promised_its_pages_once),
 		T(surplus_pages_cover_a_promise),
+		T(a_page_that_could_not_be_mapped_stays_promised),
 		T(wrong_requests),
 		T(a_copy_comes_from_what_the_pool_can_spare),
 		T(the_parent_keeps_its_page),
