@@ -89,7 +89,7 @@ void hugetlb_check(struct hugetlb *h)
 
 	for (unsigned i = 0; i < HUGETLB_SIZES; i++) {
 		const struct hugetlb_pool *pool = &h->pool[i];
-		unsigned long nr = 0, nr_free = 0, surplus = 0;
+		unsigned long nr = 0, nr_free = 0, surplus = 0, temporary = 0;
 
 		for (unsigned nid = 0; nid < MAX_NODES; nid++) {
 			unsigned long listed = 0;
@@ -110,13 +110,15 @@ void hugetlb_check(struct hugetlb *h)
 				listed, pool->order, hugetlb_read(&pool->free_node[nid]),
 				hugetlb_read(&pool->nr_node[nid]));
 			nr += hugetlb_read(&pool->nr_node[nid]);
+			temporary += hugetlb_read(&pool->temporary_node[nid]);
 			nr_free += listed;
 			surplus += hugetlb_read(&pool->surplus_node[nid]);
 		}
 		must_hold(nr == hugetlb_read(&pool->nr) &&
 				  nr_free == hugetlb_read(&pool->nr_free) &&
 				  surplus == hugetlb_read(&pool->surplus) &&
-				  surplus + hugetlb_read(&pool->temporary) <= nr &&
+				  temporary == hugetlb_read(&pool->temporary) &&
+				  surplus + temporary <= nr &&
 				  hugetlb_read(&pool->reserved) <= nr_free,
 			"pool of order %u: %lu pages, %lu free, %lu surplus, %lu promised; counted "
 			"%lu, %lu, %lu",

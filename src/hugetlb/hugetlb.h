@@ -51,9 +51,9 @@ struct hugetlb_pool {
 	_Atomic unsigned long nr_node[MAX_NODES];    // pages of the pool, free or not       H
 	_Atomic unsigned long free_node[MAX_NODES];  // on the list                          H
 	_Atomic unsigned long surplus_node[MAX_NODES]; //                                    H
-	_Atomic unsigned long nr, nr_free, surplus;  // their sums                           H
-	_Atomic unsigned long temporary;	     // of nr: soon to go, neither persistent
-						     // nor surplus                          H
+	_Atomic unsigned long temporary_node[MAX_NODES]; // soon to go, neither persistent nor
+						     // surplus                          H
+	_Atomic unsigned long nr, nr_free, surplus, temporary; // their sums                 H
 	_Atomic unsigned long reserved;		     // promised and not used yet            H
 	_Atomic unsigned long overcommit;	     // how many surplus pages there may be  H
 	_Atomic unsigned long max;		     // persistent pages after the last change H

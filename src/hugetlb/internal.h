@@ -40,8 +40,9 @@ static inline unsigned long hugetlb_persistent(const struct hugetlb_pool *pool)
 // Counts. H
 void hugetlb_count_page(struct hugetlb_pool *, unsigned nid, long n);
 void hugetlb_count_surplus(struct hugetlb_pool *, unsigned nid, long n);
-// A fresh page is counted until it is freed, and goes to the buddy then.
-void hugetlb_count_temporary(struct hugetlb_pool *, struct folio *);
+void hugetlb_count_temporary(struct hugetlb_pool *, unsigned nid, long n);
+// A fresh page is counted until it is freed, and goes to the buddy then. H
+void hugetlb_make_temporary(struct hugetlb_pool *, struct folio *);
 // How pages of the pool are asked for.
 static inline gfp_t hugetlb_gfp(const struct hugetlb_pool *pool)
 {

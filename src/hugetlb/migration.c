@@ -80,6 +80,8 @@ void hugetlb_moved(struct folio *dst, struct folio *src, int reason maybe_unused
 	mutex_lock(&h->lock);
 	if (folio_test_clear_hugetlb_temporary(dst)) {
 		folio_set_hugetlb_temporary(src);
+		hugetlb_count_temporary(pool, to, -1);
+		hugetlb_count_temporary(pool, from, 1);
 		if (from != to && hugetlb_read(&pool->surplus_node[from])) {
 			hugetlb_count_surplus(pool, from, -1);
 			hugetlb_count_surplus(pool, to, 1);

@@ -37,10 +37,16 @@ void hugetlb_count_surplus(struct hugetlb_pool *pool, unsigned nid, long n)
 	hugetlb_add(&pool->surplus_node[nid], n);
 }
 
-void hugetlb_count_temporary(struct hugetlb_pool *pool, struct folio *folio)
+void hugetlb_count_temporary(struct hugetlb_pool *pool, unsigned nid, long n)
+{
+	hugetlb_add(&pool->temporary, n);
+	hugetlb_add(&pool->temporary_node[nid], n);
+}
+
+void hugetlb_make_temporary(struct hugetlb_pool *pool, struct folio *folio)
 {
 	hugetlb_count_page(pool, folio_nid(folio), 1);
-	hugetlb_add(&pool->temporary, 1);
+	hugetlb_count_temporary(pool, folio_nid(folio), 1);
 	folio_set_hugetlb_temporary(folio);
 }
 
@@ -148,7 +154,7 @@ void hugetlb_free_folio(void *arg maybe_unused, struct folio *folio)
 	mutex_lock(&h->lock);
 	if (folio_test_hugetlb_temporary(folio)) {
 		hugetlb_count_page(pool, nid, -1);
-		hugetlb_add(&pool->temporary, -1);
+		hugetlb_count_temporary(pool, nid, -1);
 	} else if (hugetlb_read(&pool->surplus_node[nid]) && !hugetlb_is_owed(pool)) {
 		hugetlb_count_page(pool, nid, -1);
 		hugetlb_count_surplus(pool, nid, -1);

@@ -24,8 +24,9 @@ static bool turn_surplus(struct hugetlb_pool *pool, struct nodemask allowed, lon
 	for (unsigned left = nodemask_weight(allowed); left; left--) {
 		unsigned nid = (unsigned)hugetlb_next_in_turn(turn, allowed);
 		unsigned long surplus = hugetlb_read(&pool->surplus_node[nid]);
+		unsigned long others = surplus + hugetlb_read(&pool->temporary_node[nid]);
 
-		if (n < 0 ? !surplus : surplus >= hugetlb_read(&pool->nr_node[nid]))
+		if (n < 0 ? !surplus : others >= hugetlb_read(&pool->nr_node[nid]))
 			continue;
 		hugetlb_count_surplus(pool, nid, n);
 		return true;
@@ -81,7 +82,7 @@ static bool grow_by_one(struct hugetlb *h, struct hugetlb_pool *pool, struct nod
 		// Who found it by its frame has a reference for a moment: as good as not found.
 		if (!folio_ref_freeze(folio, 1)) {
 			mutex_lock(&h->lock);
-			hugetlb_count_temporary(pool, folio);
+			hugetlb_make_temporary(pool, folio);
 			mutex_unlock(&h->lock);
 			folio_put(folio);
 			continue;
@@ -140,17 +141,27 @@ static void shrink(struct hugetlb *h, struct hugetlb_pool *pool, unsigned long c
 		hugetlb_give_to_buddy(folio);
 }
 
+// Of the whole pool, when the node is to have `count`. A pool that shrinks takes any free page of a
+// node, which may then have more surplus than pages: the others may have less than none. H
+static unsigned long with_other_nodes(
+	const struct hugetlb_pool *pool, unsigned nid, unsigned long count)
+{
+	unsigned long own = hugetlb_read(&pool->nr_node[nid]) -
+			    hugetlb_read(&pool->surplus_node[nid]) -
+			    hugetlb_read(&pool->temporary_node[nid]);
+	long others = (long)(hugetlb_persistent(pool) - own);
+
+	if (others < 0)
+		return count - min(count, (unsigned long)-others);
+	return count > ~0ul - (unsigned long)others ? ~0ul : count + (unsigned long)others;
+}
+
 void hugetlb_resize(struct hugetlb *h, struct hugetlb_pool *pool, unsigned long count,
 	struct nodemask allowed, bool of_node)
 {
 	mutex_lock(&h->lock);
-	if (of_node) {
-		unsigned nid = (unsigned)nodemask_first(allowed);
-		unsigned long own = hugetlb_read(&pool->nr_node[nid]) -
-				    hugetlb_read(&pool->surplus_node[nid]);
-		unsigned long others = hugetlb_persistent(pool) - own;
-		count = count > ~0ul - others ? ~0ul : count + others;
-	}
+	if (of_node)
+		count = with_other_nodes(pool, (unsigned)nodemask_first(allowed), count);
 	pool->shortfall = (struct hugetlb_shortfall){.wanted = count, .got = count};
 	mutex_unlock(&h->lock);
 	grow(h, pool, count, allowed);

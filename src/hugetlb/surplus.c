@@ -41,7 +41,7 @@ struct folio *hugetlb_alloc_surplus(struct hugetlb *h, struct hugetlb_pool *pool
 		hugetlb_count_page(pool, folio_nid(folio), 1);
 		hugetlb_count_surplus(pool, folio_nid(folio), 1);
 	} else {
-		hugetlb_count_temporary(pool, folio); // others took what was left: it goes again
+		hugetlb_make_temporary(pool, folio); // others took what was left: it goes again
 	}
 	mutex_unlock(&h->lock);
 	if (still)
@@ -60,7 +60,7 @@ struct folio *hugetlb_alloc_temporary(struct hugetlb *h, struct hugetlb_pool *po
 	if (!folio)
 		return NULL;
 	mutex_lock(&h->lock);
-	hugetlb_count_temporary(pool, folio);
+	hugetlb_make_temporary(pool, folio);
 	mutex_unlock(&h->lock);
 	return folio;
 }

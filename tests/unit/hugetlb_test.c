@@ -2,7 +2,7 @@
 // Pools of huge pages: growing and shrinking, promises, faults, copy on write, and moving.
 #include "../support/machine_fixture.h"
 
-#include "hugetlb/hugetlb.h"
+#include "hugetlb/internal.h"
 #include "migrate/detach.h"
 #include "virt/fault.h"
 #include "virt/page_table.h"
@@ -97,6 +97,21 @@ static void nodes_give_pages_in_turn(void **state)
 	hugetlb_resize(&h, pool, 2, fx.phys.has_memory, false);
 	assert_int_equal(pool->nr, 2);
 	assert_int_equal(pool->nr_node[0], 1);
+}
+
+// More surplus than pages: a pool that shrank took the free pages of the node.
+static void a_node_with_less_than_no_pages(void **state)
+{
+	(void)state;
+	fill(1, 0);
+	hugetlb_count_surplus(pool, 1, 1);
+	hugetlb_resize(&h, pool, 1, nodemask_of(0), true);
+	hugetlb_resize(&h, pool, 0, nodemask_of(0), true);
+	assert_int_equal(pool->nr, 1); // what is surplus is not persistent
+	hugetlb_count_surplus(pool, 1, -1);
+	hugetlb_resize(&h, pool, ~0ul, nodemask_of(0), true);
+	assert_in_range(pool->nr, 8, 15); // all there is
+	fill(0, 0);
 }
 
 static void growing_falls_short_and_says_why(void **state)
@@ -703,6 +718,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(nodes_give_pages_in_turn),
+		T(a_node_with_less_than_no_pages),
 		T(growing_falls_short_and_says_why),
 		T(pages_in_use_become_surplus),
 		T(promised_pages_stay_when_the_pool_shrinks),
