@@ -10,6 +10,7 @@
 #include "virt/vma.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #define HUGE PMD_SIZE
@@ -206,6 +207,34 @@ static void a_page_given_up_is_promised_again(void **state)
 	assert_int_equal(pool->reserved, 1);
 	fx_ok(touch(a, buf, false));
 	assert_int_equal(pool->reserved, 0);
+}
+
+static void *first_touch_main(void *addr)
+{
+	return (void *)(intptr_t)touch(a, (uintptr_t)addr, true);
+}
+
+// Promised anew and not on the list yet: the touch waits for it.
+static void a_page_on_its_way_back_is_waited_for(void **state)
+{
+	struct folio *folio;
+	pthread_t toucher;
+	void *err;
+
+	(void)state;
+	fill(1, 0);
+	uint64_t buf = map(1);
+	mutex_lock(&h.lock);
+	folio = hugetlb_take_from_list(pool, 0);
+	mutex_unlock(&h.lock);
+	assert_int_equal(pthread_create(&toucher, NULL, first_touch_main, (void *)buf), 0);
+	while (!mark_was_hit("hugetlb_page_on_its_way"))
+		usleep(1000);
+	mutex_lock(&h.lock);
+	hugetlb_put_on_list(pool, folio);
+	mutex_unlock(&h.lock);
+	pthread_join(toucher, &err);
+	assert_int_equal((intptr_t)err, 0);
 }
 
 static void an_object_is_promised_its_pages_once(void **state)
@@ -725,6 +754,7 @@ int main(void)
 		T(a_mapping_needs_its_pages),
 		T(parts_of_a_mapping_give_back_what_is_theirs),
 		T(a_page_given_up_is_promised_again),
+		T(a_page_on_its_way_back_is_waited_for),
 		T(an_object_is_promised_its_pages_once),
 		T(surplus_pages_cover_a_promise),
 		T(a_page_that_could_not_be_mapped_stays_promised),
