@@ -75,9 +75,11 @@ GW_EXPORT int gw_unmap(struct gw_task *task, uint64_t address, uint64_t length) 
 // that is open for reading only.
 GW_EXPORT int gw_protect(struct gw_task *task, uint64_t address, uint64_t length, unsigned prot)
 	GW_CHECK;
-// mremap(2), which may move: anywhere, or exactly to new_address when that is not 0. -EINVAL: a
-// length of 0, overlapping places, part of a huge page; -EFAULT: the old range is not in one
-// mapping; -EEXIST: something is at new_address; -ENOMEM.
+// mremap(2), which may move: anywhere, or exactly to new_address when that is not 0. A mapping that
+// shrinks stays, one that grows does if there is room behind it, and one of unchanged length moves
+// (mremap(2) would do nothing then). -EINVAL: a length of 0, overlapping places, part of a huge
+// page; -EFAULT: the old range is not in one mapping (one that shrinks where it is need not be);
+// -EEXIST: something is at new_address; -ENOMEM.
 GW_EXPORT int gw_remap(struct gw_task *task, uint64_t address, uint64_t length, uint64_t new_length,
 	uint64_t new_address, uint64_t *ret_address) GW_CHECK;
 // madvise(2); advice as in <sys/mman.h>. -EINVAL: an unknown word, one that this build does not
@@ -107,11 +109,11 @@ GW_EXPORT int64_t gw_write(struct gw_task *task, uint64_t address, const void *b
 
 // A long-term pin: the pages are touched (written, where that is allowed) and do not move until
 // gw_unpin(). Memory that the host's kernel itself holds on to while the program runs (O_DIRECT,
-// io_uring, vmsplice, RDMA) must be pinned: without it a move loses the data silently. `holder` is
-// who explanations name; it is copied. Any address and length: whole pages are pinned. The caller
-// owns the pin; the machine keeps the pages even when they are unmapped. Nothing stays pinned on
-// failure. -EINVAL: a length of 0; -EFAULT: not mapped; -EIO; -ENOMEM: no memory, or a page
-// has two million pins already.
+// io_uring, vmsplice, RDMA; process_vm_writev() for the length of the call) must be pinned: without
+// it a move loses the data silently. `holder` is who explanations name; it is copied. Any address
+// and length: whole pages are pinned. The caller owns the pin; the machine keeps the pages even
+// when they are unmapped. Nothing stays pinned on failure. -EINVAL: a length of 0; -EFAULT: not
+// mapped; -EIO; -ENOMEM: no memory, or a page has two million pins already.
 struct gw_pin;
 GW_EXPORT int gw_pin(struct gw_task *task, uint64_t address, uint64_t length, const char *holder,
 	struct gw_pin **ret_pin) GW_CHECK;

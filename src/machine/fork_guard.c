@@ -19,8 +19,8 @@
 //             are new, and nobody waits (base/wait.c); upper layers do the same by hooks.
 //
 // A child may build machines of its own. vfork() and posix_spawn() share the address space until
-// exec() and need none of this. A raw clone() without CLONE_VM bypasses it: the child must not
-// touch managed memory.
+// exec() and need none of this. _Fork() and a raw clone() without CLONE_VM bypass it: the
+// child must not touch managed memory.
 //
 // Locks: host_fork_lock, taken by fork_guard_enter() for reading around each change.
 // What can fail: MADV_DONTFORK, when the host has no mapping left to split one; the child unmaps

@@ -81,7 +81,8 @@ static void conclude_blocker(struct probe_result *r)
 			say(r->why, "%s works and has all features", uffd_way_name(way));
 			say(r->unsafe,
 				"unless it is pinned with the library: memory that the kernel "
-				"holds (O_DIRECT, io_uring, RDMA); futexes shared between "
+				"holds (O_DIRECT, io_uring, vmsplice, process_vm_writev, "
+				"RDMA); futexes shared between "
 				"processes; what the kernel does not wait for: futexes with "
 				"priority inheritance, FUTEX_WAKE_OP, /proc/PID/mem, stacks of "
 				"threads that end");
@@ -98,7 +99,8 @@ static void conclude_blocker(struct probe_result *r)
 			 : "a system call on an untouched, protected or moving page fails with "
 			   "EFAULT "
 			   "(touch or pin first); unless it is pinned with the library: "
-			   "memory that the kernel holds (O_DIRECT, io_uring, RDMA); futexes "
+			   "memory that the kernel holds (O_DIRECT, io_uring, vmsplice, "
+			   "process_vm_writev, RDMA); futexes "
 			   "shared between processes; stacks of threads that end");
 	if (r->memfd)
 		say(r->why, "memfd_create is refused (%s)", strerror(-r->memfd));

@@ -2,7 +2,8 @@
 // mremap: a mapping grows, shrinks, or moves to other addresses with its pages.
 //
 // Shrinking unmaps the tail. Growing happens in place when the addresses behind are free and the
-// region's window reaches that far. Otherwise the mapping moves:
+// region's window reaches that far. Otherwise, and when neither length nor place are new, the
+// mapping moves:
 //
 //	1  a region for the new place, splits at the ends of the old one, page tables for whatever
 //	   has to go there: everything that can fail
@@ -404,7 +405,8 @@ static int round_to_huge(struct move *m, uint64_t size, uint64_t *new_len, uint6
 	return *new_len > m->len ? -EINVAL : 0;
 }
 
-// The vma of the whole old range, if it may be remapped so. new_addr: 0 for any.
+// The vma of the old range, if it may be remapped so; all of it, unless it only loses its tail.
+// new_addr: 0 for any.
 static int check_old(struct move *m, uint64_t *new_len, uint64_t new_addr)
 {
 	struct vma *vma = vma_lookup(m->space, m->from_addr);
@@ -418,10 +420,12 @@ static int check_old(struct move *m, uint64_t *new_len, uint64_t new_addr)
 		err = -EINVAL;
 	if (err)
 		return err;
+	m->vma = vma;
+	if (!new_addr && *new_len < m->len)
+		return 0; // munmap() of the tail, whatever lies there
 	if (m->tail_end > vma->end ||
 		(*new_len > m->len && vma->flags & (VM_DONTEXPAND | VM_PFNMAP)))
 		return -EFAULT;
-	m->vma = vma;
 	return 0;
 }
 

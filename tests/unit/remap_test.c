@@ -115,6 +115,22 @@ static void shrinking_unmaps_the_tail(void **state)
 	assert_int_equal(t->space->nr_vmas, 1);
 }
 
+// Whatever the tail is made of.
+static void shrinking_unmaps_several_mappings(void **state)
+{
+	struct virt_test *t = *state;
+	uint64_t a = soft_map(t->task, 8, RW, NULL, 0), got;
+
+	fill_numbered(t, a, 8);
+	assert_int_equal(space_protect(t->space, a + 0x2000, 0x1000, VM_READ), 0);
+	assert_int_equal(space_unmap(t->space, a + 0x4000, 0x1000), 0);
+	assert_int_equal(space_remap(t->space, NULL, a, 0x8000, 0x9000, 0, false, &got), -EFAULT);
+	assert_int_equal(move(t, a, 8, 1, 0), a);
+	assert_int_equal(t->space->nr_vmas, 1);
+	assert_numbered(t, a, 0, 1);
+	gone(t, a + 0x7000);
+}
+
 static void growing_moves_or_fills_the_window(void **state)
 {
 	struct virt_test *t = *state;
@@ -396,6 +412,7 @@ int main(void)
 		virt_unit_test(an_untouched_mapping_moves),
 		virt_unit_test(back_and_forth_merges_no_strangers),
 		virt_unit_test(shrinking_unmaps_the_tail),
+		virt_unit_test(shrinking_unmaps_several_mappings),
 		virt_unit_test(growing_moves_or_fills_the_window),
 		virt_unit_test(a_shared_mapping_keeps_its_offset),
 		virt_unit_test(in_the_own_space_the_pointer_follows),
