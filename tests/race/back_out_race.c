@@ -174,13 +174,9 @@ static void finish(struct race *r)
 static void race_once(const struct race_spec *spec, uint64_t seed)
 {
 	struct race r = {.seed = seed};
-	struct run run = {&r, spec};
-	unsigned n = 0;
 
-	while (n < ARRAY_SIZE(spec->actors) && spec->actors[n])
-		n++;
 	spec->begin(&r);
-	sched_run(seed, n, act, &run);
+	race_play(&r, spec);
 	finish(&r);
 }
 
@@ -193,11 +189,5 @@ static void race_many(void **state)
 
 int main(int argc, char **argv)
 {
-	struct CMUnitTest tests[ARRAY_SIZE(races)];
-
-	for (unsigned i = 0; i < ARRAY_SIZE(races); i++)
-		tests[i] = (struct CMUnitTest){.name = races[i].name,
-			.test_func = race_many,
-			.initial_state = (void *)&races[i]};
-	return race_main(argc, argv, tests, ARRAY_SIZE(races));
+	return race_all(argc, argv, race_many);
 }

@@ -278,15 +278,11 @@ static unsigned long compacted;
 static void race_once(const struct race_spec *spec, uint64_t seed)
 {
 	static struct race r;
-	struct run run = {&r, spec};
-	unsigned n = 0;
 
 	memset(&r, 0, sizeof(r));
 	r.seed = seed;
-	while (n < ARRAY_SIZE(spec->actors) && spec->actors[n])
-		n++;
 	begin(&r, spec);
-	sched_run(seed, n, act, &run);
+	race_play(&r, spec);
 	compacted += vmstat_read(&r.fx.stat, VM_COMPACT_ISOLATED);
 	finish(&r);
 }
@@ -305,11 +301,5 @@ static void race_many(void **state)
 
 int main(int argc, char **argv)
 {
-	struct CMUnitTest tests[ARRAY_SIZE(races)];
-
-	for (unsigned i = 0; i < ARRAY_SIZE(races); i++)
-		tests[i] = (struct CMUnitTest){.name = races[i].name,
-			.test_func = race_many,
-			.initial_state = (void *)&races[i]};
-	return race_main(argc, argv, tests, ARRAY_SIZE(races));
+	return race_all(argc, argv, race_many);
 }
